@@ -1,0 +1,22 @@
+"""The data plane of HTC-Grid: payloads too large for a row or a message, in stores behind one interface.
+
+`htcgrid_dataplane.s3` holds the S3 store; it is imported by name, since it needs boto3.
+"""
+
+from htcgrid_dataplane.encoding import MAX_EXPANDED_BYTES, decode_lines, encode_lines
+from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, StoreUnavailable
+from htcgrid_dataplane.store import PayloadLinks, PayloadStore, input_key, result_key
+
+__all__ = [
+    "MAX_EXPANDED_BYTES",
+    "DataPlaneError",
+    "PayloadCorrupt",
+    "PayloadLinks",
+    "PayloadMissing",
+    "PayloadStore",
+    "StoreUnavailable",
+    "decode_lines",
+    "encode_lines",
+    "input_key",
+    "result_key",
+]

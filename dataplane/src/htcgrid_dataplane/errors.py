@@ -1,0 +1,21 @@
+"""What can go wrong with a payload."""
+
+
+class DataPlaneError(Exception):
+    """The root of the data plane's errors. `retryable` says whether the same call may succeed later."""
+
+    retryable = False
+
+
+class PayloadMissing(DataPlaneError):
+    """Raised when nothing lies under a key, because it was never put there or has expired."""
+
+
+class PayloadCorrupt(DataPlaneError):
+    """Raised when bytes are not compressed JSON lines, hold another number of lines than said, or expand too far."""
+
+
+class StoreUnavailable(DataPlaneError):
+    """Raised when the store refused or did not answer after the client's own retries."""
+
+    retryable = True

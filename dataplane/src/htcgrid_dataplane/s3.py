@@ -1,0 +1,56 @@
+"""Payloads in Amazon S3: durable, unlimited, and reachable by presigned URL."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from htcgrid_dataplane.errors import PayloadMissing, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_CONTENT_TYPE = "application/zlib"
+
+
+class S3Store:
+    """A `PayloadStore` with `PayloadLinks` over one bucket. The bucket's own settings encrypt and expire objects."""
+
+    def __init__(self, client: "S3Client", bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `PayloadStore.put`."""
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=_CONTENT_TYPE)
+        except (ClientError, BotoCoreError) as error:
+            raise StoreUnavailable(f"S3 did not take {key} ({len(data)} bytes): {error}") from error
+
+    def get(self, key: str) -> bytes:
+        """See `PayloadStore.get`."""
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except self._client.exceptions.NoSuchKey as error:
+            raise PayloadMissing(f"no payload lies under {key}") from error
+        except (ClientError, BotoCoreError) as error:
+            raise StoreUnavailable(f"S3 did not give {key}: {error}") from error
+
+    def upload_url(self, key: str, valid_for: timedelta) -> str:
+        """See `PayloadLinks.upload_url`."""
+        place = {"Bucket": self._bucket, "Key": key, "ContentType": _CONTENT_TYPE}
+        return self._client.generate_presigned_url("put_object", Params=place, ExpiresIn=_seconds(valid_for))
+
+    def download_url(self, key: str, valid_for: timedelta) -> str:
+        """See `PayloadLinks.download_url`."""
+        place = {"Bucket": self._bucket, "Key": key}
+        return self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=_seconds(valid_for))
+
+    @property
+    def upload_headers(self) -> dict[str, str]:
+        """See `PayloadLinks.upload_headers`."""
+        return {"Content-Type": _CONTENT_TYPE}
+
+
+def _seconds(valid_for: timedelta) -> int:
+    return int(valid_for.total_seconds())

@@ -1,0 +1,47 @@
+"""The interface that every payload store fulfils, and how payloads are named in it."""
+
+from datetime import timedelta
+from typing import Protocol
+
+
+class PayloadStore(Protocol):
+    """Keeps blobs by key. A key is written once with one content, so a repeated put is harmless."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, durably when this returns.
+
+        Raises:
+            StoreUnavailable: the store could not be reached.
+        """
+
+    def get(self, key: str) -> bytes:
+        """What lies under `key`.
+
+        Raises:
+            PayloadMissing: nothing does.
+            StoreUnavailable: the store could not be reached.
+        """
+
+
+class PayloadLinks(Protocol):
+    """Lends access to single payloads to those who hold no credentials of the store."""
+
+    def upload_url(self, key: str, valid_for: timedelta) -> str:
+        """A URL to which one payload can be PUT under `key`, with `upload_headers`."""
+
+    def download_url(self, key: str, valid_for: timedelta) -> str:
+        """A URL from which the payload under `key` can be fetched."""
+
+    @property
+    def upload_headers(self) -> dict[str, str]:
+        """Headers that a PUT to an upload URL must carry."""
+
+
+def input_key(tenant: str, session_id: str, chunk: int) -> str:
+    """Where the inputs of a chunk lie. The tenant comes first, so that no id made by a client reaches another's."""
+    return f"{tenant}/{session_id}/inputs/{chunk}"
+
+
+def result_key(tenant: str, session_id: str, chunk: int, attempt: int) -> str:
+    """Where the results of one attempt at a chunk lie. A late attempt has another key, which no row refers to."""
+    return f"{tenant}/{session_id}/results/{chunk}.{attempt}"

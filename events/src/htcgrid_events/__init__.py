@@ -1,0 +1,93 @@
+"""The contracts of HTC-Grid. Everything that crosses a boundary has its model here, and only here."""
+
+from htcgrid_events.api import (
+    Account,
+    AddChunks,
+    ChunkInput,
+    CreateSession,
+    ErrorBody,
+    OutcomePage,
+    PushTicket,
+    SessionStatus,
+    TaskRecord,
+    Totals,
+    UploadPlaces,
+    UploadRequest,
+)
+from htcgrid_events.bus import (
+    DETAIL_TYPES,
+    ENDED_DETAIL_TYPE,
+    SOURCE,
+    ChunkCompleted,
+    FailedTask,
+    SessionCreated,
+    SessionEnded,
+    TasksFailed,
+)
+from htcgrid_events.identifiers import BUCKET_SIZE, bucket_of, new_id, task_id
+from htcgrid_events.limits import (
+    INLINE_BYTES,
+    MAX_CHUNKS_PER_REQUEST,
+    MAX_PUSH_BYTES,
+    MAX_REQUEST_BYTES,
+    MAX_TASK_BYTES,
+    MAX_TASKS_PER_CHUNK,
+)
+from htcgrid_events.model import Contract, SessionId, SubscriberId, TimestampMs
+from htcgrid_events.options import Priority, SessionOptions
+from htcgrid_events.outcome import ChunkFinished, ChunkOutcome, ChunkQueued, FailureKind, Stages, TaskError
+from htcgrid_events.push import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
+from htcgrid_events.states import OutcomeCode, SessionState, TaskState
+
+__all__ = [
+    "BUCKET_SIZE",
+    "DETAIL_TYPES",
+    "ENDED_DETAIL_TYPE",
+    "INLINE_BYTES",
+    "MAX_CHUNKS_PER_REQUEST",
+    "MAX_PUSH_BYTES",
+    "MAX_REQUEST_BYTES",
+    "MAX_TASKS_PER_CHUNK",
+    "MAX_TASK_BYTES",
+    "PUSH_FRAME",
+    "SOURCE",
+    "Account",
+    "AddChunks",
+    "ChunkCompleted",
+    "ChunkFinished",
+    "ChunkInput",
+    "ChunkOutcome",
+    "ChunkQueued",
+    "ChunksFrame",
+    "Contract",
+    "CreateSession",
+    "ErrorBody",
+    "FailedTask",
+    "FailureKind",
+    "OutcomeCode",
+    "OutcomePage",
+    "PingFrame",
+    "PongFrame",
+    "Priority",
+    "PushTicket",
+    "SessionCreated",
+    "SessionEnded",
+    "SessionEndedFrame",
+    "SessionId",
+    "SessionOptions",
+    "SessionState",
+    "SessionStatus",
+    "Stages",
+    "SubscriberId",
+    "TaskError",
+    "TaskRecord",
+    "TaskState",
+    "TasksFailed",
+    "TimestampMs",
+    "Totals",
+    "UploadPlaces",
+    "UploadRequest",
+    "bucket_of",
+    "new_id",
+    "task_id",
+]

@@ -1,0 +1,146 @@
+"""Requests and responses of the HTTP API. Both of its sides import them from here."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from htcgrid_events.identifiers import BUCKET_SIZE
+from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
+from htcgrid_events.model import Blob, Contract, SessionId, SubscriberId, TimestampMs
+from htcgrid_events.options import SessionOptions
+from htcgrid_events.outcome import ChunkOutcome, Stages, TaskError
+from htcgrid_events.states import SessionState, TaskState
+
+
+class ChunkInput(Contract):
+    """One chunk to be submitted. Its inputs are JSON lines, compressed: here when small, else already uploaded."""
+
+    chunk: Annotated[int, Field(ge=0)]
+    first_task: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
+    inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
+    stored_bytes: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ChunkInput":
+        if (self.inputs is None) == (self.stored_bytes is None):
+            raise ValueError("give either inputs or stored_bytes")
+        if self.inputs is not None and len(self.inputs) > INLINE_BYTES:
+            raise ValueError(f"inputs above {INLINE_BYTES} bytes are to be uploaded first")
+        return self
+
+
+class Totals(Contract):
+    """How much the whole session holds. Saying it closes the session to further chunks."""
+
+    chunks: Annotated[int, Field(ge=1)]
+    tasks: Annotated[int, Field(ge=1)]
+
+
+class AddChunks(Contract):
+    """`POST /sessions/{session_id}/chunks`. Repeating it changes nothing."""
+
+    chunks: Annotated[tuple[ChunkInput, ...], Field(max_length=MAX_CHUNKS_PER_REQUEST)] = ()
+    totals: Totals | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "AddChunks":
+        if len({item.chunk for item in self.chunks}) != len(self.chunks):
+            raise ValueError("a chunk number occurs twice")
+        return self
+
+
+class CreateSession(AddChunks):
+    """`PUT /sessions/{session_id}`, with the id made by the client. Repeating it changes nothing."""
+
+    options: SessionOptions = SessionOptions()
+    subscriber_id: SubscriberId | None = None
+
+
+class Account(Contract):
+    """How many tasks a session holds, and what became of them."""
+
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Tasks with an outcome."""
+        return self.completed + self.failed + self.cancelled
+
+    @property
+    def closes(self) -> bool:
+        """Whether every submitted task has exactly one outcome."""
+        return self.submitted == self.finished
+
+
+class SessionStatus(Contract):
+    """`GET /sessions/{session_id}`, and the answer to every request that changes a session."""
+
+    session_id: SessionId
+    state: SessionState
+    options: SessionOptions
+    account: Account
+    chunks: int
+    created_at: TimestampMs
+    deadline_at: TimestampMs
+    ended_at: TimestampMs | None = None
+    cancel_requested: bool = False
+
+
+class OutcomePage(Contract):
+    """`GET /sessions/{session_id}/buckets/{bucket}/outcomes?after=`: finished chunks of one bucket, in order."""
+
+    outcomes: tuple[ChunkOutcome, ...]
+    next_after: int | None = None
+    """The chunk after which to go on; none when the bucket was read to its end."""
+
+
+class TaskRecord(Contract):
+    """`GET /sessions/{session_id}/tasks/{index}`."""
+
+    session_id: SessionId
+    task_id: str
+    index: int
+    state: TaskState
+    chunk: int
+    owner: str | None
+    attempts: int
+    retries: int
+    options: SessionOptions
+    message_handle: str | None
+    lease_expires_at: TimestampMs | None
+    stages: Stages
+    error: TaskError | None = None
+
+
+class UploadRequest(Contract):
+    """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
+
+    chunks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=BUCKET_SIZE)]
+
+
+class UploadPlaces(Contract):
+    """Where to PUT each chunk's inputs, and the headers that the request must carry."""
+
+    urls: dict[int, str]
+    headers: dict[str, str]
+
+
+class PushTicket(Contract):
+    """`PUT /subscribers/{subscriber_id}`: the right to open one WebSocket connection, as `?ticket=`, once, soon."""
+
+    subscriber_id: SubscriberId
+    ticket: str
+    expires_at: TimestampMs
+
+
+class ErrorBody(Contract):
+    """The body of every answer of 400 and above."""
+
+    error: str
+    """A stable word for programs, such as `SessionNotFound`."""
+    message: str
+    """One sentence for people."""

@@ -1,0 +1,20 @@
+"""The sizes that bound a request, a row and a message, with the quota behind each."""
+
+MAX_TASK_BYTES = 6 * 1024 * 1024
+"""Largest event or result of one task, as JSON: the synchronous payload of AWS Lambda ("Lambda quotas"), 6 MB."""
+
+INLINE_BYTES = 8 * 1024
+"""Largest encoded input or result of a chunk that lies in its row. A row is written three times (insert, claim,
+finish) at a write unit per KB, so above a few KB an object in the data plane is cheaper; see docs/adr/0004."""
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+"""Largest body of a request to the API: below Lambda's 6 MB payload with room for its envelope."""
+
+MAX_CHUNKS_PER_REQUEST = 512
+"""Most chunks in one request: their rows are inserted within the API's 29 s with a wide margin."""
+
+MAX_TASKS_PER_CHUNK = 1_000
+"""Most tasks in one chunk."""
+
+MAX_PUSH_BYTES = 120 * 1024
+"""Largest push frame: "Amazon API Gateway quotas" allow 128 KB a WebSocket message."""

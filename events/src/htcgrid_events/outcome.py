@@ -1,0 +1,86 @@
+"""The outcome of a chunk: one shape from the agent to the user's hand."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from htcgrid_events.model import Blob, Contract, SessionId, TimestampMs
+from htcgrid_events.states import OutcomeCode
+
+
+class FailureKind(StrEnum):
+    """What ended a task that failed."""
+
+    HANDLER = "handler"
+    """The handler raised, or returned what is not JSON or too large."""
+    TIMEOUT = "timeout"
+    """The task ran longer than it may, and its worker was killed."""
+    CRASH = "crash"
+    """The worker died while it ran the task."""
+    INIT = "init"
+    """The worker could not load the handler."""
+
+
+class TaskError(Contract):
+    """Why a task failed, as the user sees it."""
+
+    kind: FailureKind
+    type: str
+    message: str
+    trace: tuple[str, ...] = ()
+    attempts: int = 1
+    agent: str = ""
+
+
+class Stages(Contract):
+    """When a chunk passed each stage of its way, in ms since the epoch; 0 where it has not."""
+
+    submitted_at: TimestampMs = 0
+    queued_at: TimestampMs = 0
+    claimed_at: TimestampMs = 0
+    started_at: TimestampMs = 0
+    finished_at: TimestampMs = 0
+    notified_at: TimestampMs = 0
+
+
+class ChunkOutcome(Contract):
+    """A finished chunk. `results` are JSON lines, compressed: the result of a completed task, the `TaskError` of a
+    failed one, an empty line for a cancelled one. They lie here when small, else in the data plane (`stored_bytes`)."""
+
+    chunk: Annotated[int, Field(ge=0)]
+    first_task: Annotated[int, Field(ge=0)]
+    outcomes: Annotated[str, StringConstraints(pattern=r"^[CFX]+$")]
+    attempt: Annotated[int, Field(ge=0)]
+    agent: str
+    stages: Stages
+    results: Blob | None = None
+    stored_bytes: Annotated[int, Field(ge=0)] | None = None
+    url: str | None = None
+    """Where the stored results can be fetched for a short while; only in answers of the API."""
+
+    @property
+    def size(self) -> int:
+        """How many tasks the chunk has."""
+        return len(self.outcomes)
+
+    def count(self, code: OutcomeCode) -> int:
+        """How many of its tasks had this outcome."""
+        return self.outcomes.count(code.value)
+
+
+class ChunkFinished(Contract):
+    """The task event that an agent sends to the control plane, after the row says the same."""
+
+    session_id: SessionId
+    outcome: ChunkOutcome
+
+
+class ChunkQueued(Contract):
+    """The message that makes a chunk visible to agents: only its key, since the claim of the row returns the rest."""
+
+    session_id: SessionId
+    chunk: Annotated[int, Field(ge=0)]
+    tenant: str
+    max_retries: int
+    task_timeout_seconds: int
