@@ -1,0 +1,91 @@
+# HTC-Grid: everything a newcomer runs. Needs Python 3.11 or newer and make; brings the rest itself.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# The first Python on the PATH that is new enough; override with `make PYTHON=/path/to/python3.12`.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$python; exit; fi; done; echo python3)
+endif
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+UV := .tools/uv/bin/uv
+VENV := .venv/.installed
+MINISTACK := .tools/ministack/.installed
+SAM := .tools/sam/.installed
+
+PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard events/pyproject.toml controlplane/pyproject.toml \
+	dataplane/pyproject.toml agent/pyproject.toml connector/pyproject.toml local/pyproject.toml))
+TYPED := $(wildcard $(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples)
+
+.PHONY: help
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(VENV) $(MINISTACK) $(SAM) ## build .venv and .tools (a second run does nothing)
+
+.PHONY: demo
+demo: install ## start a whole grid on this machine and value a portfolio on it
+	HTCGRID_HOME="$${HTCGRID_HOME:-$(CURDIR)/.htcgrid/demo}" .venv/bin/python examples/portfolio/demo.py
+
+.PHONY: test
+test: install ## run the tests
+	.venv/bin/pytest
+
+.PHONY: lint
+lint: $(VENV) $(SAM) ## ruff, mypy --strict, cfn-lint, sam validate
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict $(TYPED)
+	.venv/bin/cfn-lint template.yaml
+	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file template.yaml
+
+.PHONY: format
+format: $(VENV) ## format the code and mend what ruff can mend
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+# Hashes and no addresses, so that the locks hold against any mirror. boto3's own tree stays out of the layer:
+# the Lambda runtime brings it.
+COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+.PHONY: lock
+lock: $(UV) ## lock requirements/*.in anew (versions move)
+	for name in uv dev ministack sam; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
+		requirements/functions.in -o requirements/functions.txt
+
+.PHONY: clean
+clean: ## remove everything that make built
+	rm -rf .venv .tools .aws-sam .htcgrid .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- environments: each is rebuilt when its lock changes, and its stamp says that it is whole ---
+
+$(UV): requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "HTC-Grid needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "This Python cannot make virtual environments. Run: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .tools/uv
+	.tools/uv/bin/pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV): requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)) | $(UV)
+	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ./,$(PACKAGES))
+	@touch $@
+
+.tools/%/.installed: requirements/%.txt | $(UV)
+	test -x .tools/$*/bin/python || $(UV) venv --quiet --python $(PYTHON) .tools/$*
+	$(UV) pip sync --quiet --python .tools/$* --require-hashes $<
+	@touch $@
