@@ -37,7 +37,9 @@ def decode_lines(data: bytes, count: int) -> list[bytes]:
     except zlib.error as error:
         raise PayloadCorrupt(f"a payload of {len(data)} bytes is not zlib data: {error}") from error
     if not decoder.eof:
-        raise PayloadCorrupt(f"a payload of {len(data)} bytes is cut short or expands beyond {MAX_EXPANDED_BYTES} bytes")
+        raise PayloadCorrupt(
+            f"a payload of {len(data)} bytes is cut short or expands beyond {MAX_EXPANDED_BYTES} bytes"
+        )
     lines = text.split(b"\n")
     if len(lines) != count:
         raise PayloadCorrupt(f"a payload holds {len(lines)} lines for a chunk of {count} tasks")

@@ -1,0 +1,107 @@
+"""A chunk's row, and what may be said of its tasks: pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
+
+from htcgrid_controlplane.transitions import ChunkState
+
+
+@dataclass(frozen=True)
+class ChunkKey:
+    """Names one chunk of one session."""
+
+    session_id: str
+    chunk: int
+
+    @property
+    def partition_key(self) -> str:
+        """The chunks table's partition key: a session spreads over as many of them as it has buckets."""
+        return bucket_key(self.session_id, bucket_of(self.chunk))
+
+
+def bucket_key(session_id: str, bucket: int) -> str:
+    """The partition key of a bucket of a session."""
+    return f"{session_id}#{bucket}"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Encoded lines: in the row (`data`), or in the data plane (`stored_bytes`)."""
+
+    data: bytes | None = None
+    stored_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The row of a chunk."""
+
+    key: ChunkKey
+    tenant: str
+    state: ChunkState
+    first_task: int
+    size: int
+    attempt: int
+    inputs: Payload
+    outcomes: str
+    """A letter of `OutcomeCode` per task."""
+    results: Payload = Payload()
+    results_attempt: int = 0
+    """The attempt under whose key stored results lie."""
+    tries: Mapping[int, int] = field(default_factory=dict)
+    """How often tasks of the chunk (by their offset) have failed, for those that have."""
+    owner: str = ""
+    claimable_at: int = 0
+    """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
+    message_id: str = ""
+    stages: Stages = Stages()
+
+    @property
+    def open_offsets(self) -> list[int]:
+        """Offsets of the tasks without an outcome."""
+        return [offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.OPEN.value]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task has its outcome, for good."""
+        return self.state is ChunkState.FINISHED
+
+    def outcome(self, notified_at: int = 0, url: str | None = None) -> ChunkOutcome:
+        """What a finished chunk has to say."""
+        return ChunkOutcome(
+            chunk=self.key.chunk,
+            first_task=self.first_task,
+            outcomes=self.outcomes,
+            attempt=self.attempt,
+            agent=self.owner,
+            stages=self.stages.model_copy(update={"notified_at": notified_at}),
+            results=self.results.data,
+            stored_bytes=self.results.stored_bytes,
+            url=url,
+        )
+
+    @property
+    def lease_expires_at(self) -> int | None:
+        """The end of the lease (ms) of a chunk that runs."""
+        return self.claimable_at if self.state is ChunkState.RUNNING else None
+
+    def task_state(self, offset: int) -> TaskState:
+        """The state of one task as its user sees it."""
+        code = OutcomeCode(self.outcomes[offset])
+        if code is not OutcomeCode.OPEN:
+            return _TASK_OF_CODE[code]
+        return _TASK_OF_CHUNK[self.state]
+
+
+_TASK_OF_CODE = {
+    OutcomeCode.COMPLETED: TaskState.COMPLETED,
+    OutcomeCode.FAILED: TaskState.FAILED,
+    OutcomeCode.CANCELLED: TaskState.CANCELLED,
+}
+_TASK_OF_CHUNK = {
+    ChunkState.QUEUED: TaskState.QUEUED,
+    ChunkState.RUNNING: TaskState.RUNNING,
+    ChunkState.RETRY: TaskState.RETRY,
+}

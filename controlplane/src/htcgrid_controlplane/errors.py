@@ -1,0 +1,46 @@
+"""What the control plane refuses or cannot do. `retryable` says whether the same call may succeed later."""
+
+
+class ControlPlaneError(Exception):
+    """The root of the control plane's errors."""
+
+    retryable = False
+
+
+class SessionNotFound(ControlPlaneError):
+    """Raised when a session does not exist or belongs to another tenant: the two are not told apart."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no session {session_id} among yours.")
+
+
+class SessionConflict(ControlPlaneError):
+    """Raised when a request contradicts what the session already holds."""
+
+
+class SessionClosed(ControlPlaneError):
+    """Raised when chunks are added to a session that is being cancelled, has timed out or has ended."""
+
+
+class TaskNotFound(ControlPlaneError):
+    """Raised when a session has no task with an index."""
+
+
+class UnknownPartition(ControlPlaneError):
+    """Raised when a session names a partition that this grid does not have."""
+
+
+class TicketRefused(ControlPlaneError):
+    """Raised when a push ticket is unknown, used or past its time."""
+
+
+class AccountOpen(ControlPlaneError):
+    """Raised when a session is to end although submitted differs from completed + failed + cancelled."""
+
+    retryable = True
+
+
+class StorageUnavailable(ControlPlaneError):
+    """Raised when DynamoDB or SQS kept refusing a request after its retries."""
+
+    retryable = True

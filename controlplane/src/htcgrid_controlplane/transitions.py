@@ -1,0 +1,50 @@
+"""Which state may follow which. The only home of this rule: storage code encodes it as conditions."""
+
+from enum import StrEnum
+
+from htcgrid_events import SessionState, TaskState
+
+
+class ChunkState(StrEnum):
+    """The state of a chunk's row. The outcomes of its tasks are kept beside it, a letter each."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    RETRY = "RETRY"
+    FINISHED = "FINISHED"
+
+
+_OPEN_TASK = frozenset({TaskState.SUBMITTED, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRY})
+
+TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.SUBMITTED: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
+    TaskState.QUEUED: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.RUNNING: frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.RETRY, TaskState.CANCELLED}),
+    TaskState.RETRY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.COMPLETED: frozenset(),
+    TaskState.FAILED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
+}
+
+SESSION_TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
+    SessionState.OPEN: frozenset({SessionState.RUNNING, SessionState.CANCELLED, SessionState.TIMED_OUT}),
+    SessionState.RUNNING: frozenset(
+        {SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED, SessionState.TIMED_OUT}
+    ),
+    SessionState.COMPLETED: frozenset(),
+    SessionState.FAILED: frozenset(),
+    SessionState.CANCELLED: frozenset(),
+    SessionState.TIMED_OUT: frozenset(),
+}
+
+CHUNK_TRANSITIONS: dict[ChunkState, frozenset[ChunkState]] = {
+    ChunkState.QUEUED: frozenset({ChunkState.RUNNING, ChunkState.FINISHED}),
+    ChunkState.RUNNING: frozenset({ChunkState.RUNNING, ChunkState.RETRY, ChunkState.FINISHED}),
+    ChunkState.RETRY: frozenset({ChunkState.RUNNING, ChunkState.FINISHED}),
+    ChunkState.FINISHED: frozenset(),
+}
+
+
+def is_open(state: TaskState) -> bool:
+    """Whether a task in this state has no outcome yet."""
+    return state in _OPEN_TASK
