@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from htcgrid_events import BUCKET_SIZE, Account, SessionState, Totals
-
 from htcgrid_controlplane.errors import AccountOpen
+from htcgrid_events import BUCKET_SIZE, Account, SessionState, Totals
 
 
 class EndReason(StrEnum):

@@ -18,12 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from htcgrid_events import OutcomeCode, Stages
-
 from htcgrid_controlplane.attributes import Item, binary, number, text
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload, bucket_key
 from htcgrid_controlplane.partiql import Batches, Statement
 from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_events import OutcomeCode, Stages
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

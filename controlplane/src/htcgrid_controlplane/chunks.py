@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
-
 from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
 
 
 @dataclass(frozen=True)

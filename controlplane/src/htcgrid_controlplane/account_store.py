@@ -1,0 +1,218 @@
+"""The bucket accounts: one row for every `BUCKET_SIZE` chunks, beside them under the same partition key.
+
+    submitted_chunks  number set      chunks that the API has taken over
+    finished          map             chunk number → moment (ms) at which its outcome was counted
+    submitted, completed, failed, cancelled    tasks
+
+A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
+in it. So a message that comes twice changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from htcgrid_controlplane.accounting import BucketAccount
+from htcgrid_controlplane.attributes import Item, number, numbers, text
+from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
+from htcgrid_controlplane.chunks import bucket_key
+from htcgrid_controlplane.conditional import condition_failed
+from htcgrid_controlplane.errors import SessionClosed, StorageUnavailable
+from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
+
+_MAX_KEYS = 100
+"""Most keys in one BatchGetItem (DynamoDB API Reference)."""
+_TRIES = 10
+
+
+class AccountStore:
+    """Reads and writes the accounts of buckets."""
+
+    def __init__(self, client: "DynamoDBClient", chunks_table: str, sessions_table: str) -> None:
+        self._client = client
+        self._table = chunks_table
+        self._sessions_table = sessions_table
+
+    def add_submitted(
+        self, session_id: str, bucket: int, sizes: Mapping[int, int], expected: int, expires_at: int
+    ) -> BucketAccount:
+        """Count chunks (number → tasks) as submitted; those that are counted already change nothing.
+
+        The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
+        whoever stops it finds every submitted chunk in the accounts. `expires_at` is in seconds (TTL).
+
+        Raises:
+            SessionClosed: the session is being stopped or has ended.
+        """
+        account: BucketAccount | None = None
+        for _ in range(_TRIES):
+            known = account.submitted if account else frozenset()
+            new = {chunk: size for chunk, size in sizes.items() if chunk not in known}
+            if account and not new:
+                return account
+            try:
+                self._client.transact_write_items(
+                    TransactItems=[
+                        self._session_accepts(session_id),
+                        self._add(session_id, bucket, new, account, expected, expires_at),
+                    ]
+                )
+            except ClientError as error:
+                if condition_failed(error, index=0):
+                    raise SessionClosed(f"Session {session_id} takes no more chunks: it was stopped.") from error
+                if not (condition_failed(error, index=1) or _conflicted(error)):
+                    raise
+                account = self.read(session_id, [bucket])[0]
+                continue
+            added = Account(submitted=(account.tasks.submitted if account else 0) + sum(new.values()))
+            return BucketAccount(bucket, added, known | frozenset(new), expected=expected)
+        raise StorageUnavailable(f"bucket {bucket} of session {session_id} is being written by too many at once")
+
+    def expect(self, session_id: str, bucket: int, chunks: int) -> BucketAccount:
+        """Note how many chunks a bucket will hold, now that the client has said how many there are in all."""
+        response = self._client.update_item(
+            TableName=self._table,
+            Key=_key(session_id, bucket),
+            UpdateExpression="SET expected = :chunks",
+            ExpressionAttributeValues={":chunks": number(chunks)},
+            ReturnValues="ALL_NEW",
+        )
+        return _account(bucket, Item(response["Attributes"]))
+
+    def record(
+        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
+    ) -> tuple[BucketAccount, list[int]]:
+        """Count outcomes, each chunk once. Gives the account as it is then, and the chunks that were new."""
+        fresh = {outcome.chunk: outcome for outcome in outcomes}
+        while fresh:
+            try:
+                response = self._client.update_item(
+                    TableName=self._table,
+                    Key=_key(session_id, bucket),
+                    UpdateExpression=f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
+                    "ADD completed :completed, failed :failed, cancelled :cancelled",
+                    ConditionExpression=" AND ".join(f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh),
+                    ExpressionAttributeNames={f"#c{chunk}": str(chunk) for chunk in fresh},
+                    ExpressionAttributeValues={":now": number(now), **_counts(fresh.values())},
+                    ReturnValues="ALL_NEW",
+                )
+                return _account(bucket, Item(response["Attributes"])), list(fresh)
+            except ClientError as error:
+                if not condition_failed(error):
+                    raise
+                counted = self.read(session_id, [bucket])[0].finished
+                if not any(chunk in counted for chunk in fresh):
+                    raise StorageUnavailable(f"bucket {bucket} of session {session_id} has no account") from error
+                fresh = {chunk: outcome for chunk, outcome in fresh.items() if chunk not in counted}
+        return self.read(session_id, [bucket])[0], []
+
+    def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
+        """The accounts of these buckets, as last written; an empty one where there is no row yet."""
+        found: dict[int, BucketAccount] = {}
+        for start in range(0, len(buckets), _MAX_KEYS):
+            self._read_some(session_id, buckets[start : start + _MAX_KEYS], found)
+        return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
+
+    def _read_some(self, session_id: str, buckets: Sequence[int], found: dict[int, BucketAccount]) -> None:
+        bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
+        keys: list[dict[str, Any]] = [_key(session_id, bucket) for bucket in buckets]
+        for _ in range(_TRIES):
+            response = self._client.batch_get_item(
+                RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
+            )
+            for row in response["Responses"].get(self._table, []):
+                item = Item(row)
+                bucket = bucket_of_key[item.text("bucket")]
+                found[bucket] = _account(bucket, item)
+            unprocessed = response.get("UnprocessedKeys", {})
+            if self._table not in unprocessed:
+                return
+            keys = [dict(key) for key in unprocessed[self._table]["Keys"]]
+        raise StorageUnavailable(f"{len(keys)} accounts of session {session_id} could not be read")
+
+    def _session_accepts(self, session_id: str) -> "TransactWriteItemTypeDef":
+        return {
+            "ConditionCheck": {
+                "TableName": self._sessions_table,
+                "Key": {"session_id": text(session_id)},
+                "ConditionExpression": "attribute_exists(session_id) AND attribute_not_exists(stop_reason)",
+            }
+        }
+
+    def _add(
+        self,
+        session_id: str,
+        bucket: int,
+        sizes: Mapping[int, int],
+        seen: BucketAccount | None,
+        expected: int,
+        expires_at: int,
+    ) -> "TransactWriteItemTypeDef":
+        values: dict[str, AttributeValueTypeDef] = {
+            ":chunks": numbers(sizes),
+            ":tasks": number(sum(sizes.values())),
+        }
+        if seen is None or not seen.submitted:
+            # The first chunks of a bucket make its row; `submitted` only grows, so it tells whether someone else wrote.
+            values |= {
+                ":none": {"M": {}},
+                ":zero": number(0),
+                ":expected": number(expected),
+                ":expires": number(expires_at),
+            }
+            update = (
+                "SET finished = :none, completed = :zero, failed = :zero, cancelled = :zero, "
+                "expected = if_not_exists(expected, :expected), expires_at = :expires "
+                "ADD submitted_chunks :chunks, submitted :tasks"
+            )
+            condition = "attribute_not_exists(submitted)"
+        else:
+            values[":seen"] = number(seen.tasks.submitted)
+            update, condition = "ADD submitted_chunks :chunks, submitted :tasks", "submitted = :seen"
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": update,
+                "ConditionExpression": condition,
+                "ExpressionAttributeValues": values,
+            }
+        }
+
+
+def _key(session_id: str, bucket: int) -> "dict[str, AttributeValueTypeDef]":
+    return {"bucket": text(bucket_key(session_id, bucket)), "chunk": number(ACCOUNT_ROW)}
+
+
+def _counts(outcomes: Iterable[ChunkOutcome]) -> "dict[str, AttributeValueTypeDef]":
+    codes = "".join(outcome.outcomes for outcome in outcomes)
+    return {
+        ":completed": number(codes.count(OutcomeCode.COMPLETED.value)),
+        ":failed": number(codes.count(OutcomeCode.FAILED.value)),
+        ":cancelled": number(codes.count(OutcomeCode.CANCELLED.value)),
+    }
+
+
+def _account(bucket: int, item: Item) -> BucketAccount:
+    return BucketAccount(
+        bucket=bucket,
+        tasks=Account(
+            submitted=item.number("submitted"),
+            completed=item.number("completed"),
+            failed=item.number("failed"),
+            cancelled=item.number("cancelled"),
+        ),
+        submitted=item.numbers("submitted_chunks"),
+        finished={int(chunk): at for chunk, at in item.number_map("finished").items()},
+        expected=item.number("expected", BUCKET_SIZE),
+    )
+
+
+def _conflicted(error: ClientError) -> bool:
+    reasons = error.response.get("CancellationReasons", [])
+    return any(reason.get("Code") == "TransactionConflict" for reason in reasons)

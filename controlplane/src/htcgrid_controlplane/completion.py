@@ -1,0 +1,112 @@
+"""Counts finished chunks, tells whoever follows their session, and wakes the lifecycle of a session that is done."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.bus import EventBus
+from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.push import PushGateway, chunk_frames
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.wake import Alarm
+from htcgrid_dataplane import decode_lines
+from htcgrid_events import (
+    ChunkCompleted,
+    ChunkOutcome,
+    Contract,
+    FailedTask,
+    OutcomeCode,
+    TaskError,
+    TasksFailed,
+    bucket_of,
+    task_id,
+)
+
+_MAX_MESSAGE = 500
+"""Characters of an error's message on the bus, whose events are limited to 256 KB; the whole is in the results."""
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Deals with the task events of agents, which come at least once."""
+
+    sessions: SessionStore
+    accounts: AccountStore
+    bus: EventBus
+    push: PushGateway
+    alarm: Alarm
+    clock: Clock
+
+    def record(self, session_id: str, outcomes: Sequence[ChunkOutcome]) -> None:
+        """Count outcomes of one session exactly once, and announce them at least once.
+
+        The account comes first: if anything after it fails, the events come again, find themselves counted, and are
+        announced again. Whoever is pushed to tells repetitions by the chunk's number.
+        """
+        session = self.sessions.read(session_id)
+        now = self.clock()
+        stamped = [_notified(outcome, now) for outcome in {item.chunk: item for item in outcomes}.values()]
+        full = frozenset(self._count(session_id, stamped, now))
+        if full - session.full_buckets:
+            session = self.sessions.add_full(session_id, full)
+        self.bus.put(list(_events(session, stamped)))
+        self.push.push(session.subscribers, chunk_frames(session_id, stamped))
+        self.alarm.wake(session)
+
+    def _count(self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int) -> Iterator[int]:
+        by_bucket: defaultdict[int, list[ChunkOutcome]] = defaultdict(list)
+        for outcome in outcomes:
+            by_bucket[bucket_of(outcome.chunk)].append(outcome)
+        for bucket, members in by_bucket.items():
+            account, _ = self.accounts.record(session_id, bucket, members, now)
+            if account.full:
+                yield bucket
+
+
+def _notified(outcome: ChunkOutcome, now: int) -> ChunkOutcome:
+    return outcome.model_copy(update={"stages": outcome.stages.model_copy(update={"notified_at": now})})
+
+
+def _events(session: Session, outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[str, Contract]]:
+    for outcome in outcomes:
+        if failed := outcome.count(OutcomeCode.FAILED):
+            yield (
+                "Tasks Failed",
+                TasksFailed(
+                    session_id=session.session_id,
+                    tenant=session.tenant,
+                    chunk=outcome.chunk,
+                    failed=failed,
+                    tasks=tuple(_failed_tasks(session.session_id, outcome)),
+                ),
+            )
+        if session.options.publish_completions:
+            yield (
+                "Chunk Completed",
+                ChunkCompleted(
+                    session_id=session.session_id,
+                    tenant=session.tenant,
+                    chunk=outcome.chunk,
+                    first_task=outcome.first_task,
+                    outcomes=outcome.outcomes,
+                    stages=outcome.stages,
+                ),
+            )
+
+
+def _failed_tasks(session_id: str, outcome: ChunkOutcome) -> Iterator[FailedTask]:
+    if outcome.results is None:
+        return
+    lines = decode_lines(outcome.results, outcome.size)
+    for offset, (code, line) in enumerate(zip(outcome.outcomes, lines, strict=True)):
+        if code == OutcomeCode.FAILED.value:
+            error = TaskError.model_validate_json(line)
+            yield FailedTask(
+                task_id=task_id(session_id, outcome.first_task + offset),
+                kind=error.kind,
+                type=error.type,
+                message=error.message[:_MAX_MESSAGE],
+                attempts=error.attempts,
+            )

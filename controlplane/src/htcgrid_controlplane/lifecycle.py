@@ -1,0 +1,116 @@
+"""The steps of the session lifecycle workflow that need more than one service call. Each may be repeated."""
+
+from dataclasses import dataclass
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import EndReason, total_of, verdict_of
+from htcgrid_controlplane.bus import EventBus
+from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
+from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.errors import AccountOpen, SessionNotFound
+from htcgrid_controlplane.notifications import Notifications
+from htcgrid_controlplane.push import PushGateway
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.wake import Alarm
+from htcgrid_events import ENDED_DETAIL_TYPE, ChunkOutcome, Contract, SessionEnded, SessionEndedFrame
+
+BUCKETS_PER_STEP = 32
+"""Buckets (of up to 128 chunks each) that one settling step goes through: some seconds of work, far from any limit."""
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """What the workflow asks of the control plane between a session's creation and its end."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    bus: EventBus
+    push: PushGateway
+    notifications: Notifications
+    alarm: Alarm
+    clock: Clock
+
+    def wait(self, session_id: str, task_token: str) -> None:
+        """Keep the token that wakes the workflow, and wake it at once if the session has come to its end already."""
+        self.alarm.wake(self.sessions.store_token(session_id, task_token))
+
+    def cancel(self, tenant: str, session_id: str) -> Session:
+        """Stop a session at its owner's wish. Repeating it, or cancelling an ended session, changes nothing.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        session = self.sessions.read(session_id)
+        if session.tenant != tenant:
+            raise SessionNotFound(session_id)
+        session = self.sessions.stop(session_id, EndReason.CANCELLED)
+        self.alarm.wake(session)
+        return session
+
+    def settle(self, session_id: str, reason: EndReason, first_bucket: int) -> int | None:
+        """Cancel the open tasks of some buckets and count what is not counted yet.
+
+        Gives the bucket with which the next step goes on, or none when all are settled. An agent that still runs one
+        of these tasks finds its chunk gone at its next heartbeat, and can no longer finish it.
+        """
+        session = self.sessions.stop(session_id, reason)
+        beyond = min(first_bucket + BUCKETS_PER_STEP, session.buckets)
+        for bucket in range(first_bucket, beyond):
+            self._settle_bucket(session_id, bucket)
+        return beyond if beyond < session.buckets else None
+
+    def end(self, session_id: str, reason: EndReason) -> Session:
+        """Write the verdict and the account, once.
+
+        Raises:
+            AccountOpen: submitted differs from completed + failed + cancelled; nothing was written.
+        """
+        session = self.sessions.read(session_id)
+        if session.state.ended:
+            return session
+        account = total_of(self.accounts.read(session_id, range(session.buckets)))
+        verdict = verdict_of(reason, account, session.totals)
+        return self.sessions.end(session_id, verdict, account, self.clock())
+
+    def announce(self, session_id: str) -> None:
+        """Tell the bus, the topic and the subscribers of a session's verdict.
+
+        Raises:
+            AccountOpen: the session has no verdict yet.
+        """
+        session = self.sessions.read(session_id)
+        if session.account is None or session.ended_at is None:
+            raise AccountOpen(f"session {session_id} has no verdict to announce")
+        ended = SessionEnded(
+            session_id=session_id,
+            tenant=session.tenant,
+            state=session.state,
+            account=session.account,
+            created_at=session.created_at,
+            ended_at=session.ended_at,
+        )
+        self.bus.put([(ENDED_DETAIL_TYPE[session.state], ended)])
+        self.notifications.publish(ended)
+        frame: Contract = SessionEndedFrame(
+            session_id=session_id, state=session.state, account=session.account, ended_at=session.ended_at
+        )
+        self.push.push(session.subscribers, [frame])
+
+    def _settle_bucket(self, session_id: str, bucket: int) -> None:
+        account = self.accounts.read(session_id, [bucket])[0]
+        outcomes: list[ChunkOutcome] = []
+        after: int | None = ACCOUNT_ROW
+        while after is not None:
+            # A row that changed between reading and cancelling is read again with its page.
+            page, following = self.chunks.bucket(session_id, bucket, after)
+            rows = [chunk for chunk in page if chunk.key.chunk in account.submitted]
+            still_open = [chunk for chunk in rows if not chunk.finished]
+            if still_open:
+                self.chunks.cancel(still_open, self.clock())
+                continue
+            outcomes += [chunk.outcome() for chunk in rows if chunk.key.chunk not in account.finished]
+            after = following
+        if outcomes:
+            self.accounts.record(session_id, bucket, outcomes, self.clock())

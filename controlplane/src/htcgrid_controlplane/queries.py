@@ -1,0 +1,155 @@
+"""Answers questions about sessions and tasks, to their owner alone."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import total_of
+from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.chunks import Chunk, ChunkKey
+from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNotFound
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_dataplane import PayloadLinks, PayloadStore, decode_lines, input_key, result_key
+from htcgrid_events import (
+    ChunkOutcome,
+    OutcomeCode,
+    OutcomePage,
+    SessionStatus,
+    TaskError,
+    TaskRecord,
+    UploadPlaces,
+    bucket_of,
+    task_id,
+)
+
+LINK_TIME = timedelta(minutes=15)
+"""How long a presigned URL is good for."""
+_PAGE_BYTES = 3 * 1024 * 1024
+"""Inline results in one page: in base64 below the 6 MB of a Lambda function's answer."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Reads on behalf of a tenant."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    subscribers: SubscriberStore
+    store: PayloadStore
+    links: PayloadLinks
+
+    def status(self, session: Session) -> SessionStatus:
+        """A session with its account as it is now."""
+        accounts = [] if session.account else self.accounts.read(session.session_id, range(session.buckets))
+        chunks = session.totals.chunks if session.totals else sum(len(account.submitted) for account in accounts)
+        return session.status(total_of(accounts), chunks)
+
+    def session(self, tenant: str, session_id: str) -> Session:
+        """A session of the tenant.
+
+        Raises:
+            SessionNotFound: there is none with this id, or it is another's.
+        """
+        session = self.sessions.read(session_id)
+        if session.tenant != tenant:
+            raise SessionNotFound(session_id)
+        return session
+
+    def follow(self, tenant: str, session_id: str, subscriber_id: str) -> Session:
+        """Let a push connection of the tenant follow its session.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            SessionConflict: the subscriber is another's, or the session has too many.
+        """
+        self.session(tenant, session_id)
+        if not self.subscribers.belongs_to(subscriber_id, tenant):
+            raise SessionConflict(f"Subscriber {subscriber_id} is not yours: ask for a push ticket first.")
+        return self.sessions.subscribe(session_id, subscriber_id)
+
+    def outcomes(self, tenant: str, session_id: str, bucket: int, after: int) -> OutcomePage:
+        """Finished chunks of a bucket behind chunk `after`, with small results inside and links to large ones.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        self.session(tenant, session_id)
+        notified = self.accounts.read(session_id, [bucket])[0].finished
+        rows, following = self.chunks.bucket(session_id, bucket, after)
+        finished = [chunk for chunk in rows if chunk.key.chunk in notified and chunk.finished]
+        page: list[ChunkOutcome] = []
+        room = _PAGE_BYTES
+        for chunk in finished:
+            room -= len(chunk.results.data or b"")
+            if room < 0 and page:
+                return OutcomePage(outcomes=tuple(page), next_after=page[-1].chunk)
+            page.append(chunk.outcome(notified[chunk.key.chunk], self._link(chunk)))
+        return OutcomePage(outcomes=tuple(page), next_after=following)
+
+    def task(self, tenant: str, session_id: str, index: int) -> TaskRecord:
+        """The record of one task.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            TaskNotFound: it has no task with this index.
+        """
+        session = self.session(tenant, session_id)
+        chunk = self._chunk_of(session, index)
+        offset = index - chunk.first_task
+        notified = self.accounts.read(session_id, [bucket_of(chunk.key.chunk)])[0].finished
+        return TaskRecord(
+            session_id=session_id,
+            task_id=task_id(session_id, index),
+            index=index,
+            state=chunk.task_state(offset),
+            chunk=chunk.key.chunk,
+            owner=chunk.owner or None,
+            attempts=chunk.attempt,
+            retries=min(chunk.tries.get(offset, 0), session.options.max_retries),
+            options=session.options,
+            message_handle=chunk.message_id or None,
+            lease_expires_at=chunk.lease_expires_at,
+            stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
+            error=self._error(chunk, offset),
+        )
+
+    def upload_places(self, tenant: str, session_id: str, chunks: tuple[int, ...]) -> UploadPlaces:
+        """Where a tenant may put the inputs of chunks."""
+        urls = {chunk: self.links.upload_url(input_key(tenant, session_id, chunk), LINK_TIME) for chunk in chunks}
+        return UploadPlaces(urls=urls, headers=self.links.upload_headers)
+
+    def _chunk_of(self, session: Session, index: int) -> Chunk:
+        accounts = self.accounts.read(session.session_id, range(session.buckets))
+        submitted = sorted(frozenset[int]().union(*(account.submitted for account in accounts)))
+        low, high = 0, len(submitted)
+        # First tasks grow with chunk numbers, so the chunk is found by halving: no index, a few reads.
+        while low < high:
+            middle = (low + high) // 2
+            chunk = self.chunks.read(ChunkKey(session.session_id, submitted[middle]))
+            if chunk is None:
+                raise SessionConflict(f"Chunk {submitted[middle]} of session {session.session_id} has no row any more.")
+            if index < chunk.first_task:
+                high = middle
+            elif index >= chunk.first_task + chunk.size:
+                low = middle + 1
+            else:
+                return chunk
+        raise TaskNotFound(f"Session {session.session_id} has no task {index}.")
+
+    def _link(self, chunk: Chunk) -> str | None:
+        if chunk.results.stored_bytes is None:
+            return None
+        return self.links.download_url(_results_of(chunk), LINK_TIME)
+
+    def _error(self, chunk: Chunk, offset: int) -> TaskError | None:
+        if chunk.outcomes[offset] != OutcomeCode.FAILED.value:
+            return None
+        data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
+        return TaskError.model_validate_json(decode_lines(data, chunk.size)[offset])
+
+
+def _results_of(chunk: Chunk) -> str:
+    return result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)

@@ -1,0 +1,222 @@
+"""The sessions table: one row a session, written a handful of times however many tasks it has."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.attributes import Item, number, numbers, text
+from htcgrid_controlplane.conditional import condition_failed
+from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.transitions import SESSION_TRANSITIONS
+from htcgrid_events import Account, SessionOptions, SessionState, Totals
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UpdateItemInputTypeDef
+
+MAX_SUBSCRIBERS = 16
+"""Most push connections that follow one session: each costs a push per batch of finished chunks."""
+
+
+class SessionStore:
+    """Reads and writes rows of the sessions table."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def create(self, session: Session) -> bool:
+        """Insert the row if it is absent; false if a session has this id already."""
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=_row(session),
+                ConditionExpression="attribute_not_exists(session_id)",
+            )
+        except ClientError as error:
+            if condition_failed(error):
+                return False
+            raise
+        return True
+
+    def read(self, session_id: str) -> Session:
+        """The row, as last written.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        response = self._client.get_item(
+            TableName=self._table, Key={"session_id": text(session_id)}, ConsistentRead=True
+        )
+        if "Item" not in response:
+            raise SessionNotFound(session_id)
+        return _session(Item(response["Item"]))
+
+    def reserve_buckets(self, session_id: str, buckets: int) -> None:
+        """Note that chunks may lie in buckets below this number, before the first of them is submitted."""
+        self._change(
+            session_id, "SET buckets = :buckets", "buckets < :buckets", {":buckets": number(buckets)}, or_ignore=True
+        )
+
+    def close(self, session_id: str, totals: Totals) -> Session:
+        """Note how much the session holds; it takes no further chunks beyond that.
+
+        Raises:
+            SessionConflict: it was closed with other totals.
+        """
+        session = self._change(
+            session_id,
+            "SET total_chunks = :chunks, total_tasks = :tasks, #state = :running",
+            "attribute_exists(session_id) AND #state = :open AND attribute_not_exists(total_chunks)",
+            {
+                ":chunks": number(totals.chunks),
+                ":tasks": number(totals.tasks),
+                ":running": text(SessionState.RUNNING),
+                ":open": text(SessionState.OPEN),
+            },
+            or_ignore=True,
+        )
+        if session.totals != totals and session.stop_reason is None:
+            raise SessionConflict(f"Session {session_id} was closed with {session.totals}, not with {totals}.")
+        return session
+
+    def add_full(self, session_id: str, buckets: frozenset[int]) -> Session:
+        """Note that every chunk of these buckets has finished. Repeating it changes nothing."""
+        return self._change(
+            session_id, "ADD full_buckets :full", "attribute_exists(session_id)", {":full": numbers(buckets)}
+        )
+
+    def store_token(self, session_id: str, token: str) -> Session:
+        """Keep the task token with which the lifecycle workflow is woken."""
+        return self._change(
+            session_id, "SET task_token = :token", "attribute_exists(session_id)", {":token": text(token)}
+        )
+
+    def stop(self, session_id: str, reason: EndReason) -> Session:
+        """Tell the session to take no more chunks and to cancel its open tasks; the first reason stays."""
+        return self._change(
+            session_id,
+            "SET stop_reason = :reason",
+            "attribute_exists(session_id) AND attribute_not_exists(stop_reason) AND attribute_not_exists(ended_at)",
+            {":reason": text(reason)},
+            or_ignore=True,
+        )
+
+    def subscribe(self, session_id: str, subscriber_id: str) -> Session:
+        """Let a push connection follow the session. Repeating it changes nothing.
+
+        Raises:
+            SessionConflict: the session has `MAX_SUBSCRIBERS` others already.
+        """
+        session = self._change(
+            session_id,
+            "ADD subscribers :ids",
+            "attribute_exists(session_id) AND (attribute_not_exists(subscribers) "
+            "OR contains(subscribers, :id) OR size(subscribers) < :most)",
+            {":ids": {"SS": [subscriber_id]}, ":id": text(subscriber_id), ":most": number(MAX_SUBSCRIBERS)},
+            or_ignore=True,
+        )
+        if subscriber_id not in session.subscribers:
+            raise SessionConflict(f"Session {session_id} is followed by {MAX_SUBSCRIBERS} subscribers already.")
+        return session
+
+    def end(self, session_id: str, verdict: SessionState, account: Account, now: int) -> Session:
+        """Write the verdict and the account, once; the row then stays as it is. `now` is in ms."""
+        before = [state for state, after in SESSION_TRANSITIONS.items() if verdict in after]
+        states = {f":from{index}": text(state) for index, state in enumerate(before)}
+        return self._change(
+            session_id,
+            "SET #state = :verdict, ended_at = :now, submitted = :submitted, completed = :completed, "
+            "failed = :failed, cancelled = :cancelled REMOVE task_token",
+            f"#state IN ({', '.join(states)})",
+            {
+                **states,
+                ":verdict": text(verdict),
+                ":now": number(now),
+                ":submitted": number(account.submitted),
+                ":completed": number(account.completed),
+                ":failed": number(account.failed),
+                ":cancelled": number(account.cancelled),
+            },
+            or_ignore=True,
+        )
+
+    def _change(
+        self,
+        session_id: str,
+        update: str,
+        condition: str,
+        values: "Mapping[str, AttributeValueTypeDef]",
+        *,
+        or_ignore: bool = False,
+    ) -> Session:
+        request: UpdateItemInputTypeDef = {
+            "TableName": self._table,
+            "Key": {"session_id": text(session_id)},
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            "ReturnValues": "ALL_NEW",
+        }
+        if "#state" in update + condition:
+            request["ExpressionAttributeNames"] = {"#state": "state"}
+        try:
+            response = self._client.update_item(**request)
+        except ClientError as error:
+            if not condition_failed(error):
+                raise
+            if not or_ignore:
+                raise SessionNotFound(session_id) from error
+            return self.read(session_id)
+        return _session(Item(response["Attributes"]))
+
+
+def _row(session: Session) -> "dict[str, AttributeValueTypeDef]":
+    row: dict[str, AttributeValueTypeDef] = {
+        "session_id": text(session.session_id),
+        "tenant": text(session.tenant),
+        "state": text(session.state),
+        "options": text(session.options.model_dump_json()),
+        "created_at": number(session.created_at),
+        "deadline_at": number(session.deadline_at),
+        "buckets": number(session.buckets),
+        "expires_at": number(session.expires_at),
+    }
+    if session.totals is not None:
+        row |= {"total_chunks": number(session.totals.chunks), "total_tasks": number(session.totals.tasks)}
+    if session.subscribers:
+        row["subscribers"] = {"SS": sorted(session.subscribers)}
+    return row
+
+
+def _session(item: Item) -> Session:
+    totals = (
+        Totals(chunks=item.number("total_chunks"), tasks=item.number("total_tasks")) if "total_chunks" in item else None
+    )
+    ended = "ended_at" in item
+    account = Account(
+        submitted=item.number("submitted"),
+        completed=item.number("completed"),
+        failed=item.number("failed"),
+        cancelled=item.number("cancelled"),
+    )
+    return Session(
+        session_id=item.text("session_id"),
+        tenant=item.text("tenant"),
+        options=SessionOptions.model_validate_json(item.text("options")),
+        created_at=item.number("created_at"),
+        deadline_at=item.number("deadline_at"),
+        state=SessionState(item.text("state")),
+        totals=totals,
+        buckets=item.number("buckets"),
+        full_buckets=item.numbers("full_buckets"),
+        stop_reason=EndReason(item.text("stop_reason")) if "stop_reason" in item else None,
+        task_token=item.text("task_token"),
+        subscribers=item.texts("subscribers"),
+        account=account if ended else None,
+        ended_at=item.number("ended_at") if ended else None,
+        expires_at=item.number("expires_at"),
+    )

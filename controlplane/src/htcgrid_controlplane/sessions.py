@@ -1,0 +1,58 @@
+"""A session's row: pure."""
+
+from dataclasses import dataclass
+
+from htcgrid_controlplane.accounting import EndReason, buckets_in
+from htcgrid_events import Account, SessionOptions, SessionState, SessionStatus, Totals
+
+
+@dataclass(frozen=True)
+class Session:
+    """The row of a session."""
+
+    session_id: str
+    tenant: str
+    options: SessionOptions
+    created_at: int
+    deadline_at: int
+    state: SessionState = SessionState.OPEN
+    totals: Totals | None = None
+    """How much it holds, once the client has said so."""
+    buckets: int = 0
+    """Every bucket into which a chunk was ever submitted has a lower number."""
+    full_buckets: frozenset[int] = frozenset()
+    """Buckets of which every chunk has finished."""
+    stop_reason: EndReason | None = None
+    """Why it takes no more chunks and its open tasks are cancelled."""
+    task_token: str = ""
+    """What wakes the lifecycle workflow."""
+    subscribers: frozenset[str] = frozenset()
+    account: Account | None = None
+    """The account at the verdict."""
+    ended_at: int | None = None
+    expires_at: int = 0
+    """When (seconds) the session's rows may be forgotten."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether every chunk that it will ever hold has finished."""
+        return self.totals is not None and len(self.full_buckets) == buckets_in(self.totals)
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """Why its lifecycle may go on to the end, if it may."""
+        return self.stop_reason or (EndReason.DONE if self.all_finished else None)
+
+    def status(self, account: Account, chunks: int) -> SessionStatus:
+        """What its owner sees of it."""
+        return SessionStatus(
+            session_id=self.session_id,
+            state=self.state,
+            options=self.options,
+            account=self.account or account,
+            chunks=chunks,
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+            ended_at=self.ended_at,
+            cancel_requested=self.stop_reason is EndReason.CANCELLED,
+        )

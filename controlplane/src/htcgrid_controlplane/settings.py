@@ -1,0 +1,51 @@
+"""What the functions are told by their environment, read once when a container starts."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
+
+from htcgrid_controlplane.errors import ControlPlaneError
+from htcgrid_events import Priority
+
+
+class BadSettings(ControlPlaneError):
+    """Raised when an environment variable is missing or has an illegal value; the message names each."""
+
+
+class Settings(BaseModel):
+    """Names of the grid's resources. Each field is the environment variable `HTCGRID_<FIELD>`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sessions_table: str
+    chunks_table: str
+    connections_table: str
+    task_queue_urls: Json[dict[str, dict[Priority, str]]]
+    """Partition, then priority, to the URL of the task queue."""
+    data_bucket: str
+    event_bus: str
+    notification_topic: str
+    push_endpoint: str
+    """Where the management API of the WebSocket API answers."""
+    retention_days: Annotated[int, Field(ge=1, le=365)]
+    """How long rows and payloads are kept after a session's deadline."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings.
+
+        Raises:
+            BadSettings: a variable is missing or illegal.
+        """
+        values = {name: environment[_variable(name)] for name in cls.model_fields if _variable(name) in environment}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(f"{_variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors())
+            raise BadSettings(f"The environment is not right: {faults}") from error
+
+
+def _variable(field: str) -> str:
+    return f"HTCGRID_{field.upper()}"

@@ -1,0 +1,187 @@
+"""Takes sessions and their chunks over from the connector.
+
+The order makes every crash harmless, because the client repeats what was not acknowledged: the session's row and its
+event, so that somebody watches over it; then rows; then the account; and messages last, since an agent that sees a
+message must find the row. Every step is a write on condition of absence, or of no consequence when repeated.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import BucketAccount, buckets_in, chunks_expected, missing_chunks, total_of
+from htcgrid_controlplane.bus import EventBus
+from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_controlplane.task_queue import TaskQueues
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_controlplane.wake import Alarm
+from htcgrid_events import (
+    BUCKET_SIZE,
+    AddChunks,
+    ChunkInput,
+    CreateSession,
+    SessionCreated,
+    SessionState,
+    Stages,
+    Totals,
+    bucket_of,
+)
+
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """Creates sessions and adds chunks to them."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    subscribers: SubscriberStore
+    queues: TaskQueues
+    bus: EventBus
+    alarm: Alarm
+    clock: Clock
+    retention_days: int
+
+    def create(self, tenant: str, session_id: str, request: CreateSession) -> Session:
+        """Create a session, with its first chunks. Repeating the same request changes nothing.
+
+        Raises:
+            SessionConflict: the id is taken by a session with other options, or the totals contradict the chunks.
+            SessionNotFound: the id is taken by another tenant.
+            UnknownPartition: there is no such partition.
+        """
+        self.queues.check(request.options.partition)
+        if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
+            raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
+        wanted = self._new_session(tenant, session_id, request)
+        session = wanted if self.sessions.create(wanted) else self._same_session(wanted)
+        self.bus.put([("Session Created", _created(session))])
+        return self._add(session, request)
+
+    def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
+        """Add chunks to a session, and close it if the request says its totals. Repeating it changes nothing.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            SessionClosed: the session is being stopped or has ended.
+            SessionConflict: the totals contradict what was submitted.
+        """
+        session = self.sessions.read(session_id)
+        if session.tenant != tenant:
+            raise SessionNotFound(session_id)
+        return self._add(session, request)
+
+    def _add(self, session: Session, request: AddChunks) -> Session:
+        if session.stop_reason is not None and request.chunks:
+            raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
+        totals = request.totals or session.totals
+        _check_within(session, request.chunks, totals)
+        accounts = self._insert(session, request.chunks, totals) if request.chunks else []
+        if request.totals is None:
+            return session
+        return self._close(session, request.totals, accounts)
+
+    def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
+        now = self.clock()
+        self.chunks.insert([_row(session, chunk, now) for chunk in chunks], session.expires_at)
+        by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        for chunk in chunks:
+            by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
+        if max(by_bucket) >= session.buckets:
+            self.sessions.reserve_buckets(session.session_id, max(by_bucket) + 1)
+        accounts = [
+            self.accounts.add_submitted(
+                session.session_id,
+                bucket,
+                sizes,
+                expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
+                expires_at=session.expires_at,
+            )
+            for bucket, sizes in sorted(by_bucket.items())
+        ]
+        self.queues.send(session, [chunk.chunk for chunk in chunks])
+        return accounts
+
+    def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
+        if total_of(seen).submitted != totals.tasks:
+            buckets = range(max(buckets_in(totals), session.buckets))
+            seen = self.accounts.read(session.session_id, buckets)
+            if missing := missing_chunks(seen, totals):
+                named = ", ".join(map(str, missing[:_MAX_NAMED]))
+                raise SessionConflict(f"{len(missing)} of {totals.chunks} chunks were not submitted, such as {named}.")
+            if (tasks := total_of(seen).submitted) != totals.tasks:
+                raise SessionConflict(f"The chunks hold {tasks} tasks, not {totals.tasks}.")
+        if session.totals is None:
+            session = self.sessions.close(session.session_id, totals)
+            last = buckets_in(totals) - 1
+            account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
+            if account.full:
+                session = self.sessions.add_full(session.session_id, frozenset({last}))
+        self.alarm.wake(session)
+        return session
+
+    def _new_session(self, tenant: str, session_id: str, request: CreateSession) -> Session:
+        now = self.clock()
+        deadline_at = now + request.options.session_timeout_seconds * 1000
+        return Session(
+            session_id=session_id,
+            tenant=tenant,
+            options=request.options,
+            created_at=now,
+            deadline_at=deadline_at,
+            state=SessionState.RUNNING if request.totals else SessionState.OPEN,
+            totals=request.totals,
+            buckets=max((bucket_of(chunk.chunk) + 1 for chunk in request.chunks), default=0),
+            subscribers=frozenset({request.subscriber_id} if request.subscriber_id else ()),
+            expires_at=deadline_at // 1000 + self.retention_days * 86_400,
+        )
+
+    def _same_session(self, wanted: Session) -> Session:
+        session = self.sessions.read(wanted.session_id)
+        if session.tenant != wanted.tenant:
+            raise SessionNotFound(wanted.session_id)
+        if session.options != wanted.options:
+            raise SessionConflict(f"Session {wanted.session_id} exists with other options.")
+        if wanted.totals is not None and session.totals not in (None, wanted.totals):
+            raise SessionConflict(f"Session {wanted.session_id} was closed with other totals.")
+        return session
+
+
+def _check_within(session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> None:
+    if totals and (beyond := [chunk.chunk for chunk in chunks if chunk.chunk >= totals.chunks]):
+        raise SessionConflict(
+            f"Session {session.session_id} holds {totals.chunks} chunks, so there is no chunk {beyond[0]}."
+        )
+
+
+def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
+    return Chunk(
+        key=ChunkKey(session.session_id, chunk.chunk),
+        tenant=session.tenant,
+        state=ChunkState.QUEUED,
+        first_task=chunk.first_task,
+        size=chunk.size,
+        attempt=0,
+        inputs=Payload(chunk.inputs, chunk.stored_bytes),
+        outcomes="",
+        stages=Stages(submitted_at=now),
+    )
+
+
+def _created(session: Session) -> SessionCreated:
+    return SessionCreated(
+        session_id=session.session_id,
+        tenant=session.tenant,
+        options=session.options,
+        created_at=session.created_at,
+        deadline_at=session.deadline_at,
+    )

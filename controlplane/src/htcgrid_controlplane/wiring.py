@@ -1,0 +1,134 @@
+"""Builds the control plane's parts over real AWS clients. One client of each service a process."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.bus import EventBus
+from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.clock import Clock, system_clock
+from htcgrid_controlplane.completion import Completions
+from htcgrid_controlplane.lifecycle import Lifecycle
+from htcgrid_controlplane.notifications import Notifications
+from htcgrid_controlplane.push import PushGateway
+from htcgrid_controlplane.queries import Queries
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.submission import Submissions
+from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_controlplane.task_queue import TaskQueues
+from htcgrid_controlplane.wake import Alarm
+from htcgrid_dataplane.s3 import S3Store
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+_CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Every part of the control plane, made when first asked for: a function pays only for what it uses."""
+
+    settings: Settings
+    clock: Clock = system_clock
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        """Takes sessions and chunks over."""
+        return Submissions(
+            sessions=self.sessions,
+            chunks=self.chunks,
+            accounts=self.accounts,
+            subscribers=self.subscribers,
+            queues=TaskQueues(boto3.client("sqs", config=_CONFIG), self.settings.task_queue_urls),
+            bus=self.bus,
+            alarm=self.alarm,
+            clock=self.clock,
+            retention_days=self.settings.retention_days,
+        )
+
+    @cached_property
+    def completions(self) -> Completions:
+        """Counts finished chunks."""
+        return Completions(
+            sessions=self.sessions,
+            accounts=self.accounts,
+            bus=self.bus,
+            push=self.push,
+            alarm=self.alarm,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """Ends sessions."""
+        return Lifecycle(
+            sessions=self.sessions,
+            chunks=self.chunks,
+            accounts=self.accounts,
+            bus=self.bus,
+            push=self.push,
+            notifications=Notifications(boto3.client("sns", config=_CONFIG), self.settings.notification_topic),
+            alarm=self.alarm,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def queries(self) -> Queries:
+        """Answers questions."""
+        # Presigned URLs are to name the regional endpoint and carry a version 4 signature, which KMS keys require.
+        client = boto3.client("s3", config=_CONFIG.merge(Config(signature_version="s3v4")))
+        store = S3Store(client, self.settings.data_bucket)
+        return Queries(
+            sessions=self.sessions,
+            chunks=self.chunks,
+            accounts=self.accounts,
+            subscribers=self.subscribers,
+            store=store,
+            links=store,
+        )
+
+    @cached_property
+    def subscribers(self) -> SubscriberStore:
+        """The connections table."""
+        return SubscriberStore(self._dynamodb, self.settings.connections_table)
+
+    @cached_property
+    def push(self) -> PushGateway:
+        """Push connections."""
+        client = boto3.client("apigatewaymanagementapi", endpoint_url=self.settings.push_endpoint, config=_CONFIG)
+        return PushGateway(client, self.subscribers)
+
+    @cached_property
+    def sessions(self) -> SessionStore:
+        """The sessions table."""
+        return SessionStore(self._dynamodb, self.settings.sessions_table)
+
+    @cached_property
+    def chunks(self) -> ChunkStore:
+        """The chunks table."""
+        return ChunkStore(self._dynamodb, self.settings.chunks_table)
+
+    @cached_property
+    def accounts(self) -> AccountStore:
+        """The bucket accounts in the chunks table."""
+        return AccountStore(self._dynamodb, self.settings.chunks_table, self.settings.sessions_table)
+
+    @cached_property
+    def bus(self) -> EventBus:
+        """The event bus."""
+        return EventBus(boto3.client("events", config=_CONFIG), self.settings.event_bus)
+
+    @cached_property
+    def alarm(self) -> Alarm:
+        """Wakes lifecycle workflows."""
+        return Alarm(boto3.client("stepfunctions", config=_CONFIG))
+
+    @cached_property
+    def _dynamodb(self) -> "DynamoDBClient":
+        return boto3.client("dynamodb", config=_CONFIG)
