@@ -79,9 +79,13 @@ $(UV): requirements/uv.txt
 	.tools/uv/bin/pip install --quiet --require-hashes -r requirements/uv.txt
 	@touch $@
 
-$(VENV): requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES)) | $(UV)
+# Locked packages and the project's own are two steps, so that a changed pyproject.toml costs a second only.
+.venv/.locked: requirements/dev.txt | $(UV)
 	test -x .venv/bin/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
+	@touch $@
+
+$(VENV): .venv/.locked $(addsuffix /pyproject.toml,$(PACKAGES))
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ./,$(PACKAGES))
 	@touch $@
 

@@ -1,0 +1,33 @@
+"""The whole HTC-Grid on one machine: embedded AWS, a real `sam deploy`, agents as processes."""
+
+from htcgrid_local.agents import Agent
+from htcgrid_local.errors import (
+    DeployError,
+    EmulatorError,
+    GridRunningError,
+    HandlerError,
+    LocalGridError,
+    NoGridError,
+    NotInstalledError,
+    PortInUseError,
+)
+from htcgrid_local.grid import LocalGrid
+from htcgrid_local.progress import Progress, Terminal
+from htcgrid_local.project import Project, find_project
+
+__all__ = [
+    "Agent",
+    "DeployError",
+    "EmulatorError",
+    "GridRunningError",
+    "HandlerError",
+    "LocalGrid",
+    "LocalGridError",
+    "NoGridError",
+    "NotInstalledError",
+    "PortInUseError",
+    "Progress",
+    "Project",
+    "Terminal",
+    "find_project",
+]

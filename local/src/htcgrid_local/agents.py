@@ -1,0 +1,166 @@
+"""The agents of a local grid: processes that run under the template's agent role, and come back when they die."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from htcgrid_local.emulator import REGION, ROOT_KEY, inherited_environment
+from htcgrid_local.home import Home
+from htcgrid_local.processes import Child, Processes, kill_group
+
+_LOG = logging.getLogger(__name__)
+_PROFILE: Final = "htcgrid-agent"
+_GRACE: Final = timedelta(seconds=5)
+_FIRST_PAUSE: Final = timedelta(seconds=0.5)
+_LONGEST_PAUSE: Final = timedelta(seconds=30)
+_HEALTHY_AFTER: Final = timedelta(seconds=60)
+
+
+@dataclass
+class Agent:
+    """One place in the pool: the process that fills it now, and how often it had to be filled again."""
+
+    name: str
+    child: Child
+    began: float
+    restarts: int = 0
+    pause: timedelta = _FIRST_PAUSE
+    due: float | None = None
+    """When it is started again (monotonic seconds); none while it runs."""
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self.child.identity.pid
+
+    @property
+    def running(self) -> bool:
+        """Does the process run?"""
+        return self.child.exit_code is None
+
+
+class AgentPool:
+    """Starts agents, watches over them and ends them."""
+
+    def __init__(self, processes: Processes, home: Home, environment: Mapping[str, str]) -> None:
+        self._processes = processes
+        self._home = home
+        self._environment = dict(environment)
+        self._agents: list[Agent] = []
+        self._lock = threading.Lock()
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The places of the pool, in the order in which they were added."""
+        return tuple(self._agents)
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """How often each agent had to be started again."""
+        return {agent.name: agent.restarts for agent in self.agents}
+
+    def add(self) -> Agent:
+        """Start one more agent."""
+        with self._lock:
+            name = f"agent-{len(self._agents)}"
+            agent = Agent(name, self._start(name, 0), time.monotonic())
+            self._agents.append(agent)
+            return agent
+
+    def kill(self, index: int) -> None:
+        """Kill an agent and its workers at once, as when a machine is lost; the pool starts it again after a pause."""
+        kill_group(self._agents[index].pid)
+
+    def stop(self) -> None:
+        """Let all agents finish for a few seconds, then end them; the pool is empty afterwards."""
+        with self._lock:
+            for agent in self._agents:
+                self._processes.ask_to_end(agent.child)
+            deadline = time.monotonic() + _GRACE.total_seconds()
+            for agent in self._agents:
+                self._processes.end(agent.child, timedelta(seconds=max(0.0, deadline - time.monotonic())))
+            self._agents.clear()
+
+    def mend(self) -> None:
+        """Start again what has died, each agent after a pause that doubles while it keeps dying."""
+        with self._lock:
+            for agent in self._agents:
+                now = time.monotonic()
+                if agent.due is None and not agent.running:
+                    code = self._processes.end(agent.child)
+                    if now - agent.began > _HEALTHY_AFTER.total_seconds():
+                        agent.pause = _FIRST_PAUSE
+                    wait = agent.pause.total_seconds() * random.uniform(0.5, 1.0)
+                    agent.due = now + wait
+                    agent.pause = min(agent.pause * 2, _LONGEST_PAUSE)
+                    _LOG.warning("%s ended with exit code %d; starting it again in %.1f s", agent.name, code, wait)
+                elif agent.due is not None and now >= agent.due:
+                    agent.restarts += 1
+                    agent.due = None
+                    agent.began = now
+                    agent.child = self._start(agent.name, agent.restarts)
+
+    def _start(self, name: str, restarts: int) -> Child:
+        # A new id for every start, as for pods: the grid must never mistake an agent for its predecessor.
+        identity = {"HTCGRID_AGENT_ID": f"{name}-{restarts}"}
+        return self._processes.start(
+            name,
+            [sys.executable, "-m", "htcgrid_agent"],
+            environment=self._environment | identity,
+            log=self._home.log(name),
+            folder=self._home.scratch,
+        )
+
+
+def agent_environment(
+    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, function: Path, handler: str, workers: int
+) -> dict[str, str]:
+    """What an agent is told: where the grid is, what to run, and no key of its own.
+
+    Raises:
+        KeyError: the stack lacks an output that agents need.
+    """
+    queues = {level: outputs[f"TaskQueue{level.title()}Url"] for level in ("high", "normal", "low")}
+    return inherited_environment() | {
+        "AWS_CONFIG_FILE": str(credentials),
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_PROFILE": _PROFILE,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONUNBUFFERED": "1",
+        "HTCGRID_CHUNKS_TABLE": outputs["ChunksTable"],
+        "HTCGRID_TASK_QUEUE_URLS": json.dumps(queues),
+        "HTCGRID_TASK_EVENTS_QUEUE_URL": outputs["TaskEventsQueueUrl"],
+        "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
+        "HTCGRID_WORKERS": str(workers),
+        "HTCGRID_FUNCTION_DIR": str(function),
+        "HTCGRID_HANDLER": handler,
+    }
+
+
+def write_credentials(path: Path, role_arn: str) -> None:
+    """Write the AWS configuration that makes an agent assume its role; the SDK renews the session by itself."""
+    path.write_text(
+        f"[htcgrid-root]\n"
+        f"aws_access_key_id = {ROOT_KEY}\n"
+        f"aws_secret_access_key = {ROOT_KEY}\n"
+        f"\n"
+        f"[profile {_PROFILE}]\n"
+        f"role_arn = {role_arn}\n"
+        f"role_session_name = {_PROFILE}\n"
+        f"source_profile = htcgrid-root\n"
+        f"region = {REGION}\n",
+        encoding="ascii",
+    )

@@ -1,0 +1,137 @@
+"""`htcgrid local`: a whole grid on this machine from the command line."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from htcgrid_local import detached, logs
+from htcgrid_local.errors import LocalGridError, NoGridError
+from htcgrid_local.grid import LocalGrid
+from htcgrid_local.home import Home, default_home
+from htcgrid_local.progress import shown
+from htcgrid_local.state import Phase, read_state
+
+app = typer.Typer(help="Run a whole grid on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
+_console = Console()
+_errors = Console(stderr=True)
+
+
+@app.command()
+def up(
+    function: Annotated[Path, typer.Option(help="The directory with the function that the agents run.")],
+    handler: Annotated[str, typer.Option(help="The function in it, as module.function.")] = "handler.handler",
+    agents: Annotated[int, typer.Option(min=0, help="How many agents (processes).")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers each agent keeps busy.")] = 2,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port [default: a free one].")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when the grid is ready, and leave it running.")
+    ] = False,
+) -> None:
+    """Start a grid and keep it up until Ctrl-C (or, with --detach, until `down`)."""
+    home = Home(default_home())
+    options = ["--function", str(function.resolve()), "--handler", handler]
+    options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
+    with _errors_shown(), shown(_console) as progress:
+        if detach:
+            detached.start(home, options, progress)
+            _tell_ready(home)
+            return
+        _let_signals_interrupt()
+        logs.record(home)
+        grid = LocalGrid(
+            home.root, function=function, handler=handler, agents=agents, workers=workers, port=port, progress=progress
+        )
+        try:
+            with grid:
+                _tell_ready(home)
+                _console.print("Press Ctrl-C to stop it.")
+                raise grid.wait()
+        except KeyboardInterrupt:
+            progress.abandon()
+            _console.print("The grid is down.")
+
+
+@app.command()
+def down() -> None:
+    """Stop the grid, and whatever a crashed one left behind."""
+    home = Home(default_home())
+    with _errors_shown(), _console.status("stopping …"):
+        text = detached.stop(home)
+    _console.print(text)
+
+
+@app.command()
+def status() -> None:
+    """Say whether a grid runs; exits with 0 only when one is ready."""
+    home = Home(default_home())
+    state = read_state(home.state)
+    if state is None or (state.phase is not Phase.FAILED and not state.supervisor.alive):
+        _console.print(f"No grid runs in {home.root}.")
+        raise typer.Exit(1)
+    _console.print(
+        f"grid      {state.phase} [dim](process {state.supervisor.pid}, home {home.root})[/dim]", highlight=False
+    )
+    for label, text in (("step", state.step), ("error", state.error), ("endpoint", state.endpoint_url)):
+        if text:
+            _console.print(f"{label:<9} {escape(text)}", highlight=False, soft_wrap=True)
+    for child in state.children:
+        restarts = f", started again {count} times" if (count := state.restarts.get(child.name)) else ""
+        _console.print(f"{child.name:<9} process {child.pid}{restarts}", highlight=False)
+    if state.phase is not Phase.READY:
+        raise typer.Exit(1)
+
+
+@app.command(name="logs")
+def show_logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="supervisor, emulator, agent, build, deploy [default: all].")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
+) -> None:
+    """Show what the grid's processes wrote."""
+    with _errors_shown():
+        files = logs.select(Home(default_home()), names or [])
+        try:
+            for line in logs.read(files, follow=follow):
+                typer.echo(line)
+        except KeyboardInterrupt:
+            return
+
+
+def _tell_ready(home: Home) -> None:
+    state = read_state(home.state)
+    if state is None:
+        raise NoGridError("The grid went down as soon as it was up; see `htcgrid local logs`.")
+    _console.print(f"The grid is ready: {state.endpoint_url}, profile {home.profile}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    try:
+        yield
+    except LocalGridError as error:
+        _errors.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _let_signals_interrupt() -> None:
+    """Make the first signal to end interrupt the main thread, and further ones leave the clean-up in peace."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)

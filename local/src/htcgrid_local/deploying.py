@@ -1,0 +1,87 @@
+"""`sam deploy` of the built template onto the embedded AWS."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from htcgrid_local.building import sam_environment
+from htcgrid_local.emulator import Emulator, root_environment
+from htcgrid_local.errors import DeployError
+from htcgrid_local.home import Home
+from htcgrid_local.processes import Child, Processes
+from htcgrid_local.project import Project
+from htcgrid_local.words import first_error
+
+_STACK: Final = "htcgrid"
+_ARTIFACTS: Final = "htcgrid-artifacts"
+
+
+def deploy(
+    project: Project,
+    home: Home,
+    processes: Processes,
+    emulator: Emulator,
+    template: Path,
+    told: Callable[[str], None],
+) -> dict[str, str]:
+    """Deploy `template` and return the stack's outputs; `told` hears how many resources there are so far.
+
+    Raises:
+        DeployError: a resource could not be created, or `sam deploy` failed before it came to that.
+    """
+    # Made here because `sam deploy --resolve-s3` deploys a whole stack for it.
+    emulator.client("s3").create_bucket(Bucket=_ARTIFACTS)
+    log = home.log("deploy")
+    child = processes.start(
+        "deploy",
+        [project.sam, "deploy", "--config-env", "local", "--config-file", project.root / "samconfig.toml",
+         "--template-file", template, "--stack-name", _STACK, "--s3-bucket", _ARTIFACTS, "--output", "json",
+         "--parameter-overrides", *_parameters(emulator)],
+        environment=sam_environment(home) | root_environment(emulator.endpoint_url),
+        log=log,
+        folder=project.root,
+    )  # fmt: skip
+    reason = ""
+    complete = 0
+    for event in _events(child, log):
+        status = str(event.get("status", ""))
+        if event.get("type") == "event" and status.endswith("_FAILED"):
+            reason = reason or _describe(event)
+        elif event.get("type") == "event" and status == "CREATE_COMPLETE":
+            complete += 1
+            told(f"{complete} resources")
+    if code := processes.end(child):
+        raise DeployError(
+            f"The stack could not be deployed: {reason or first_error(log) or f'sam ended with exit code {code}'} "
+            f"(all of it in {log})."
+        )
+    stack = emulator.client("cloudformation").describe_stacks(StackName=_STACK)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def _parameters(emulator: Emulator) -> list[str]:
+    # MiniStack does not know EventBridge archives in a template, and nothing here is worth keeping after `down`.
+    return [f"ExecuteApiBase={emulator.endpoint_url}/_aws/execute-api", "EventArchiveDays=0", "RetainData=false"]
+
+
+def _describe(event: dict[str, Any]) -> str:
+    return f"{event.get('logical_id')} ({event.get('resource_type')}): {event.get('reason') or 'no reason given'}"
+
+
+def _events(child: Child, log: Path) -> Iterator[dict[str, Any]]:
+    """The JSON lines that sam writes, until it ends; its other output stays in the log."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        ended = False
+        rest = ""
+        while not ended:
+            ended = child.exit_code is not None
+            rest += lines.read()
+            *whole, rest = rest.split("\n")
+            for line in whole:
+                if line.startswith("{"):
+                    yield json.loads(line)
+            time.sleep(0 if ended else 0.1)

@@ -1,0 +1,94 @@
+"""A grid in the background: starting one and waiting until it is ready, and stopping one from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from htcgrid_local.errors import GridRunningError, LocalGridError
+from htcgrid_local.home import HOME_VARIABLE, Home
+from htcgrid_local.processes import kill_leftovers
+from htcgrid_local.progress import Progress
+from htcgrid_local.state import Phase, read_state
+from htcgrid_local.words import first_error
+
+_STOP_WITHIN: Final = timedelta(seconds=20)
+
+
+def start(home: Home, options: Sequence[str], progress: Progress) -> None:
+    """Start `up` with `options` in the background and return when the grid is ready.
+
+    Raises:
+        GridRunningError: a grid already runs in this home.
+        LocalGridError: the grid did not come up; the message is the background process's.
+    """
+    if (running := read_state(home.state)) and running.supervisor.alive:
+        raise GridRunningError(
+            f"A grid already runs in {home.root} (process {running.supervisor.pid}): stop it with `htcgrid local down`."
+        )
+    home.logs.mkdir(parents=True, exist_ok=True)
+    with home.log("supervisor").open("ab") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "htcgrid_local", "up", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {HOME_VARIABLE: str(home.root)},
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(home, supervisor, progress)
+    except KeyboardInterrupt:
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait()
+        raise
+
+
+def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress: Progress) -> None:
+    step = ""
+    while True:
+        ended = supervisor.poll() is not None
+        state = read_state(home.state)
+        if state is not None and state.supervisor.pid == supervisor.pid:
+            if state.phase is Phase.READY:
+                progress.end()
+                return
+            if state.step != step:
+                step = state.step
+                progress.begin(step)
+        if ended:
+            error = state.error if state is not None and state.supervisor.pid == supervisor.pid else None
+            raise LocalGridError(error or first_error(home.log("supervisor")) or "The grid did not start.")
+        time.sleep(0.1)
+
+
+def stop(home: Home) -> str:
+    """Stop the grid in `home`, gently or not, and return what happened."""
+    state = read_state(home.state)
+    if state is None:
+        return f"No grid runs in {home.root}."
+    was_alive = state.supervisor.alive
+    if was_alive:
+        os.kill(state.supervisor.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_WITHIN.total_seconds()
+        while state.supervisor.alive and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if state.supervisor.alive:
+            os.kill(state.supervisor.pid, signal.SIGKILL)
+    # Under the lock, so that a grid which somebody starts meanwhile is left alone.
+    home.acquire()
+    try:
+        left = kill_leftovers(latest.children if (latest := read_state(home.state)) else ())
+        home.state.unlink(missing_ok=True)
+        home.clear_scratch()
+    finally:
+        home.release()
+    if left:
+        return f"The grid is down (ended what was left of it: {', '.join(left)})."
+    return "The grid is down." if was_alive else f"No grid runs in {home.root}."

@@ -1,0 +1,161 @@
+"""The embedded AWS: MiniStack, on the loopback only, with IAM enforced and everything else that it could open shut."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+from datetime import timedelta
+from typing import Any, Final
+
+import boto3.session
+import botocore.session
+
+from htcgrid_local.errors import EmulatorError, PortInUseError
+from htcgrid_local.home import Home
+from htcgrid_local.processes import Child, Processes
+from htcgrid_local.project import Project
+from htcgrid_local.words import first_error
+
+HOST: Final = "127.0.0.1"
+REGION: Final = "us-east-1"
+ROOT_KEY: Final = "test"
+"""MiniStack's root access key and secret: it answers on the loopback only and holds nothing of value."""
+
+_READY_WITHIN: Final = timedelta(seconds=30)
+
+
+class Emulator:
+    """One MiniStack process and its address."""
+
+    def __init__(self, project: Project, home: Home, processes: Processes, port: int | None) -> None:
+        """Start MiniStack on `port`, or on a free one.
+
+        Raises:
+            PortInUseError: `port` is taken.
+        """
+        # The socket is bound here and handed over: no other process can take the port in between,
+        # and early requests wait in its queue instead of being refused.
+        with listen(port) as listener:
+            self.port: int = listener.getsockname()[1]
+            self._log = home.log("emulator")
+            self.child: Child = processes.start(
+                "emulator",
+                [project.emulator_python, "-m", "hypercorn", "ministack.app:app", "--workers", "0",
+                 "--bind", f"fd://{listener.fileno()}"],
+                environment=_environment(self.port, home),
+                log=self._log,
+                folder=home.scratch,
+                sockets=[listener.fileno()],
+            )  # fmt: skip
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where every AWS service of this grid is reached."""
+        return f"http://{HOST}:{self.port}"
+
+    def wait_until_ready(self) -> None:
+        """Return once MiniStack answers.
+
+        Raises:
+            EmulatorError: it ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + _READY_WITHIN.total_seconds()
+        while time.monotonic() < deadline:
+            if self.child.exit_code is not None:
+                raise self.failure()
+            connection = http.client.HTTPConnection(HOST, self.port, timeout=1)
+            try:
+                connection.request("GET", "/_ministack/ready")
+                if connection.getresponse().status == http.HTTPStatus.OK:
+                    return
+            except OSError:
+                time.sleep(0.05)
+            finally:
+                connection.close()
+        raise EmulatorError(
+            f"The embedded AWS did not answer on {self.endpoint_url} within {_READY_WITHIN.seconds} s; see {self._log}."
+        )
+
+    def failure(self) -> EmulatorError:
+        """The error that says that MiniStack has ended."""
+        return EmulatorError(
+            f"The embedded AWS ended with exit code {self.child.exit_code}; it says: "
+            f"{first_error(self._log) or 'nothing'} (all of them in {self._log})."
+        )
+
+    def session(self) -> boto3.session.Session:
+        """A boto3 session with the root key, deaf to the AWS settings of whoever runs the grid."""
+        nothing = (None, None, os.devnull, None)
+        core = botocore.session.Session(
+            session_vars={
+                "profile": (None, None, None, None),
+                "config_file": nothing,
+                "credentials_file": nothing,
+            }
+        )
+        return boto3.session.Session(
+            aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=REGION, botocore_session=core
+        )
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of `service` with the root key."""
+        session: Any = self.session()
+        return session.client(service, endpoint_url=self.endpoint_url)
+
+
+def root_environment(endpoint_url: str) -> dict[str, str]:
+    """The environment in which a program acts on the embedded AWS with the root key."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": ROOT_KEY,
+        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+def inherited_environment() -> dict[str, str]:
+    """The few variables that every process of the grid takes over; no AWS settings and no secrets among them."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def listen(port: int | None) -> socket.socket:
+    """A listening socket on the loopback, on a free port unless one is named.
+
+    Raises:
+        PortInUseError: the named port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port or 0))
+    except OSError as error:
+        listener.close()
+        raise PortInUseError(
+            f"Port {port} on {HOST} cannot be used ({error.strerror}): name another with --port, "
+            "or leave it out for a free one."
+        ) from error
+    listener.listen(100)
+    return listener
+
+
+def _environment(port: int, home: Home) -> dict[str, str]:
+    return inherited_environment() | {
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": HOST,
+        "MINISTACK_REGION": REGION,
+        "AUTH": "true",
+        "LOG_LEVEL": "WARNING",
+        "TMPDIR": str(home.scratch),
+        "PYTHONUNBUFFERED": "1",
+        # Listeners of services that the grid does not use.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        # MiniStack removes the containers of other MiniStacks when it finds a Docker engine.
+        "DOCKER_HOST": f"unix://{home.scratch}/no-docker.sock",
+    }

@@ -1,0 +1,85 @@
+"""What one grid says about itself to the other commands, in one small file that is replaced as a whole."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Phase(enum.StrEnum):
+    """Where a grid is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class ProcessId(BaseModel):
+    """A process, told apart from a later one with the same number by when it began (seconds since 1970)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pid: int
+    began: float
+
+    @classmethod
+    def of(cls, name: str, pid: int) -> ProcessId:
+        """Identify a living process.
+
+        Raises:
+            psutil.NoSuchProcess: it has ended meanwhile.
+        """
+        return cls(name=name, pid=pid, began=psutil.Process(pid).create_time())
+
+    @property
+    def alive(self) -> bool:
+        """Does this very process still run? (A zombie has ended.)"""
+        try:
+            process = psutil.Process(self.pid)
+            return self._began_with(process) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def replaced(self) -> bool:
+        """Does the number belong to another process by now?"""
+        try:
+            return not self._began_with(psutil.Process(self.pid))
+        except psutil.NoSuchProcess:
+            return False
+
+    def _began_with(self, process: psutil.Process) -> bool:
+        # The kernel counts from boot, and what it calls boot moves a little when the clock is set.
+        return abs(process.create_time() - self.began) < 1
+
+
+class State(BaseModel):
+    """One grid as seen from outside."""
+
+    phase: Phase
+    step: str = ""
+    supervisor: ProcessId
+    children: tuple[ProcessId, ...] = ()
+    endpoint_url: str | None = None
+    restarts: dict[str, int] = {}
+    error: str | None = None
+
+    def write(self, path: Path) -> None:
+        """Replace the file at once, so that a reader sees the old state or the new one."""
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_text(self.model_dump_json(indent=2), encoding="utf-8")
+        fresh.replace(path)
+
+
+def read_state(path: Path) -> State | None:
+    """The state in `path`; none where there is no file, or one of another version of the local grid."""
+    try:
+        return State.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
