@@ -10,7 +10,7 @@ from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.push import PushGateway, chunk_frames
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.wake import Alarm
+from htcgrid_controlplane.wake import Waker
 from htcgrid_dataplane import decode_lines
 from htcgrid_events import (
     ChunkCompleted,
@@ -36,7 +36,7 @@ class Completions:
     accounts: AccountStore
     bus: EventBus
     push: PushGateway
-    alarm: Alarm
+    waker: Waker
     clock: Clock
 
     def record(self, session_id: str, outcomes: Sequence[ChunkOutcome]) -> None:
@@ -53,7 +53,7 @@ class Completions:
             session = self.sessions.add_full(session_id, full)
         self.bus.put(list(_events(session, stamped)))
         self.push.push(session.subscribers, chunk_frames(session_id, stamped))
-        self.alarm.wake(session)
+        self.waker.wake(session)
 
     def _count(self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int) -> Iterator[int]:
         by_bucket: defaultdict[int, list[ChunkOutcome]] = defaultdict(list)

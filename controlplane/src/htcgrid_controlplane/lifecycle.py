@@ -12,7 +12,7 @@ from htcgrid_controlplane.notifications import Notifications
 from htcgrid_controlplane.push import PushGateway
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.wake import Alarm
+from htcgrid_controlplane.wake import Waker
 from htcgrid_events import ENDED_DETAIL_TYPE, ChunkOutcome, Contract, SessionEnded, SessionEndedFrame
 
 BUCKETS_PER_STEP = 32
@@ -29,12 +29,12 @@ class Lifecycle:
     bus: EventBus
     push: PushGateway
     notifications: Notifications
-    alarm: Alarm
+    waker: Waker
     clock: Clock
 
     def wait(self, session_id: str, task_token: str) -> None:
         """Keep the token that wakes the workflow, and wake it at once if the session has come to its end already."""
-        self.alarm.wake(self.sessions.store_token(session_id, task_token))
+        self.waker.wake(self.sessions.store_token(session_id, task_token))
 
     def cancel(self, tenant: str, session_id: str) -> Session:
         """Stop a session at its owner's wish. Repeating it, or cancelling an ended session, changes nothing.
@@ -46,7 +46,7 @@ class Lifecycle:
         if session.tenant != tenant:
             raise SessionNotFound(session_id)
         session = self.sessions.stop(session_id, EndReason.CANCELLED)
-        self.alarm.wake(session)
+        self.waker.wake(session)
         return session
 
     def settle(self, session_id: str, reason: EndReason, first_bucket: int) -> int | None:

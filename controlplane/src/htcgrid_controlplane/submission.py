@@ -21,7 +21,7 @@ from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.subscriber_store import SubscriberStore
 from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_controlplane.transitions import ChunkState
-from htcgrid_controlplane.wake import Alarm
+from htcgrid_controlplane.wake import Waker
 from htcgrid_events import (
     BUCKET_SIZE,
     AddChunks,
@@ -47,7 +47,7 @@ class Submissions:
     subscribers: SubscriberStore
     queues: TaskQueues
     bus: EventBus
-    alarm: Alarm
+    waker: Waker
     clock: Clock
     retention_days: int
 
@@ -126,7 +126,7 @@ class Submissions:
             account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
             if account.full:
                 session = self.sessions.add_full(session.session_id, frozenset({last}))
-        self.alarm.wake(session)
+        self.waker.wake(session)
         return session
 
     def _new_session(self, tenant: str, session_id: str, request: CreateSession) -> Session:

@@ -20,7 +20,7 @@ class WakeUp(BaseModel):
     reason: EndReason
 
 
-class Alarm:
+class Waker:
     """Hands task tokens back to Step Functions."""
 
     def __init__(self, client: "SFNClient") -> None:

@@ -21,7 +21,7 @@ from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.submission import Submissions
 from htcgrid_controlplane.subscriber_store import SubscriberStore
 from htcgrid_controlplane.task_queue import TaskQueues
-from htcgrid_controlplane.wake import Alarm
+from htcgrid_controlplane.wake import Waker
 from htcgrid_dataplane.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ControlPlane:
             subscribers=self.subscribers,
             queues=TaskQueues(boto3.client("sqs", config=_CONFIG), self.settings.task_queue_urls),
             bus=self.bus,
-            alarm=self.alarm,
+            waker=self.waker,
             clock=self.clock,
             retention_days=self.settings.retention_days,
         )
@@ -60,7 +60,7 @@ class ControlPlane:
             accounts=self.accounts,
             bus=self.bus,
             push=self.push,
-            alarm=self.alarm,
+            waker=self.waker,
             clock=self.clock,
         )
 
@@ -74,7 +74,7 @@ class ControlPlane:
             bus=self.bus,
             push=self.push,
             notifications=Notifications(boto3.client("sns", config=_CONFIG), self.settings.notification_topic),
-            alarm=self.alarm,
+            waker=self.waker,
             clock=self.clock,
         )
 
@@ -125,9 +125,9 @@ class ControlPlane:
         return EventBus(boto3.client("events", config=_CONFIG), self.settings.event_bus)
 
     @cached_property
-    def alarm(self) -> Alarm:
+    def waker(self) -> Waker:
         """Wakes lifecycle workflows."""
-        return Alarm(boto3.client("stepfunctions", config=_CONFIG))
+        return Waker(boto3.client("stepfunctions", config=_CONFIG))
 
     @cached_property
     def _dynamodb(self) -> "DynamoDBClient":

@@ -1,0 +1,164 @@
+"""The HTTP API: sessions, their chunks and outcomes, and push tickets. Rules live in `htcgrid_controlplane`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from htcgrid_controlplane.errors import (
+    ControlPlaneError,
+    SessionClosed,
+    SessionConflict,
+    SessionNotFound,
+    TaskNotFound,
+    UnknownPartition,
+)
+from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.wiring import ControlPlane
+from htcgrid_events import (
+    AddChunks,
+    CreateSession,
+    ErrorBody,
+    OutcomePage,
+    PushTicket,
+    SessionId,
+    SessionStatus,
+    SubscriberId,
+    TaskRecord,
+    UploadPlaces,
+    UploadRequest,
+)
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics()
+app = APIGatewayHttpResolver(enable_validation=True)
+grid = ControlPlane(Settings.from_environment())
+
+_STATUS_OF: dict[type[ControlPlaneError], HTTPStatus] = {
+    SessionNotFound: HTTPStatus.NOT_FOUND,
+    TaskNotFound: HTTPStatus.NOT_FOUND,
+    SessionConflict: HTTPStatus.CONFLICT,
+    SessionClosed: HTTPStatus.CONFLICT,
+    UnknownPartition: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+@app.put("/sessions/<session_id>")
+def create_session(session_id: Annotated[SessionId, Path()], request: CreateSession) -> SessionStatus:
+    """Create a session with its first chunks."""
+    session = grid.submissions.create(_tenant(), session_id, request)
+    _count_submitted(request)
+    return grid.queries.status(session)
+
+
+@app.post("/sessions/<session_id>/chunks")
+def add_chunks(session_id: Annotated[SessionId, Path()], request: AddChunks) -> SessionStatus:
+    """Add chunks to a session; with totals, close it."""
+    session = grid.submissions.add(_tenant(), session_id, request)
+    _count_submitted(request)
+    return grid.queries.status(session)
+
+
+@app.get("/sessions/<session_id>")
+def get_session(session_id: Annotated[SessionId, Path()]) -> SessionStatus:
+    """A session and its account."""
+    return grid.queries.status(grid.queries.session(_tenant(), session_id))
+
+
+@app.post("/sessions/<session_id>/cancel")
+def cancel_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
+    """Cancel the open tasks of a session."""
+    status = grid.queries.status(grid.lifecycle.cancel(_tenant(), session_id))
+    return Response(status_code=HTTPStatus.ACCEPTED, content_type="application/json", body=status)
+
+
+@app.get("/sessions/<session_id>/buckets/<bucket>/outcomes")
+def get_outcomes(
+    session_id: Annotated[SessionId, Path()],
+    bucket: Annotated[int, Path(ge=0)],
+    after: Annotated[int, Query(ge=-1)] = -1,
+) -> OutcomePage:
+    """Finished chunks of one bucket."""
+    return grid.queries.outcomes(_tenant(), session_id, bucket, after)
+
+
+@app.get("/sessions/<session_id>/tasks/<index>")
+def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskRecord:
+    """The record of one task."""
+    return grid.queries.task(_tenant(), session_id, index)
+
+
+@app.post("/sessions/<session_id>/uploads")
+def create_uploads(session_id: Annotated[SessionId, Path()], request: UploadRequest) -> UploadPlaces:
+    """Places for inputs too large for a request."""
+    return grid.queries.upload_places(_tenant(), session_id, request.chunks)
+
+
+@app.put("/sessions/<session_id>/subscribers/<subscriber_id>")
+def follow_session(
+    session_id: Annotated[SessionId, Path()], subscriber_id: Annotated[SubscriberId, Path()]
+) -> SessionStatus:
+    """Let a push connection follow a session."""
+    return grid.queries.status(grid.queries.follow(_tenant(), session_id, subscriber_id))
+
+
+@app.put("/subscribers/<subscriber_id>")
+def create_ticket(subscriber_id: Annotated[SubscriberId, Path()]) -> PushTicket:
+    """A ticket for one push connection."""
+    return grid.subscribers.issue_ticket(subscriber_id, _tenant(), grid.clock())
+
+
+@app.exception_handler(RequestValidationError)  # type: ignore[untyped-decorator]
+def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
+    """Say which field is wrong, and what is legal, in one sentence."""
+    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", f"The request is not valid: {'; '.join(faults)}.")
+
+
+@app.exception_handler(ControlPlaneError)  # type: ignore[untyped-decorator]
+def refuse(error: ControlPlaneError) -> Response[ErrorBody]:
+    """Give an error of the control plane its status; those that may pass are the server's fault."""
+    status = _STATUS_OF.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("request failed", exc_info=error)
+    return _error(status, type(error).__name__, str(error))
+
+
+@app.not_found
+def refuse_unknown(_: Exception) -> Response[ErrorBody]:
+    """Answer requests for paths that do not exist."""
+    return _error(HTTPStatus.NOT_FOUND, "NoSuchPath", f"There is no {app.current_event.path} in this API.")
+
+
+def _error(status: HTTPStatus, name: str, message: str) -> Response[ErrorBody]:
+    return Response(
+        status_code=status,
+        content_type="application/json",
+        body=ErrorBody(error=name, message=message).model_dump_json(),  # type: ignore[arg-type]
+    )
+
+
+def _tenant() -> str:
+    """The tenant is the signed-in user, as the authorizer verified it: nothing that the client can choose."""
+    authorizer = app.current_event.request_context.authorizer
+    claims = authorizer.jwt_claim if authorizer else {}
+    return str(claims["sub"])
+
+
+def _count_submitted(request: AddChunks) -> None:
+    metrics.add_metric("ChunksSubmitted", MetricUnit.Count, len(request.chunks))
+    metrics.add_metric("TasksSubmitted", MetricUnit.Count, sum(chunk.size for chunk in request.chunks))
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one request."""
+    return app.resolve(event, context)
