@@ -91,8 +91,12 @@ class AgentPool:
                 self._processes.end(agent.child, timedelta(seconds=max(0.0, deadline - time.monotonic())))
             self._agents.clear()
 
-    def mend(self) -> None:
-        """Start again what has died, each agent after a pause that doubles while it keeps dying."""
+    def mend(self) -> bool:
+        """Start again what has died, each agent after a pause that doubles while it keeps dying.
+
+        Returns whether an agent was started.
+        """
+        started = False
         with self._lock:
             for agent in self._agents:
                 now = time.monotonic()
@@ -109,6 +113,8 @@ class AgentPool:
                     agent.due = None
                     agent.began = now
                     agent.child = self._start(agent.name, agent.restarts)
+                    started = True
+        return started
 
     def _start(self, name: str, restarts: int) -> Child:
         # A new id for every start, as for pods: the grid must never mistake an agent for its predecessor.

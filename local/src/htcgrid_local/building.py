@@ -14,7 +14,7 @@ from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import Project
-from htcgrid_local.words import first_error
+from htcgrid_local.words import last_words
 
 # What the build reads. Functions and state machines are not among it: the built template points at their sources.
 _INPUTS: Final = (
@@ -68,7 +68,7 @@ def _run_sam_build(project: Project, home: Home, processes: Processes) -> None:
     )  # fmt: skip
     child.process.wait()
     if code := processes.end(child):
-        raise DeployError(f"`sam build` ended with exit code {code}: {first_error(log)} (all of it in {log}).")
+        raise DeployError(f"`sam build` ended with exit code {code}: {last_words(log)} (all of it in {log}).")
 
 
 def sam_environment(home: Home) -> dict[str, str]:
@@ -78,7 +78,7 @@ def sam_environment(home: Home) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "SAM_CLI_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "PYTHONPATH"))
+        if not name.startswith(("AWS_", "SAM_CLI_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "PYTHON"))
     }
     return kept | {
         "SAM_CLI_TELEMETRY": "0",

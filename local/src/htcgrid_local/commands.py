@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,18 +16,23 @@ from rich.markup import escape
 from htcgrid_local import detached, logs
 from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.grid import LocalGrid
+from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
 from htcgrid_local.progress import shown
+from htcgrid_local.project import find_project
 from htcgrid_local.state import Phase, read_state
 
 app = typer.Typer(help="Run a whole grid on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
+_EXAMPLE: Final = "examples/portfolio/function"
 _console = Console()
 _errors = Console(stderr=True)
 
 
 @app.command()
 def up(
-    function: Annotated[Path, typer.Option(help="The directory with the function that the agents run.")],
+    function: Annotated[
+        Path | None, typer.Option(help="The directory with the function that the agents run [default: the example's].")
+    ] = None,
     handler: Annotated[str, typer.Option(help="The function in it, as module.function.")] = "handler.handler",
     agents: Annotated[int, typer.Option(min=0, help="How many agents (processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="How many workers each agent keeps busy.")] = 2,
@@ -40,10 +45,12 @@ def up(
 ) -> None:
     """Start a grid and keep it up until Ctrl-C (or, with --detach, until `down`)."""
     home = Home(default_home())
-    options = ["--function", str(function.resolve()), "--handler", handler]
-    options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
     with _errors_shown(), shown(_console) as progress:
+        function = function or find_project().root / _EXAMPLE
         if detach:
+            check_handler(function, handler)
+            options = ["--function", str(function.resolve()), "--handler", handler]
+            options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
             detached.start(home, options, progress)
             _tell_ready(home)
             return
@@ -56,7 +63,8 @@ def up(
             with grid:
                 _tell_ready(home)
                 _console.print("Press Ctrl-C to stop it.")
-                raise grid.wait()
+                if failure := grid.wait():
+                    raise failure
         except KeyboardInterrupt:
             progress.abandon()
             _console.print("The grid is down.")

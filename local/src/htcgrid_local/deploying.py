@@ -14,7 +14,7 @@ from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Child, Processes
 from htcgrid_local.project import Project
-from htcgrid_local.words import first_error
+from htcgrid_local.words import last_words
 
 _STACK: Final = "htcgrid"
 _ARTIFACTS: Final = "htcgrid-artifacts"
@@ -32,6 +32,7 @@ def deploy(
 
     Raises:
         DeployError: a resource could not be created, or `sam deploy` failed before it came to that.
+        EmulatorError: the embedded AWS ended meanwhile.
     """
     # Made here because `sam deploy --resolve-s3` deploys a whole stack for it.
     emulator.client("s3").create_bucket(Bucket=_ARTIFACTS)
@@ -48,6 +49,8 @@ def deploy(
     reason = ""
     complete = 0
     for event in _events(child, log):
+        if emulator.ended:
+            raise emulator.failure()
         status = str(event.get("status", ""))
         if event.get("type") == "event" and status.endswith("_FAILED"):
             reason = reason or _describe(event)
@@ -56,7 +59,7 @@ def deploy(
             told(f"{complete} resources")
     if code := processes.end(child):
         raise DeployError(
-            f"The stack could not be deployed: {reason or first_error(log) or f'sam ended with exit code {code}'} "
+            f"The stack could not be deployed: {reason or last_words(log) or f'sam ended with exit code {code}'} "
             f"(all of it in {log})."
         )
     stack = emulator.client("cloudformation").describe_stacks(StackName=_STACK)["Stacks"][0]
@@ -64,8 +67,13 @@ def deploy(
 
 
 def _parameters(emulator: Emulator) -> list[str]:
-    # MiniStack does not know EventBridge archives in a template, and nothing here is worth keeping after `down`.
-    return [f"ExecuteApiBase={emulator.endpoint_url}/_aws/execute-api", "EventArchiveDays=0", "RetainData=false"]
+    return [
+        f"ExecuteApiBase={emulator.endpoint_url}/_aws/execute-api",
+        # MiniStack knows neither EventBridge archives in a template nor X-Ray.
+        "EventArchiveDays=0",
+        "TracingMode=PassThrough",
+        "RetainData=false",
+    ]
 
 
 def _describe(event: dict[str, Any]) -> str:

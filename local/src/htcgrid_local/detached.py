@@ -16,7 +16,7 @@ from htcgrid_local.home import HOME_VARIABLE, Home
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import Progress
 from htcgrid_local.state import Phase, read_state
-from htcgrid_local.words import first_error
+from htcgrid_local.words import last_words
 
 _STOP_WITHIN: Final = timedelta(seconds=20)
 
@@ -64,7 +64,7 @@ def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress:
                 progress.begin(step)
         if ended:
             error = state.error if state is not None and state.supervisor.pid == supervisor.pid else None
-            raise LocalGridError(error or first_error(home.log("supervisor")) or "The grid did not start.")
+            raise LocalGridError(error or last_words(home.log("supervisor")) or "The grid did not start.")
         time.sleep(0.1)
 
 

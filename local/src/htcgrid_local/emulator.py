@@ -43,7 +43,7 @@ class Emulator:
             self.child: Child = processes.start(
                 "emulator",
                 [project.emulator_python, "-m", "hypercorn", "ministack.app:app", "--workers", "0",
-                 "--bind", f"fd://{listener.fileno()}"],
+                 "--log-level", "warning", "--bind", f"fd://{listener.fileno()}"],
                 environment=_environment(self.port, home),
                 log=self._log,
                 folder=home.scratch,
@@ -55,6 +55,11 @@ class Emulator:
         """Where every AWS service of this grid is reached."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def ended(self) -> bool:
+        """Has MiniStack ended, which it never does unasked unless it failed?"""
+        return self.child.exit_code is not None
+
     def wait_until_ready(self) -> None:
         """Return once MiniStack answers.
 
@@ -63,7 +68,7 @@ class Emulator:
         """
         deadline = time.monotonic() + _READY_WITHIN.total_seconds()
         while time.monotonic() < deadline:
-            if self.child.exit_code is not None:
+            if self.ended:
                 raise self.failure()
             connection = http.client.HTTPConnection(HOST, self.port, timeout=1)
             try:
@@ -80,9 +85,9 @@ class Emulator:
 
     def failure(self) -> EmulatorError:
         """The error that says that MiniStack has ended."""
+        said = first_error(self._log)
         return EmulatorError(
-            f"The embedded AWS ended with exit code {self.child.exit_code}; it says: "
-            f"{first_error(self._log) or 'nothing'} (all of them in {self._log})."
+            f"The embedded AWS ended with exit code {self.child.exit_code}{said and f': {said}'} (see {self._log})."
         )
 
     def session(self) -> boto3.session.Session:

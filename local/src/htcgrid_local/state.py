@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -83,3 +85,23 @@ def read_state(path: Path) -> State | None:
         return State.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+
+
+class Report:
+    """The state of the grid that this process supervises, written anew with every change."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._state = State(phase=Phase.STARTING, supervisor=ProcessId.of("supervisor", os.getpid()))
+        self.note()
+
+    def note(self, **changes: object) -> None:
+        """Change fields of the state."""
+        with self._lock:
+            self._state = self._state.model_copy(update=changes)
+            self._state.write(self._path)
+
+    def children(self, living: Sequence[ProcessId]) -> None:
+        """Say which processes the grid has now."""
+        self.note(children=tuple(living))

@@ -6,9 +6,16 @@ from pathlib import Path
 
 
 def first_error(log: Path) -> str:
+    """The first line of `log` that speaks of an error, or nothing."""
+    return next((line for line in _lines(log) if "error:" in line.lower()), "")
+
+
+def last_words(log: Path) -> str:
     """The first line of `log` that speaks of an error, else its last line with text, else nothing."""
+    return first_error(log) or next(reversed(_lines(log)), "")
+
+
+def _lines(log: Path) -> list[str]:
     if not log.is_file():
-        return ""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    return next((line for line in lines if "error:" in line.lower()), last)
+        return []
+    return [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
