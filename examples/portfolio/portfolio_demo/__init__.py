@@ -1,0 +1,1 @@
+"""The pieces of the portfolio demo: what comes before the grid (book, tasks) and after it (report, comparison)."""
