@@ -123,7 +123,7 @@ def verdict(grid: Mapping[str, "Position"], alone: Mapping[str, "Position"]) -> 
     if not found:
         print(f"All {len(alone):,} trades are exactly equal.")
         return 0
-    print(f"FAILED: {len(found):,} figures differ between the grid and one process:", file=sys.stderr)
+    print(f"FAILED: between the grid and one process, figures that differ: {len(found):,}", file=sys.stderr)
     for difference in found[:SHOWN_DIFFERENCES]:
         print(f"  {difference}", file=sys.stderr)
     if len(found) > SHOWN_DIFFERENCES:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from portfolio_demo.book import Market, TradeRow
@@ -59,12 +60,11 @@ def total(rows: Sequence[Risk]) -> Risk:
 
 def risk_table(rows: Sequence[Risk]) -> Table:
     """Lay the rows out with their total."""
-    table = Table(title="Value and Greeks of the book, in currency")
-    table.add_column("underlying")
-    for heading in ("trades", "value", "delta\n(x spot)", "gamma\n(1 % of spot)", "vega\n(1 point)"):
-        table.add_column(heading, justify="right")
-    for heading in ("theta\n(1 day)", "rho\n(1 bp)"):
-        table.add_column(heading, justify="right")
+    table = Table(title="Value and Greeks of the book, in currency", box=SIMPLE_HEAD, padding=0)
+    table.add_column("name", no_wrap=True)
+    headings = ("trades", "value", "delta\nx spot", "gamma\n1 % of spot", "vega\n1 point", "theta\n1 day", "rho\n1 bp")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     table.add_section()

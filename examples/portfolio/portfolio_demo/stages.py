@@ -3,18 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 STAGES = ("submitted", "queued", "claimed", "started", "finished", "notified")
 MEANING = {
-    "queued": "the API stored the task and sent its message",
-    "claimed": "an agent was free and claimed it",
-    "started": "the agent handed it to a worker",
-    "finished": "the worker ran it and the outcome was recorded",
-    "notified": "the outcome was counted and pushed",
+    "queued": "stored, and its message sent",
+    "claimed": "waiting for a free agent",
+    "started": "handed to a worker",
+    "finished": "run, and its outcome recorded",
+    "notified": "counted, and pushed to us",
 }
 
 
@@ -77,12 +77,12 @@ def percentile(ordered: Sequence[float], fraction: float) -> float:
 
 def stage_table(times: Sequence[StageTime]) -> Table:
     """Lay the stages out in the order in which a task passes them."""
-    table = Table(title="Where the time of a task went, from submission to result")
-    table.add_column("from, to")
+    table = Table(title="Where the time of a task went, from submission to result", box=SIMPLE_HEAD, padding=0)
+    table.add_column("until")
     for heading in ("median ms", "95 % ms", "mean ms", "share"):
-        table.add_column(heading, justify="right")
-    table.add_column("in between")
-    for (start, stage), time in zip(pairwise(STAGES), times, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("in which it was", no_wrap=True)
+    for time in times:
         figures = (f"{time.median_ms:,.0f}", f"{time.p95_ms:,.0f}", f"{time.mean_ms:,.0f}", f"{time.share:.1%}")
-        table.add_row(f"{start}, {stage}", *figures, MEANING[stage])
+        table.add_row(time.stage, *figures, MEANING[time.stage])
     return table

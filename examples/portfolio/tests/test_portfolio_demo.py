@@ -1,5 +1,6 @@
 """The demo's pieces around the grid: the book and its tasks, the comparison, the report and the stages."""
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from demo import parse_options, verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from make_book import DATA, listed_strike, make_book, third_fridays
@@ -15,9 +17,11 @@ from option_pricing import Position
 from option_request import parse_request
 from portfolio_demo.book import TradeRow, read_book, read_market
 from portfolio_demo.compare import FIGURES, differences
-from portfolio_demo.report import risk_by_underlying, total
-from portfolio_demo.stages import percentile, stage_times
+from portfolio_demo.report import Risk, risk_by_underlying, risk_table, total
+from portfolio_demo.stages import percentile, stage_table, stage_times
 from portfolio_demo.tasks import event_for, group, positions_of
+from rich.console import Console
+from rich.table import Table
 
 
 def trade(trade_id: str, underlying: str = "X") -> TradeRow:
@@ -163,6 +167,28 @@ def test_a_figure_that_both_sides_lack_is_no_agreement() -> None:
     assert [d.figure for d in differences({"T1": broken}, {"T1": broken})] == ["rho"]
 
 
+def test_the_verdict_on_equal_valuations_is_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verdict({"T1": position("T1")}, {"T1": position("T1")}) == 0
+    assert "All 1 trades are exactly equal" in capsys.readouterr().out
+
+
+def test_the_verdict_on_a_difference_is_failure_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+    good = {f"T{number}": position(f"T{number}") for number in range(10, 30)}
+    bad = {name: position(name, 1.5) for name in good}
+    assert verdict(bad, good) == 1
+    err = capsys.readouterr().err
+    assert "FAILED" in err
+    assert "trade T10, value: grid 15.0, in one process 10.0" in err
+    assert err.endswith("  and 110 more\n")
+
+
+@pytest.mark.parametrize("groups", ["0", "-1", "many"])
+def test_an_illegal_number_of_groups_is_refused(groups: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options([f"--groups={groups}"])
+    assert "must be a whole number of at least 1" in capsys.readouterr().err
+
+
 # --- report ---
 
 
@@ -220,3 +246,32 @@ def test_a_task_that_has_not_passed_every_stage_is_left_out() -> None:
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 1), (0.5, 2), (0.51, 3), (0.95, 4), (1.0, 4)])
 def test_percentile_is_a_value_that_occurred(fraction: float, expected: float) -> None:
     assert percentile([1, 2, 3, 4], fraction) == expected
+
+
+# --- the tables ---
+
+
+def printed(table: Table) -> str:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(table)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_risk_table_shows_a_large_book_whole_on_a_narrow_terminal() -> None:
+    text = printed(risk_table([Risk("MAPLE", 9_999, -98_765_432, 87_654_321, -7_654_321, 654_321, -54_321, 4_321)] * 2))
+    assert "-98,765,432" in text
+    assert "-197,530,864" in text  # the total
+    assert "…" not in text
+
+
+def test_stage_table_shows_every_stage_whole_on_a_narrow_terminal() -> None:
+    start = 1_700_000_000_000
+    text = printed(
+        stage_table(stage_times([Stamps(start, start + 9, start + 99_999, start + 100_000, *[start + 200_000] * 2)]))
+    )
+    for stage in ("queued", "claimed", "started", "finished", "notified"):
+        assert stage in text
+    assert "99,990" in text
+    assert "…" not in text
