@@ -1,0 +1,122 @@
+"""The client of HTC-Grid: submit sessions of tasks, and have their results pushed back.
+
+    with Grid.connect() as grid:
+        session = grid.submit({"x": x} for x in range(1000))
+        print(session.results(progress=True))
+
+Names are loaded when first used, so that `import htcgrid` costs a program next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from htcgrid.errors import (
+        AuthenticationFailed,
+        EmptySession,
+        GridClosed,
+        GridError,
+        GridUnavailable,
+        GridUnreachable,
+        InvalidOption,
+        InvalidTask,
+        PayloadTooLarge,
+        ProfileInvalid,
+        ProfileMissing,
+        RequestRejected,
+        ResultsUnavailable,
+        SessionCancelled,
+        SessionNotFound,
+        SessionTimedOut,
+        TaskFailed,
+        TaskNotFound,
+        UnexpectedAnswer,
+        WaitTimeout,
+    )
+    from htcgrid.grid import Grid
+    from htcgrid.options import JSON, SubmitOptions
+    from htcgrid.profile import Profile
+    from htcgrid.results import Completed, TaskTimes
+    from htcgrid.session import Session
+    from htcgrid_events import Account, Priority, SessionState, SessionStatus, TaskRecord, TaskState
+
+_HOMES = {
+    "htcgrid.errors": (
+        "AuthenticationFailed",
+        "EmptySession",
+        "GridClosed",
+        "GridError",
+        "GridUnavailable",
+        "GridUnreachable",
+        "InvalidOption",
+        "InvalidTask",
+        "PayloadTooLarge",
+        "ProfileInvalid",
+        "ProfileMissing",
+        "RequestRejected",
+        "ResultsUnavailable",
+        "SessionCancelled",
+        "SessionNotFound",
+        "SessionTimedOut",
+        "TaskFailed",
+        "TaskNotFound",
+        "UnexpectedAnswer",
+        "WaitTimeout",
+    ),
+    "htcgrid.grid": ("Grid",),
+    "htcgrid.options": ("JSON", "SubmitOptions"),
+    "htcgrid.profile": ("Profile",),
+    "htcgrid.results": ("Completed", "TaskTimes"),
+    "htcgrid.session": ("Session",),
+    "htcgrid_events": ("Account", "Priority", "SessionState", "SessionStatus", "TaskRecord", "TaskState"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "JSON",
+    "Account",
+    "AuthenticationFailed",
+    "Completed",
+    "EmptySession",
+    "Grid",
+    "GridClosed",
+    "GridError",
+    "GridUnavailable",
+    "GridUnreachable",
+    "InvalidOption",
+    "InvalidTask",
+    "PayloadTooLarge",
+    "Priority",
+    "Profile",
+    "ProfileInvalid",
+    "ProfileMissing",
+    "RequestRejected",
+    "ResultsUnavailable",
+    "Session",
+    "SessionCancelled",
+    "SessionNotFound",
+    "SessionState",
+    "SessionStatus",
+    "SessionTimedOut",
+    "SubmitOptions",
+    "TaskFailed",
+    "TaskNotFound",
+    "TaskRecord",
+    "TaskState",
+    "TaskTimes",
+    "UnexpectedAnswer",
+    "WaitTimeout",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,140 @@
+"""The asynchronous heart of a grid: one user's connection, shared by all of his sessions."""
+
+import weakref
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from htcgrid._api import Api
+from htcgrid._auth import Cognito, Tokens
+from htcgrid._collector import Collector
+from htcgrid._follower import Follower
+from htcgrid._http import Http, Patience, is_loopback
+from htcgrid._push import PushChannel
+from htcgrid._stream import Fetcher, ResultStream
+from htcgrid._submission import Submission
+from htcgrid.errors import AuthenticationFailed, SessionNotFound
+from htcgrid_events import ChunksFrame, SessionEndedFrame, SessionOptions, SessionStatus, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from htcgrid._encoding import EncodedChunk
+    from htcgrid.profile import Profile
+    from htcgrid_events import ChunkOutcome, PushTicket
+
+
+class Client:
+    """Everything below the facades. Lives on one event loop, and is built there."""
+
+    def __init__(self, profile: "Profile", username: str, password: str, patience: Patience) -> None:
+        self._http = Http(patience, trust_environment=not is_loopback(profile.api_url))
+        self.api = Api(profile.api_url, Tokens(Cognito(profile), username, password), self._http)
+        self.subscriber_id = new_id()
+        self.push = PushChannel(profile.push_url, self._ticket, self._dispatch, self._wake_all)
+        # Weak, so that sessions whose user has let go of them take their results along.
+        self._links: weakref.WeakValueDictionary[str, SessionLink] = weakref.WeakValueDictionary()
+
+    @classmethod
+    async def connect(
+        cls, profile: "Profile", username: str | None, password: str | None, time_limit: timedelta
+    ) -> "Client":
+        """Sign in. Raises `AuthenticationFailed` and what else `Api` raises."""
+        username = username or profile.username
+        password = password or (profile.password.get_secret_value() if profile.password else None)
+        if not username or not password:
+            raise AuthenticationFailed("a user name and a password are needed: in the profile, or given to connect()")
+        client = cls(profile, username, password, Patience(limit=time_limit))
+        try:
+            await client.api.sign_in()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def prepare_submission(self, session_id: str, options: SessionOptions) -> "tuple[SessionLink, Submission]":
+        """A new session, known here only, and what sends its chunks."""
+        self.push.start()
+        await self.push.tried()
+        link = self.link(session_id)
+        subscriber = self.subscriber_id if self.push.known else None
+        link.follower.created(subscribed=subscriber is not None, epoch=self.push.epoch)
+        return link, Submission(self.api, session_id, options, subscriber)
+
+    async def attach(self, session_id: str) -> "SessionLink":
+        """A session that exists. Raises `SessionNotFound`."""
+        if not is_id(session_id):
+            raise SessionNotFound(session_id)
+        status = await self.api.status(session_id)
+        link = self.link(session_id)
+        link.collector.see(status)
+        return link
+
+    def link(self, session_id: str) -> "SessionLink":
+        """What this client holds of a session; one however often it is asked for."""
+        link = self._links.get(session_id)
+        if link is None:
+            link = self._links[session_id] = SessionLink(self, session_id)
+        return link
+
+    async def close(self) -> None:
+        """Drop the connections. Sessions go on without."""
+        await self.push.close()
+        await self._http.close()
+
+    async def _ticket(self) -> "PushTicket":
+        return await self.api.push_ticket(self.subscriber_id)
+
+    def _dispatch(self, frame: ChunksFrame | SessionEndedFrame) -> None:
+        link = self._links.get(frame.session_id)
+        if link is None:
+            return  # of a session whose user has let go of it
+        if isinstance(frame, ChunksFrame):
+            link.collector.take(frame.outcomes)
+        else:
+            link.collector.end(frame)
+
+    def _wake_all(self) -> None:
+        for link in list(self._links.values()):
+            link.collector.wake()
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of a session: 32 hexadecimal digits."""
+    return len(text) == len(new_id()) and set(text) <= set("0123456789abcdef")
+
+
+class SessionLink:
+    """One session as this client sees it."""
+
+    def __init__(self, client: Client, session_id: str) -> None:
+        self._client = client
+        self.session_id = session_id
+        self.collector = Collector(session_id)
+        self.follower = Follower(client.api, client.push, self.collector, client.subscriber_id)
+        self._fetcher = Fetcher(client.api, session_id)
+
+    async def finish(self, submission: Submission, last: "Sequence[EncodedChunk]") -> None:
+        """Send the last chunks. From now on it is known how much the session holds."""
+        await submission.finish(last)
+        chunks, tasks = submission.totals
+        self.collector.close(chunks=chunks, tasks=tasks)
+
+    def stream(self) -> ResultStream:
+        """A new reader of the results."""
+        return ResultStream(self._client.api, self.collector, self.follower, self._fetcher)
+
+    async def until(self, met: "Callable[[], bool]") -> None:
+        """Wait until the condition on the collector is met."""
+        await self.follower.until(met)
+
+    async def outcomes(self) -> "list[ChunkOutcome]":
+        """The chunks that have finished by now, in the order of their tasks."""
+        if not self.collector.complete:
+            await self.follower.refresh()
+        return sorted(self.collector.arrived, key=lambda outcome: outcome.first_task)
+
+    async def status(self) -> SessionStatus:
+        """How the session stands, asked now."""
+        status = await self._client.api.status(self.session_id)
+        self.collector.see(status)
+        return status

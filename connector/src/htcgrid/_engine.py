@@ -1,0 +1,87 @@
+"""One background thread with an event loop, on which everything of a grid happens."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from htcgrid.errors import GridClosed, GridError, WaitTimeout
+
+_T = TypeVar("_T")
+
+
+class Engine:
+    """Runs coroutines for callers that have no event loop of their own. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        # Reentrant, since the garbage collector may finish a reader of results while this thread holds it.
+        self._closing = threading.RLock()
+        self._closed = False
+        # A daemon, so that a program which forgets to close its grid still ends.
+        self._thread = threading.Thread(target=self._loop.run_forever, name="htcgrid", daemon=True)
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def run(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
+        """The outcome of `work`, which is cancelled when the caller is interrupted or `timeout` seconds have passed.
+
+        Raises:
+            GridClosed: the engine was closed.
+            WaitTimeout: the timeout passed.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise GridError("a callback of the grid cannot wait for the grid: do so from another thread")
+        with self._closing:
+            if self._closed:
+                work.close()
+                raise GridClosed("the grid was closed: connect anew")
+            bounded = work if timeout is None else _within(timeout, work)
+            future = asyncio.run_coroutine_threadsafe(bounded, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Have something done soon, without waiting; not at all once the engine is closed."""
+        with self._closing:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(call)
+
+    def close(self) -> None:
+        """Cancel what still runs and end the thread. A second call does nothing."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise WaitTimeout(
+            "the timeout passed before the session was done; it goes on, and can be waited for again"
+        ) from None
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

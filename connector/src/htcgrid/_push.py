@@ -1,0 +1,155 @@
+"""The connection by which the grid pushes: opened again whenever it breaks, kept from falling idle."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from htcgrid._backoff import Backoff
+from htcgrid._http import is_loopback
+from htcgrid.errors import GridError
+from htcgrid_events import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, PushTicket, SessionEndedFrame
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+_log = logging.getLogger(__name__)
+# The handshake holds the ticket, which websockets would write to the log at level DEBUG.
+_quiet = logging.getLogger(f"{__name__}.websocket")
+_quiet.setLevel(logging.WARNING)
+
+PING_EVERY = timedelta(minutes=5)
+"""API Gateway closes a connection that was idle for 10 minutes."""
+PONG_WITHIN = timedelta(seconds=20)
+"""A connection that does not answer a ping for so long is dead, and is opened anew."""
+OPEN_WITHIN = timedelta(seconds=5)
+"""Longest wait for a connection to open."""
+LARGEST_FRAME_BYTES = 1024 * 1024
+"""API Gateway sends at most 128 KB; an embedded one might send more."""
+
+
+class PushChannel:
+    """Receives frames for one subscriber. Whoever uses it must catch up by other ways whenever `epoch` has changed."""
+
+    def __init__(
+        self,
+        url: str,
+        ticket: Callable[[], Awaitable[PushTicket]],
+        on_frame: Callable[[ChunksFrame | SessionEndedFrame], None],
+        on_change: Callable[[], None],
+        *,
+        backoff: Backoff | None = None,
+        ping_every: timedelta = PING_EVERY,
+        pong_within: timedelta = PONG_WITHIN,
+    ) -> None:
+        self._url = _websocket_url(url)
+        self._ticket = ticket
+        self._on_frame = on_frame
+        self._on_change = on_change
+        self._backoff = backoff or Backoff(timedelta(seconds=1), timedelta(seconds=60))
+        self._ping_every = ping_every.total_seconds()
+        self._pong_within = pong_within.total_seconds()
+        self._tried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._warned = False
+        self.epoch = 0
+        """How many connections there have been. Frames may be lost between one and the next."""
+        self.connected = False
+        """Whether a connection is open now."""
+        self.known = False
+        """Whether the grid has given a ticket, so that sessions may be created for this subscriber."""
+
+    def start(self) -> None:
+        """Open the connection and keep it, in the background."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name="htcgrid push")
+
+    async def tried(self) -> None:
+        """Wait until the first attempt to connect has gone one way or the other."""
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._connect_once()
+                failures = 0
+                reason = "it was closed"
+            except (GridError, WebSocketException, OSError) as error:
+                failures = 1 if self.connected else failures + 1
+                reason = str(error) or type(error).__name__
+            finally:
+                was_connected, self.connected = self.connected, False
+                self._tried.set()
+                self._on_change()
+            self._report(reason, was_connected=was_connected)
+            await asyncio.sleep(self._backoff.seconds(max(failures, 1)))
+
+    def _report(self, reason: str, *, was_connected: bool) -> None:
+        if was_connected:
+            _log.info("the push connection broke and is opened again: %s", reason)
+        elif not self._warned:
+            self._warned = True
+            _log.warning("no push connection to the grid, so it is asked for results instead: %s", reason)
+
+    async def _connect_once(self) -> None:
+        ticket = await self._ticket()
+        self.known = True
+        async with connect(
+            f"{self._url}?ticket={ticket.ticket}",
+            open_timeout=OPEN_WITHIN.total_seconds(),
+            ping_interval=None,  # API Gateway counts only messages against its idle limit
+            close_timeout=1,
+            compression=None,  # payloads are compressed already
+            max_size=LARGEST_FRAME_BYTES,
+            logger=_quiet,
+            proxy=None if is_loopback(self._url) else True,
+        ) as connection:
+            self.epoch += 1
+            self.connected = True
+            self._tried.set()
+            self._on_change()
+            try:
+                await self._receive(connection)
+            finally:
+                await connection.close()
+
+    async def _receive(self, connection: "ClientConnection") -> None:
+        ping_sent = False
+        while True:
+            try:
+                async with asyncio.timeout(self._pong_within if ping_sent else self._ping_every):
+                    data = await connection.recv()
+            except TimeoutError:
+                if ping_sent:
+                    raise ConnectionError(f"no answer to a ping for {self._pong_within:g} s") from None
+                await connection.send(PingFrame().model_dump_json())
+                ping_sent = True
+                continue
+            ping_sent = False
+            self._take(data)
+
+    def _take(self, data: str | bytes) -> None:
+        try:
+            frame = PUSH_FRAME.validate_json(data)
+        except ValidationError:
+            # One frame that cannot be read is one frame lost: catching up makes good for it.
+            _log.warning("the grid pushed a frame of %d bytes that this connector does not understand", len(data))
+            return
+        if not isinstance(frame, PongFrame):
+            self._on_frame(frame)
+
+
+def _websocket_url(url: str) -> str:
+    return "ws" + url.removeprefix("http") if url.startswith("http") else url

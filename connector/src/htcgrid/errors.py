@@ -1,0 +1,147 @@
+"""What can go wrong. Each error is one sentence that says what, where, and what would be right."""
+
+
+class GridError(Exception):
+    """The root of the connector's errors. `retryable` says whether the same call may succeed later."""
+
+    retryable = False
+
+
+class ProfileMissing(GridError):
+    """Raised when no profile says where the grid is."""
+
+
+class ProfileInvalid(GridError):
+    """Raised when a profile cannot be read; names the field and what is legal."""
+
+
+class AuthenticationFailed(GridError):
+    """Raised when the grid does not accept the user or the password."""
+
+
+class GridUnreachable(GridError):
+    """Raised when nothing answered at the grid's address within the time limit for requests."""
+
+    retryable = True
+
+
+class GridUnavailable(GridError):
+    """Raised when the grid kept refusing a request for the moment (429 or 5xx) until the time limit for requests."""
+
+    retryable = True
+
+
+class RequestRejected(GridError):
+    """Raised when the grid refuses a request for good. `status` is the HTTP status, `reason` the grid's word for it."""
+
+    def __init__(self, message: str, *, status: int, reason: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class UnexpectedAnswer(GridError):
+    """Raised when the grid answers what this version of the connector does not understand."""
+
+
+class GridClosed(GridError):
+    """Raised when a grid, or a session of it, is used after `Grid.close()`."""
+
+
+class EmptySession(GridError, ValueError):
+    """Raised when a submission holds no task. Nothing was submitted."""
+
+
+class InvalidTask(GridError, ValueError):
+    """Raised when a task is not JSON. `index` is its number in the submission, or none for the submission itself."""
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class PayloadTooLarge(InvalidTask):
+    """Raised when a task is larger than `limit` bytes as JSON."""
+
+    def __init__(self, *, index: int, size: int, limit: int) -> None:
+        super().__init__(
+            f"task {index} has {size:,} bytes as JSON and a task may have {limit:,}: "
+            "put what is larger where the handler can read it, and send its place",
+            index=index,
+        )
+        self.size = size
+        self.limit = limit
+
+
+class InvalidOption(GridError, ValueError):
+    """Raised when an option of a submission is unknown or has an illegal value. Nothing was submitted."""
+
+
+class SessionNotFound(GridError, LookupError):
+    """Raised when the user has no session with this id; whether another user has one is not told."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"you have no session {session_id!r}: ids have 32 hexadecimal digits, and expired sessions go")
+        self.session_id = session_id
+
+
+class TaskNotFound(GridError, LookupError):
+    """Raised when a session has no task with this number."""
+
+
+class WaitTimeout(GridError, TimeoutError):
+    """Raised when the `timeout` of a call passed; the session goes on, and the call may be repeated."""
+
+    retryable = True
+
+
+class ResultsUnavailable(GridError):
+    """Raised when a finished task's result is not to be had from the grid any more, or is damaged."""
+
+
+class SessionCancelled(GridError):
+    """Stands for, or raised as, the result of a task that was cancelled with its session."""
+
+
+class SessionTimedOut(GridError):
+    """Stands for, or raised as, the result of a task that was still open at its session's deadline."""
+
+
+class TaskFailed(GridError):
+    """Stands for, or raised as, the result of a task that failed for good.
+
+    Attributes:
+        index: The task's number in its session.
+        kind: What ended it: `handler`, `timeout`, `crash` or `init`.
+        type: The remote exception's type.
+        message: The remote exception's message.
+        trace: The remote traceback, line by line.
+        attempts: How often the task was tried.
+        agent: The agent of the last attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        index: int,
+        kind: str,
+        type: str,  # noqa: A002 - the noun of the contract
+        message: str,
+        trace: tuple[str, ...] = (),
+        attempts: int = 1,
+        agent: str = "",
+    ) -> None:
+        tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        where = f" on {agent}" if agent else ""
+        super().__init__(f"task {index} of session {session_id} failed after {tried}{where}: {type}: {message}")
+        self.session_id = session_id
+        self.index = index
+        self.kind = kind
+        self.type = type
+        self.message = message
+        self.trace = trace
+        self.attempts = attempts
+        self.agent = agent
+        if trace:
+            self.add_note("Remote traceback:\n" + "\n".join(line.rstrip("\n") for line in trace))

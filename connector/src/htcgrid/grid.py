@@ -1,0 +1,185 @@
+"""A grid as its user sees it."""
+
+import weakref
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, Unpack
+
+from htcgrid.errors import EmptySession, GridError, InvalidOption
+from htcgrid.options import JSON, SubmitOptions, session_options
+from htcgrid.session import Session
+
+if TYPE_CHECKING:
+    from htcgrid._client import Client, SessionLink
+    from htcgrid._encoding import EncodedChunk
+    from htcgrid._engine import Engine
+    from htcgrid._submission import Submission
+    from htcgrid.profile import Profile
+
+_EMPTY = "there is no task to submit: give at least one"
+
+
+class Grid:
+    """A connection to a grid. Use it as a context manager, or call `close()`. Safe to use from several threads."""
+
+    def __init__(self, engine: "Engine", client: "Client") -> None:
+        self._engine = engine
+        self._client = client
+        # Also when the program ends or lets go of the grid without closing it.
+        self._closed = weakref.finalize(self, _shut, engine, client)
+
+    @classmethod
+    def connect(
+        cls,
+        profile: "Profile | Path | str | None" = None,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        request_timeout: timedelta | float = timedelta(minutes=1),
+    ) -> Self:
+        """Sign in to a grid.
+
+        Args:
+            profile: The grid's profile or the path of one. Default: see `Profile.default_path`.
+            username: Who signs in. Default: the profile's user.
+            password: With what. Default: the profile's password.
+            request_timeout: How long a request is repeated while the grid does not answer or says "not now", a
+                `timedelta` or seconds. Default: one minute.
+
+        Raises:
+            ProfileMissing: there is no profile.
+            ProfileInvalid: the profile is wrong.
+            AuthenticationFailed: the grid does not accept the user or the password.
+            GridUnreachable: the grid's user pool does not answer.
+        """
+        from htcgrid._client import Client
+        from htcgrid._engine import Engine
+        from htcgrid.options import as_seconds
+        from htcgrid.profile import Profile
+
+        found = profile if isinstance(profile, Profile) else Profile.load(profile)
+        limit = timedelta(seconds=as_seconds(request_timeout) or 0.0)
+        engine = Engine()
+        try:
+            client = engine.run(Client.connect(found, username, password, limit))
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine, client)
+
+    def submit(
+        self,
+        tasks: Iterable[JSON],
+        *,
+        chunk_size: int | None = None,
+        session_id: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Session:
+        """Submit tasks as one session. Returns when the grid has acknowledged them all: none is lost from then on.
+
+        A list is checked as a whole before anything is sent. Any other iterable is sent as it is read, in bounded
+        memory; a task that is not JSON then stops the submission, and what was sent of it is cancelled.
+
+        Args:
+            tasks: The tasks' events, in order: what `json.dumps` writes, without NaN, each up to 6 MB.
+            chunk_size: Tasks that are scheduled together, 1 to 1,000. Default: chosen by their number and size.
+            session_id: The id of a submission that broke off, to repeat it with the same tasks in the same form;
+                what the grid has already is not done twice. Default: a new id.
+            **options: See `SubmitOptions`.
+
+        Raises:
+            InvalidTask: a task is not JSON (`PayloadTooLarge`: too large); says which.
+            EmptySession: there is no task.
+            InvalidOption: an option is unknown or its value illegal.
+            GridUnreachable: the grid does not answer; the note of the error says how to go on.
+        """
+        from htcgrid._encoding import check_chunk_size, check_tasks, encode, whole
+
+        settings = session_options(options)
+        check_chunk_size(chunk_size)
+        check_tasks(tasks)
+        chunks: Iterable[EncodedChunk] = encode(tasks, chunk_size)
+        if whole(tasks):
+            chunks = list(chunks)
+            if not chunks:
+                raise EmptySession(_EMPTY)
+        link, submission = self._engine.run(self._client.prepare_submission(_session_id(session_id), settings))
+        try:
+            self._send(link, submission, chunks)
+        except BaseException as error:
+            self._abandon(submission, error)
+            raise
+        return Session(self._engine, self._client, link)
+
+    def session(self, session_id: str) -> Session:
+        """A session that exists, whoever of this user's programs submitted it.
+
+        Raises:
+            SessionNotFound: the user has no such session; other users' sessions are not told apart from none.
+        """
+        return Session(self._engine, self._client, self._engine.run(self._client.attach(session_id)))
+
+    def close(self) -> None:
+        """Drop the connection. Sessions go on, and can be found again by their ids."""
+        self._closed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, link: "SessionLink", submission: "Submission", chunks: "Iterable[EncodedChunk]") -> None:
+        """Send the chunks in batches, one held back, since the last one carries the totals."""
+        from htcgrid._encoding import batches
+
+        held: list[EncodedChunk] = []
+        for batch in batches(chunks):
+            if held:
+                self._engine.run(submission.send(held))
+            held = batch
+        if not held:
+            raise EmptySession(_EMPTY)
+        self._engine.run(link.finish(submission, held))
+
+    def _abandon(self, submission: "Submission", error: BaseException) -> None:
+        """Leave no half a session behind; and tell in the error what was done."""
+        self._engine.run(submission.stop())
+        again = f"to go on, submit the same tasks again with session_id={submission.session_id!r}"
+        if isinstance(error, GridError) and error.retryable:
+            _tell(error, again)
+        elif submission.created:
+            try:
+                self._engine.run(self._client.api.cancel(submission.session_id))
+            except GridError as fault:
+                _tell(error, f"what was already sent of session {submission.session_id} is not cancelled: {fault}")
+            else:
+                _tell(error, f"what was already sent of session {submission.session_id} has been cancelled")
+
+
+def _tell(error: BaseException, what: str) -> None:
+    if isinstance(error, GridError):
+        error.args = (f"{error}; {what}", *error.args[1:])
+    else:
+        error.add_note(what)  # the user's own error, or his Ctrl-C: not ours to reword
+
+
+def _session_id(given: str | None) -> str:
+    from htcgrid._client import is_id
+    from htcgrid_events import new_id
+
+    if given is None:
+        return new_id()
+    if not is_id(given):
+        raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
+    return given
+
+
+def _shut(engine: "Engine", client: "Client") -> None:
+    if not engine.closed:
+        engine.run(client.close())
+        engine.close()

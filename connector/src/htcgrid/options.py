@@ -1,0 +1,93 @@
+"""What a user may say of a submission, and the sentences about what he may not."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+from htcgrid.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from htcgrid_events import SessionOptions
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
+"""What a task may be: anything that `json.dumps` writes, without NaN and infinities."""
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The options of a session. All may be left out."""
+
+    partition: str
+    """Name of the pool of agents. Default: `default`."""
+
+    priority: str
+    """`high`, `normal` or `low`, before or behind the other sessions of the partition. Default: `normal`."""
+
+    max_retries: int
+    """How often a task that failed is run again, 0 to 20. Default: 2, so at most 3 attempts."""
+
+    task_timeout: timedelta | float
+    """Longest run of one task, a `timedelta` or seconds, 1 s to 12 h. Default: 15 minutes."""
+
+    timeout: timedelta | float
+    """Time from creation after which the session's open tasks are cancelled, up to 30 days. Default: one day."""
+
+    publish_completions: bool
+    """Whether every finished chunk is also put on the grid's event bus. Default: no."""
+
+
+_FIELDS = {
+    "partition": "partition",
+    "priority": "priority",
+    "max_retries": "max_retries",
+    "task_timeout": "task_timeout_seconds",
+    "timeout": "session_timeout_seconds",
+    "publish_completions": "publish_completions",
+}
+_LEGAL = {
+    "partition": "a name of up to 32 lower-case letters, digits and hyphens that begins with a letter",
+    "priority": "'high', 'normal' or 'low'",
+    "max_retries": "a whole number from 0 to 20",
+    "task_timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 12 hours",
+    "timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 30 days",
+    "publish_completions": "True or False",
+}
+
+
+def session_options(given: Mapping[str, object]) -> "SessionOptions":
+    """The contract's options from the user's.
+
+    Raises:
+        InvalidOption: one is unknown, or its value is illegal; says what is legal.
+    """
+    from pydantic import ValidationError
+
+    from htcgrid_events import SessionOptions
+
+    unknown = sorted(given.keys() - _FIELDS.keys())
+    if unknown:
+        raise InvalidOption(f"there is no option {unknown[0]!r}; the options are {', '.join(sorted(_FIELDS))}")
+    values = {_FIELDS[name]: _seconds(value) for name, value in given.items()}
+    try:
+        return SessionOptions.model_validate(values)
+    except ValidationError as error:
+        fields = {field: name for name, field in _FIELDS.items()}
+        name = fields[str(error.errors()[0]["loc"][0])]
+        raise InvalidOption(f"{name}={given[name]!r} is not legal: give {_LEGAL[name]}") from None
+
+
+def _seconds(value: object) -> object:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def as_seconds(timeout: timedelta | float | None) -> float | None:
+    """How long to wait, in seconds; none is for ever.
+
+    Raises:
+        InvalidOption: it is negative or no length of time.
+    """
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise InvalidOption(f"timeout={timeout!r} is not legal: give a timedelta or seconds from 0 up, or None")
+    return float(seconds)

@@ -1,0 +1,143 @@
+"""A session as its user sees it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from htcgrid._ordered import OrderedResults
+from htcgrid.options import as_seconds
+from htcgrid.progress import progress_of
+from htcgrid.results import Arrival, Completed, Lost, TaskTimes, opened
+
+if TYPE_CHECKING:
+    from htcgrid._client import Client, SessionLink
+    from htcgrid._engine import Engine
+    from htcgrid._stream import ResultStream
+    from htcgrid_events import SessionState, SessionStatus, TaskRecord
+
+
+class Session:
+    """A vector of tasks on the grid. Made by `Grid.submit` and `Grid.session`; safe to use from several threads.
+
+    Every method raises `GridClosed` after its grid was closed, and `GridUnreachable`, `GridUnavailable` or
+    `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing is lost.
+    """
+
+    def __init__(self, engine: "Engine", client: "Client", link: "SessionLink") -> None:
+        self._engine = engine
+        self._client = client
+        self._link = link
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits, with which `Grid.session` finds the session again, from anywhere."""
+        return self._link.session_id
+
+    @property
+    def notifications(self) -> str:
+        """How finished tasks become known now: `websocket` when the grid pushes, `poll` when it is asked."""
+        return "websocket" if self._client.push.connected else "poll"
+
+    def results(
+        self,
+        *,
+        progress: bool = False,
+        timeout: timedelta | float | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """The results of all tasks, in the order of the tasks.
+
+        Args:
+            progress: Show a progress bar (plain lines where the output is no terminal).
+            timeout: Longest wait, a `timedelta` or seconds. Default: for ever.
+            return_exceptions: Give a failed or cancelled task's error in its place, instead of raising it.
+
+        Raises:
+            TaskFailed: a task failed; the first one, as soon as all before it have succeeded.
+            SessionCancelled: a task was cancelled with its session.
+            SessionTimedOut: a task was still open at the session's deadline.
+            ResultsUnavailable: the grid no longer keeps a result.
+            WaitTimeout: the timeout passed; the call may be repeated.
+        """
+        ordered = OrderedResults(return_exceptions=return_exceptions)
+        for part in self._parts(timeout, progress=progress):
+            ordered.add(part)
+        return ordered.values()
+
+    def as_completed(self, timeout: timedelta | float | None = None, *, progress: bool = False) -> Iterator[Completed]:
+        """Each task once, in the order in which they finish, as they finish. Failed tasks are yielded, not raised.
+
+        Args:
+            timeout: Longest time from the first task asked for to the last, a `timedelta` or seconds. Default: none.
+            progress: Show a progress bar.
+
+        Raises:
+            WaitTimeout: the timeout passed. A new iteration begins from the start.
+        """
+        for part in self._parts(timeout, progress=progress):
+            yield from part
+
+    def wait(self, timeout: timedelta | float | None = None) -> "SessionStatus":
+        """Wait for the session's verdict.
+
+        Raises:
+            WaitTimeout: the timeout passed; the call may be repeated.
+        """
+        collector = self._link.collector
+        self._engine.run(self._link.until(lambda: collector.state is not None), as_seconds(timeout))
+        return self.status()
+
+    def status(self) -> "SessionStatus":
+        """How the session stands now."""
+        return self._engine.run(self._link.status())
+
+    def cancel(self) -> "SessionStatus":
+        """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
+        return self._engine.run(self._client.api.cancel(self.id))
+
+    def task(self, index: int) -> "TaskRecord":
+        """The grid's record of one task.
+
+        Raises:
+            TaskNotFound: the session has no task with this number.
+        """
+        return self._engine.run(self._client.api.task(self.id, index))
+
+    def timeline(self) -> list[TaskTimes]:
+        """When each task that has finished so far passed the stages of its way, in the order of the tasks."""
+        outcomes = self._engine.run(self._link.outcomes())
+        return [
+            TaskTimes(index, **outcome.stages.model_dump())
+            for outcome in outcomes
+            for index in range(outcome.first_task, outcome.first_task + outcome.size)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}>"
+
+    def _parts(self, timeout: timedelta | float | None, *, progress: bool) -> Iterator[Iterator[Completed]]:
+        """Finished tasks, chunk by chunk. Decoded here, in the caller's thread, so that the loop stays free."""
+        seconds = as_seconds(timeout)
+        ends = None if seconds is None else time.monotonic() + seconds
+        stream = self._link.stream()
+        try:
+            with progress_of(self._link.collector) if progress else nullcontext() as bar:
+                while True:
+                    left = None if ends is None else max(0.0, ends - time.monotonic())
+                    parts = self._engine.run(stream.next_parts(), left)
+                    if not parts:
+                        break
+                    for part in parts:
+                        yield opened(self.id, part, self._verdict(stream, part))
+                        if bar is not None:
+                            bar.add(part)
+        finally:
+            self._engine.post(stream.stop)
+
+    def _verdict(self, stream: "ResultStream", part: Arrival | Lost) -> "SessionState | None":
+        """Why tasks of this part were cancelled; asked for only where there are any."""
+        if isinstance(part, Arrival) and "X" in part.outcome.outcomes:
+            return self._engine.run(stream.why_cancelled())
+        return None

@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+import pytest
+from connector.tests.stub_grid import StubGrid
+
+from htcgrid import Grid
+
+
+@pytest.fixture
+def stub() -> Iterator[StubGrid]:
+    """A grid that runs tasks only when it is told to."""
+    with StubGrid() as stub:
+        yield stub
+
+
+@pytest.fixture
+def grid(stub: StubGrid) -> Iterator[Grid]:
+    with Grid.connect(stub.profile(), request_timeout=5) as grid:
+        yield grid

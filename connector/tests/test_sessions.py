@@ -1,0 +1,154 @@
+"""What users do with sessions, against a grid over real sockets."""
+
+import pytest
+from connector.tests.stub_grid import Failing, StubGrid
+
+from htcgrid import (
+    Grid,
+    SessionCancelled,
+    SessionNotFound,
+    SessionState,
+    TaskFailed,
+    TaskNotFound,
+    WaitTimeout,
+)
+from htcgrid_events import new_id
+
+
+def double(event: object) -> object:
+    assert isinstance(event, int)
+    return event * 2
+
+
+def fail_on_odd(event: object) -> object:
+    assert isinstance(event, int)
+    if event % 2:
+        raise Failing(f"{event} is odd")
+    return event
+
+
+def test_results_come_in_the_order_of_the_tasks(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(300), chunk_size=7)
+    chunks = sorted(stub.sessions[session.id].chunks)
+    stub.run(session.id, double, chunks[::-1])
+    assert session.results(timeout=20) == [2 * i for i in range(300)]
+    assert session.notifications == "websocket"
+
+
+def test_no_status_is_asked_for_while_pushes_come(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1])
+    stub.run(session.id, double)
+    assert session.results(timeout=20) == [2]
+    assert stub.count("^GET") == 0
+
+
+def test_one_small_session_is_one_request(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1, 2, 3])
+    assert stub.count(session.id) == 1
+
+
+def test_the_first_failed_task_is_raised_with_what_happened_over_there(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(10), chunk_size=2)
+    stub.run(session.id, fail_on_odd)
+    with pytest.raises(
+        TaskFailed, match=r"task 1 of session .* failed after 3 attempts on agent-1: ValueError: 1 is odd"
+    ) as told:
+        session.results(timeout=20)
+    assert (told.value.index, told.value.kind, told.value.attempts, told.value.agent) == (1, "handler", 3, "agent-1")
+    assert told.value.trace == ("line of task 1",)
+    assert "line of task 1" in told.value.__notes__[0]
+
+
+def test_a_failure_is_raised_before_the_rest_has_finished(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(10), chunk_size=1)
+    stub.run(session.id, fail_on_odd, [0, 1])
+    with pytest.raises(TaskFailed):
+        session.results(timeout=20)
+
+
+def test_failures_can_be_had_in_their_places(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(4))
+    stub.run(session.id, fail_on_odd)
+    results = session.results(timeout=20, return_exceptions=True)
+    assert results[::2] == [0, 2]
+    assert [type(error) for error in results[1::2]] == [TaskFailed, TaskFailed]
+
+
+def test_completed_tasks_are_yielded_as_they_arrive(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(4), chunk_size=1)
+    arriving = session.as_completed(timeout=20)
+    for chunk in (2, 0, 3, 1):
+        stub.run(session.id, fail_on_odd, [chunk])
+        task = next(arriving)
+        assert task.index == chunk
+        assert (task.error is None) == (chunk % 2 == 0)
+    assert list(arriving) == []
+
+
+def test_the_verdict_can_be_waited_for(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1, 2])
+    with pytest.raises(WaitTimeout):
+        session.wait(timeout=0.05)
+    stub.run(session.id, fail_on_odd)
+    status = session.wait(timeout=20)
+    assert status.state is SessionState.FAILED
+    assert (status.account.completed, status.account.failed) == (1, 1)
+
+
+def test_a_timeout_leaves_the_session_as_it_was(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1])
+    with pytest.raises(WaitTimeout) as told:
+        session.results(timeout=0)
+    assert told.value.retryable
+    stub.run(session.id, double)
+    assert session.results(timeout=20) == [2]
+
+
+def test_cancelled_tasks_have_an_error_for_a_result(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(6), chunk_size=2)
+    stub.run(session.id, double, [1])
+    session.cancel()
+    results = session.results(timeout=20, return_exceptions=True)
+    assert results[2:4] == [4, 6]
+    assert [type(error) for error in results[:2] + results[4:]] == [SessionCancelled] * 4
+    with pytest.raises(SessionCancelled):
+        session.results(timeout=20)
+
+
+def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(1000), chunk_size=3)
+    stub.run(session.id, double)
+    with Grid.connect(stub.profile()) as other:
+        again = other.session(session.id)
+        assert again.results(timeout=20) == [2 * i for i in range(1000)]
+        assert again.wait(timeout=20).state is SessionState.COMPLETED
+
+
+def test_a_session_found_again_is_pushed_too(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(4), chunk_size=1)
+    with Grid.connect(stub.profile()) as other:
+        arriving = other.session(session.id).as_completed(timeout=20)
+        for chunk in range(4):
+            stub.run(session.id, double, [chunk])
+            assert next(arriving).index == chunk
+
+
+@pytest.mark.parametrize("session_id", [new_id(), "no-id", "../../etc", ""])
+def test_an_unknown_session_is_not_found(grid: Grid, session_id: str) -> None:
+    with pytest.raises(SessionNotFound, match="you have no session"):
+        grid.session(session_id)
+
+
+def test_a_task_has_a_record(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1, 2])
+    assert session.task(1).task_id == f"{session.id}_1"
+    with pytest.raises(TaskNotFound):
+        session.task(2)
+
+
+def test_the_timeline_tells_when_each_task_passed_its_stages(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(4), chunk_size=2)
+    stub.run(session.id, double, [1])
+    assert [(t.index, t.claimed_at, t.finished_at) for t in session.timeline()] == [(2, 3, 5), (3, 3, 5)]
+    stub.run(session.id, double)
+    assert [t.index for t in session.timeline()] == [0, 1, 2, 3]
