@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from htcgrid_local import detached, logs
 from htcgrid_local.errors import LocalGridError, NoGridError
+from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.grid import LocalGrid
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
@@ -103,13 +104,17 @@ def status() -> None:
 @app.command(name="logs")
 def show_logs(
     names: Annotated[
-        list[str] | None, typer.Argument(help="supervisor, emulator, agent, build, deploy [default: all].")
+        list[str] | None, typer.Argument(help="supervisor, emulator, agent, functions, build, deploy [default: all].")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:
     """Show what the grid's processes wrote."""
     with _errors_shown():
-        files = logs.select(Home(default_home()), names or [])
+        home = Home(default_home())
+        state = read_state(home.state)
+        if state and state.phase is Phase.READY and state.supervisor.alive and state.endpoint_url:
+            save_function_logs(home, state.endpoint_url)
+        files = logs.select(home, names or [])
         try:
             for line in logs.read(files, follow=follow):
                 typer.echo(line)

@@ -54,6 +54,8 @@ def deploy(
         status = str(event.get("status", ""))
         if event.get("type") == "event" and status.endswith("_FAILED"):
             reason = reason or _describe(event)
+        elif event.get("type") == "result" and "error" in event:
+            reason = reason or str(event["error"].get("message", ""))
         elif event.get("type") == "event" and status == "CREATE_COMPLETE":
             complete += 1
             told(f"{complete} resources")

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import boto3.session
@@ -23,6 +24,7 @@ REGION: Final = "us-east-1"
 ROOT_KEY: Final = "test"
 """MiniStack's root access key and secret: it answers on the loopback only and holds nothing of value."""
 
+_APPLICATION: Final = Path(__file__).parent / "embedded" / "aws.py"
 _READY_WITHIN: Final = timedelta(seconds=30)
 
 
@@ -42,7 +44,7 @@ class Emulator:
             self._log = home.log("emulator")
             self.child: Child = processes.start(
                 "emulator",
-                [project.emulator_python, "-m", "hypercorn", "ministack.app:app", "--workers", "0",
+                [project.emulator_python, "-m", "hypercorn", f"{_APPLICATION}:app", "--workers", "0",
                  "--log-level", "warning", "--bind", f"fd://{listener.fileno()}"],
                 environment=_environment(self.port, home),
                 log=self._log,
@@ -90,24 +92,25 @@ class Emulator:
             f"The embedded AWS ended with exit code {self.child.exit_code}{said and f': {said}'} (see {self._log})."
         )
 
-    def session(self) -> boto3.session.Session:
-        """A boto3 session with the root key, deaf to the AWS settings of whoever runs the grid."""
-        nothing = (None, None, os.devnull, None)
-        core = botocore.session.Session(
-            session_vars={
-                "profile": (None, None, None, None),
-                "config_file": nothing,
-                "credentials_file": nothing,
-            }
-        )
-        return boto3.session.Session(
-            aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=REGION, botocore_session=core
-        )
-
     def client(self, service: str) -> Any:
         """A boto3 client of `service` with the root key."""
-        session: Any = self.session()
-        return session.client(service, endpoint_url=self.endpoint_url)
+        return client(service, self.endpoint_url)
+
+
+def client(service: str, endpoint_url: str) -> Any:
+    """A boto3 client with the root key of the embedded AWS, deaf to the AWS settings of whoever runs the grid."""
+    nothing = (None, None, os.devnull, None)
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": nothing,
+            "credentials_file": nothing,
+        }
+    )
+    session: Any = boto3.session.Session(
+        aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=REGION, botocore_session=core
+    )
+    return session.client(service, endpoint_url=endpoint_url)
 
 
 def root_environment(endpoint_url: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from htcgrid_local.building import build
 from htcgrid_local.deploying import deploy
 from htcgrid_local.emulator import REGION, Emulator
 from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError
+from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes, kill_leftovers
@@ -114,16 +115,19 @@ class LocalGrid:
         up, self._running = self._running, None
         if up is None:
             return
-        up.report.note(phase=Phase.STOPPING)
-        up.watch.stop()
-        up.pool.stop()
-        up.processes.close()
-        self._home.clear_scratch()
-        if up.watch.failure is None:
-            self._home.state.unlink(missing_ok=True)
-        else:
-            up.report.note(phase=Phase.FAILED, error=str(up.watch.failure))
-        self._home.release()
+        try:
+            up.report.note(phase=Phase.STOPPING)
+            up.watch.stop()
+            up.pool.stop()
+            self._save_function_logs(up.emulator)
+        finally:
+            up.processes.close()
+            self._home.clear_scratch()
+            if up.watch.failure is None:
+                self._home.state.unlink(missing_ok=True)
+            else:
+                up.report.note(phase=Phase.FAILED, error=str(up.watch.failure))
+            self._home.release()
 
     def wait(self) -> EmulatorError | None:
         """Block until the grid has failed or is stopped, and return why it failed."""
@@ -218,6 +222,14 @@ class LocalGrid:
         report.note(phase=Phase.READY, step="")
         self._progress.end()
         return _Up(processes, report, emulator, outputs, pool, profile, watch)
+
+    def _save_function_logs(self, emulator: Emulator) -> None:
+        if emulator.ended:
+            return
+        try:
+            save_function_logs(self._home, emulator.endpoint_url)
+        except (BotoCoreError, ClientError) as error:
+            _LOG.warning("the functions' logs could not be saved: %s", error)
 
     def _start_agents(self, processes: Processes, emulator: Emulator, outputs: Mapping[str, str]) -> AgentPool:
         write_credentials(self._home.agent_credentials, outputs["AgentRoleArn"])

@@ -1,0 +1,28 @@
+"""What the functions logged, fetched from the embedded AWS's CloudWatch Logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from htcgrid_local.emulator import client
+from htcgrid_local.home import Home
+
+
+def save_function_logs(home: Home, endpoint_url: str) -> None:
+    """Write all that the functions have logged so far into the home's log "functions", oldest first.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: the embedded AWS does not answer.
+    """
+    lines = sorted(_events(client("logs", endpoint_url)))
+    text = "".join(f"{group} | {message.rstrip()}\n" for _, group, message in lines)
+    home.log("functions").write_text(text, encoding="utf-8")
+
+
+def _events(logs: Any) -> Iterator[tuple[int, str, str]]:
+    for page in logs.get_paginator("describe_log_groups").paginate():
+        for group in (group["logGroupName"] for group in page["logGroups"]):
+            for found in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+                for event in found["events"]:
+                    yield event["timestamp"], group.rsplit("/", 1)[-1], event["message"]

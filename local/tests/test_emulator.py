@@ -1,0 +1,92 @@
+"""The embedded AWS itself: real MiniStack processes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from htcgrid_local.emulator import Emulator, listen
+from htcgrid_local.errors import EmulatorError, PortInUseError
+from htcgrid_local.home import Home
+from htcgrid_local.processes import Processes
+from htcgrid_local.project import find_project
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.clear()
+    return home
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    processes = Processes(lambda living: None)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="module")
+def emulator(home: Home, processes: Processes) -> Emulator:
+    emulator = Emulator(find_project(), home, processes, None)
+    emulator.wait_until_ready()
+    return emulator
+
+
+def test_it_listens_on_the_loopback_and_nowhere_else(emulator: Emulator) -> None:
+    emulator.client("s3").list_buckets()
+
+    family = [psutil.Process(emulator.child.identity.pid)]
+    family += family[0].children(recursive=True)
+    listening = [
+        connection.laddr
+        for process in family
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+    ]
+
+    assert listening == [("127.0.0.1", emulator.port)]
+
+
+def test_it_asks_for_a_known_key(emulator: Emulator) -> None:
+    stranger = emulator.client("sts")
+    stranger._request_signer._credentials.access_key = "AKIASTRANGER00000000"
+
+    with pytest.raises(ClientError):
+        stranger.get_caller_identity()
+
+
+def test_it_is_deaf_to_the_callers_aws_settings(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "a-profile-that-does-not-exist")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+
+    assert emulator.client("sts").get_caller_identity()["Arn"].endswith(":root")
+
+
+def test_its_names_for_queues_do_not_need_a_resolver(emulator: Emulator) -> None:
+    url = emulator.client("sqs").create_queue(QueueName="queue")["QueueUrl"]
+
+    assert url.startswith(f"http://127.0.0.1:{emulator.port}/")
+
+
+def test_a_taken_port_is_named_in_one_sentence(home: Home, processes: Processes) -> None:
+    with listen(None) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=rf"Port {port} on 127.0.0.1 cannot be used .*--port"):
+            Emulator(find_project(), home, processes, port)
+
+
+def test_an_emulator_that_ends_at_once_is_reported_with_its_own_words(tmp_path: Path, processes: Processes) -> None:
+    home = Home(tmp_path)
+    home.clear()
+    emulator = Emulator(find_project(), home, processes, None)
+    emulator.child.process.kill()
+    home.log("emulator").write_text("starting\nSomeError: the disk is full\n")
+
+    with pytest.raises(EmulatorError, match="ended with exit code -9: SomeError: the disk is full"):
+        emulator.wait_until_ready()

@@ -1,0 +1,185 @@
+"""A whole grid of the small application: real sam, real MiniStack, real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from htcgrid.profile import Profile
+from htcgrid_local import (
+    DeployError,
+    EmulatorError,
+    GridRunningError,
+    HandlerError,
+    LocalGrid,
+    NoGridError,
+    PortInUseError,
+    Project,
+)
+from htcgrid_local.emulator import listen
+from htcgrid_local.home import Home
+from htcgrid_local.state import Phase, State, read_state
+
+pytestmark = pytest.mark.grid
+
+
+def _home(grid: LocalGrid) -> Home:
+    return grid._home
+
+
+def _until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_state_says_that_it_is_ready_and_of_what_it_consists(grid: LocalGrid) -> None:
+    state = read_state(_home(grid).state)
+
+    assert state is not None
+    assert state.phase is Phase.READY
+    assert state.supervisor.pid == os.getpid()
+    assert state.endpoint_url == grid.endpoint_url
+    assert {child.name for child in state.children} >= {"emulator", "agent-1"}
+
+
+def test_the_profile_lies_in_the_home_for_its_owner_alone(grid: LocalGrid) -> None:
+    file = _home(grid).profile
+
+    assert Profile.load(file) == grid.profile
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert grid.profile.api_url == f"{grid.endpoint_url}/_aws/execute-api/api"
+
+
+def test_its_users_can_sign_in(grid: LocalGrid) -> None:
+    second = grid.add_user("second")
+
+    for profile in (grid.profile, second):
+        assert profile.username is not None
+        assert profile.password is not None
+        signed_in = grid.client("cognito-idp").initiate_auth(
+            AuthFlow="USER_PASSWORD_AUTH",
+            ClientId=profile.user_pool_client_id,
+            AuthParameters={"USERNAME": profile.username, "PASSWORD": profile.password.get_secret_value()},
+        )
+        assert signed_in["AuthenticationResult"]["AccessToken"]
+
+
+def test_agents_run_under_the_agent_role_and_hold_no_key(grid: LocalGrid) -> None:
+    log = _home(grid).log("agent-1")
+    role = grid.outputs["AgentRoleArn"].rsplit("/", 1)[-1]
+
+    assert _until(lambda: f":assumed-role/{role}/" in log.read_text())
+    environment = psutil.Process(grid.agents[1].pid).environ()
+    assert not [name for name in environment if "KEY" in name or "SECRET" in name]
+
+
+def test_a_killed_agent_comes_back_under_a_new_id(grid: LocalGrid) -> None:
+    before = grid.agents[0].pid
+    log = _home(grid).log("agent-0")
+    assert _until(lambda: bool(re.search(r"^agent-0-0 ", log.read_text(), re.MULTILINE)))
+    workers = psutil.Process(before).children()
+    assert workers
+
+    grid.kill_agent(0)
+
+    assert _until(lambda: grid.agents[0].restarts == 1 and grid.agents[0].running)
+    assert not psutil.pid_exists(before)
+    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    assert _until(lambda: bool(re.search(r"^agent-0-1 ", log.read_text(), re.MULTILINE)))
+    assert _until(lambda: (state := read_state(_home(grid).state)) is not None and state.restarts["agent-0"] == 1)
+
+
+def test_a_second_grid_in_the_same_home_is_refused(grid: LocalGrid, function: Path, project: Project) -> None:
+    with pytest.raises(GridRunningError, match=rf"process {os.getpid()}"):
+        LocalGrid(_home(grid).root, function=function, project=project).start()
+
+    assert grid.client("sts").get_caller_identity()
+
+
+def test_agents_can_be_added_and_all_be_stopped(grid: LocalGrid) -> None:
+    added = grid.start_agent()
+    pids = [agent.pid for agent in grid.agents]
+    assert added.pid in pids
+
+    grid.stop_agents()
+
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert grid.agents == ()
+
+
+def test_the_end_of_the_embedded_aws_is_the_end_of_the_grid(project: Project, function: Path, tmp_path: Path) -> None:
+    with LocalGrid(tmp_path, function=function, agents=0, project=project) as grid:
+        (emulator,) = (child for child in _state(tmp_path).children if child.name == "emulator")
+        psutil.Process(emulator.pid).kill()
+
+        failure = grid.wait()
+
+    assert isinstance(failure, EmulatorError)
+    assert _state(tmp_path).phase is Phase.FAILED
+    with pytest.raises(NoGridError, match="call start"):
+        _ = grid.endpoint_url
+
+
+def test_after_stop_nothing_is_left_but_logs_and_profile(project: Project, function: Path, tmp_path: Path) -> None:
+    with LocalGrid(tmp_path, function=function, agents=0, project=project):
+        children = _state(tmp_path).children
+
+    assert not [child for child in children if child.alive]
+    assert not Home(tmp_path).state.exists()
+    assert not list(Home(tmp_path).scratch.iterdir())
+    assert Home(tmp_path).log("deploy").stat().st_size > 0
+
+
+def test_a_failed_deployment_names_the_resource_and_the_reason(
+    project: Project, function: Path, tmp_path: Path
+) -> None:
+    text = project.template.read_text().replace(
+        "Outputs:", "  Broken: {Type: AWS::Logs::LogStream, Properties: {LogGroupName: absent}}\nOutputs:"
+    )
+    broken = tmp_path / "project"
+    broken.mkdir()
+    for shared in ("samconfig.toml", ".tools", "requirements"):
+        (broken / shared).symlink_to(project.root / shared)
+    (broken / "template.yaml").write_text(text)
+
+    with pytest.raises(DeployError, match=r"Broken \(AWS::Logs::LogStream\): \S+"):
+        LocalGrid(tmp_path / "home", function=function, project=Project(broken)).start()
+
+    state = _state(tmp_path / "home")
+    assert state.phase is Phase.FAILED
+    assert state.children == ()
+    assert "Broken" in (state.error or "")
+
+
+def test_nothing_starts_for_a_handler_that_is_not_there(project: Project, function: Path, tmp_path: Path) -> None:
+    with pytest.raises(HandlerError):
+        LocalGrid(tmp_path, function=function, handler="handler.absent", project=project).start()
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_port_leaves_no_process_and_no_lock(project: Project, function: Path, tmp_path: Path) -> None:
+    with listen(None) as taken, pytest.raises(PortInUseError):
+        LocalGrid(tmp_path, function=function, port=taken.getsockname()[1], project=project).start()
+
+    assert _state(tmp_path).children == ()
+    home = Home(tmp_path)
+    home.acquire()
+    home.release()
+
+
+def _state(home: Path) -> State:
+    state = read_state(Home(home).state)
+    assert state is not None
+    return state
