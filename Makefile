@@ -22,7 +22,9 @@ SAM := .tools/sam/.installed
 
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard events/pyproject.toml controlplane/pyproject.toml \
 	dataplane/pyproject.toml agent/pyproject.toml connector/pyproject.toml local/pyproject.toml))
-TYPED := $(wildcard $(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples)
+# mypy refuses a folder without Python files.
+with-python = $(foreach folder,$(wildcard $(1)),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
+TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples)
 
 .PHONY: help
 help: ## show the targets
