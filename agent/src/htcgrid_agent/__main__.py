@@ -1,0 +1,7 @@
+"""`python -m htcgrid_agent`."""
+
+import sys
+
+from htcgrid_agent.main import main
+
+sys.exit(main())

@@ -1,0 +1,114 @@
+"""Gathers single items into requests of many: one thread, one queue, one kind of request."""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_controlplane.backoff import Backoff
+
+_LOG = logging.getLogger(__name__)
+_BACKOFF = Backoff(base=timedelta(milliseconds=100), cap=timedelta(seconds=10))
+
+T = TypeVar("T")
+
+
+class Batcher(Generic[T]):
+    """Hands items to `send` in the order of their coming, `most` at a time.
+
+    The first item of a batch waits at most `linger` for company; while a request is under way others gather anyway.
+    `send` returns the items that it could not deliver, which are sent again after a backoff with those that came
+    later; an error of `OUT_OF_REACH` means that none was delivered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Sequence[T]], Sequence[T]],
+        *,
+        most: int,
+        linger: timedelta,
+    ) -> None:
+        self._name = name
+        self._send = send
+        self._most = most
+        self._linger = linger.total_seconds()
+        self._items: deque[T] = deque()
+        self._busy = False
+        self._closing = False
+        self._abandoned = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Send an item soon."""
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def put_all(self, items: Sequence[T]) -> None:
+        """Send items soon, together where they fit."""
+        if not items:
+            return
+        with self._changed:
+            self._items.extend(items)
+            self._changed.notify_all()
+
+    @property
+    def pending(self) -> int:
+        """How many items have not been delivered yet, those under way not counted."""
+        return len(self._items)
+
+    def flush(self, within: timedelta) -> bool:
+        """Wait until everything is delivered, without lingering; false if that took too long."""
+        with self._changed:
+            self._linger = 0.0
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._items and not self._busy, within.total_seconds())
+
+    def close(self) -> None:
+        """Stop sending. What has not been delivered by now is dropped."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        failures = 0
+        while batch := self._next():
+            try:
+                left = self._send(batch)
+            except OUT_OF_REACH as error:
+                _LOG.warning("%s: %d items were not sent yet: %s", self._name, len(batch), error)
+                left = batch
+            failures = failures + 1 if left else 0
+            with self._changed:
+                self._items.extendleft(reversed(left))
+                self._busy = False
+                self._changed.notify_all()
+                if left and not self._closing:
+                    wait = _BACKOFF.wait(failures, random.random).total_seconds()
+                    self._changed.wait_for(lambda: self._closing, wait)
+
+    def _next(self) -> list[T]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closing)
+            if self._linger and len(self._items) < self._most and not self._closing:
+                end = time.monotonic() + self._linger
+                self._changed.wait_for(
+                    lambda: len(self._items) >= self._most or self._closing or not self._linger,
+                    end - time.monotonic(),
+                )
+            if self._closing:
+                return []
+            batch = [self._items.popleft() for _ in range(min(self._most, len(self._items)))]
+            self._busy = True
+            return batch

@@ -1,0 +1,199 @@
+"""Gives the tasks of the chunks in hand to workers, in the order of priority and arrival. Lives in the event loop."""
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from htcgrid_agent.function import Function
+from htcgrid_agent.jobs import Job
+from htcgrid_agent.load import Load
+from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
+from htcgrid_agent.workers import Worker
+from htcgrid_controlplane.clock import Clock
+from htcgrid_events import Priority
+
+_LOG = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Knows the workers and the jobs.
+
+    `ended` is told of each job all of whose tasks have ended, `stirred` whenever there may be room for more jobs.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        workers: int,
+        load: Load,
+        clock: Clock,
+        ended: Callable[[Job], None],
+        stirred: Callable[[], None],
+    ) -> None:
+        self._load = load
+        self._clock = clock
+        self._ended = ended
+        self._stirred = stirred
+        self._workers = [Worker(number, function, self, clock) for number in range(workers)]
+        self._ready: deque[Worker] = deque()
+        self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
+        self._running: dict[Invocation, tuple[Job, Worker, float]] = {}
+        self._jobs: set[Job] = set()
+        self._draining = False
+        self.quiet = asyncio.Event()
+        """Set while no task runs."""
+        self.quiet.set()
+
+    async def start(self) -> None:
+        """Start the workers."""
+        for worker in self._workers:
+            await worker.start()
+
+    async def stop(self) -> None:
+        """End the workers, whatever they do."""
+        for worker in self._workers:
+            await worker.stop()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Run the open tasks of chunks."""
+        for job in jobs:
+            self._jobs.add(job)
+            self._load.begun(len(job.pending))
+            if job.pending and not self._draining:
+                self._waiting[job.delivery.priority].append(job)
+            else:
+                self._conclude(job)
+        self._pump()
+
+    def drop(self, job: Job) -> None:
+        """Stop a job and forget what it yielded: its lease is lost."""
+        if job.lost or job.concluding or job not in self._jobs:
+            return
+        job.lost = True
+        _LOG.warning("the lease is lost: its tasks are stopped", extra=job.ids)
+        self._stop(job)
+        self._jobs.discard(job)
+        self._load.untouched(len(job.pending))
+        self._load.dropped(1)
+        job.pending.clear()
+        self._stirred()
+
+    def drain(self) -> None:
+        """Start no task any more. Jobs none of whose tasks run are ended as they are."""
+        self._draining = True
+        for job in [job for job in self._jobs if not job.running]:
+            self._conclude(job)
+
+    def cut_short(self) -> None:
+        """Stop all running tasks. Their jobs are ended without them."""
+        for job in list(self._jobs):
+            self._stop(job)
+            self._conclude(job)
+
+    # --- what the workers say ---
+
+    def ready(self, worker: Worker) -> None:
+        """See `Owner`."""
+        self._ready.append(worker)
+        self._pump()
+
+    def broken(self, worker: Worker, failure: Failed) -> None:
+        """See `Owner`. While no worker can load the handler, each failed start fails the tasks of one waiting chunk."""
+        if any(other.healthy or other.starting_well for other in self._workers if other is not worker):
+            return
+        job = self._next_job()
+        if job is None or self._draining:
+            return
+        while job.pending:
+            job.ends[job.pending.popleft()] = failure
+            self._load.task_started()
+            self._load.task_ended(0.0)
+        if not job.running:
+            self._conclude(job)
+
+    def _pump(self) -> None:
+        while self._ready and not self._draining:
+            job = self._next_job()
+            if job is None:
+                return
+            worker = self._ready.popleft()
+            if worker.can_take:
+                self._start(job, worker)
+
+    def _next_job(self) -> Job | None:
+        for jobs in self._waiting.values():
+            while jobs:
+                if jobs[0].pending:
+                    return jobs[0]
+                jobs.popleft()
+        return None
+
+    def _start(self, job: Job, worker: Worker) -> None:
+        offset = job.pending.popleft()
+        if not job.started_at:
+            job.started_at = self._clock()
+        job.running += 1
+        queued = job.delivery.queued
+        invocation = Invocation(
+            request_id=_request_id(),
+            event=job.inputs[offset],
+            timeout_seconds=queued.task_timeout_seconds,
+            session_id=queued.session_id,
+            task=job.chunk.first_task + offset,
+            chunk=queued.chunk,
+            attempt=job.chunk.attempt,
+            ended=self._task_ended,
+        )
+        self._running[invocation] = (job, worker, time.monotonic())
+        self.quiet.clear()
+        self._load.task_started()
+        worker.give(invocation)
+
+    def _task_ended(self, invocation: Invocation, end: TaskEnd) -> None:
+        job, worker, began = self._running.pop(invocation)
+        self._note_quiet()
+        job.running -= 1
+        job.ends[invocation.task - job.chunk.first_task] = end
+        self._load.task_ended(time.monotonic() - began)
+        if isinstance(end, Failed):
+            _LOG.warning(
+                "a task failed: %s %s",
+                end.kind,
+                end.type,
+                extra={**job.ids, "task": invocation.task, "worker": worker.number},
+            )
+        if not job.running and (self._draining or not job.pending):
+            self._conclude(job)
+        else:
+            self._stirred()
+
+    def _conclude(self, job: Job) -> None:
+        self._jobs.discard(job)
+        job.finished_at = self._clock()
+        left = len(job.pending)
+        job.pending.clear()
+        self._load.untouched(left)
+        self._load.concluded()
+        self._ended(job)
+        self._stirred()
+
+    def _stop(self, job: Job) -> None:
+        for invocation, (owner, worker, _) in list(self._running.items()):
+            if owner is job:
+                del self._running[invocation]
+                self._note_quiet()
+                job.running -= 1
+                self._load.task_stopped()
+                worker.give_up(invocation)
+
+    def _note_quiet(self) -> None:
+        if not self._running:
+            self.quiet.set()
+
+
+def _request_id() -> str:
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -1,0 +1,21 @@
+"""What stops an agent, and what only delays it."""
+
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from htcgrid_controlplane.errors import StorageUnavailable
+from htcgrid_dataplane import StoreUnavailable
+
+OUT_OF_REACH: Final = (StorageUnavailable, StoreUnavailable, ClientError, BotoCoreError)
+"""What a request to AWS raises after the client's own retries. Tried again after a backoff; anything else is a bug."""
+
+
+class AgentError(Exception):
+    """The root of the agent's errors."""
+
+    retryable = False
+
+
+class BadSettings(AgentError):
+    """Raised when a setting is missing or illegal; the message names each and says what is legal."""

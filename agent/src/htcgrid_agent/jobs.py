@@ -1,0 +1,68 @@
+"""A chunk in the hands of the agent, from its claim to its conclusion."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from htcgrid_agent.tasks import TaskEnd
+from htcgrid_controlplane.chunk_store import Held
+from htcgrid_controlplane.chunks import Chunk
+from htcgrid_events import ChunkQueued, Priority
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """A message that names a chunk, as received."""
+
+    queued: ChunkQueued
+    priority: Priority
+    queue_url: str
+    receipt: str
+    message_id: str
+    queued_at: int
+    """When it was sent, in ms since the epoch."""
+    received_at: int
+    """When it was received, in ms since the epoch."""
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """What a log line says of it."""
+        return {"session": self.queued.session_id, "chunk": self.queued.chunk}
+
+
+@dataclass(eq=False)
+class Job:
+    """A chunk that is held. Its running belongs to the event loop; its `lost` may be read anywhere."""
+
+    delivery: Delivery
+    chunk: Chunk
+    """The row as claimed."""
+    inputs: Sequence[bytes] = ()
+    """JSON, one text per task of the chunk."""
+    so_far: Sequence[bytes] = ()
+    """What earlier attempts made of the tasks, one line per task."""
+    pending: deque[int] = field(default_factory=deque)
+    """Offsets of tasks that have not been started."""
+    ends: dict[int, TaskEnd] = field(default_factory=dict)
+    """How the tasks of this attempt ended, by offset."""
+    running: int = 0
+    """How many of its tasks run."""
+    started_at: int = 0
+    finished_at: int = 0
+    set_back: bool = False
+    """Whether its payloads were out of reach, so that it has to wait."""
+    concluding: bool = False
+    """Whether its row is being written for the last time, so that the lease does not matter any more."""
+    lost: bool = False
+    """Whether another agent has taken it, or its session was cancelled: what it yields counts for nothing."""
+
+    @cached_property
+    def held(self) -> Held:
+        """The right to write its row."""
+        return Held(self.chunk.key, self.chunk.owner, self.chunk.attempt)
+
+    @property
+    def ids(self) -> dict[str, object]:
+        """What a log line says of it."""
+        return {**self.delivery.ids, "attempt": self.chunk.attempt}

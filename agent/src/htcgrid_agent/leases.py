@@ -1,0 +1,89 @@
+"""Keeps what the agent holds: prolongs the leases of rows and hides their messages, in a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.jobs import Job
+from htcgrid_agent.queues import TaskQueues
+from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.clock import Clock
+
+_LOG = logging.getLogger(__name__)
+MARGIN_MS = 1_000
+"""A row's lease ends this much before its message is shown again, so that who receives it may claim it at once."""
+
+
+class LeaseKeeper:
+    """Beats for all jobs together, three times within a lease. `lost` is told, in this thread, of each lost lease."""
+
+    def __init__(
+        self, store: ChunkStore, queues: TaskQueues, lease: timedelta, clock: Clock, lost: Callable[[Job], None]
+    ) -> None:
+        self._store = store
+        self._queues = queues
+        self._lease = lease
+        self._clock = clock
+        self._lost = lost
+        self._jobs: set[Job] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def expiry(self, received_at: int) -> int:
+        """When the lease of a row ends whose message was hidden at `received_at` (both in ms)."""
+        return received_at + int(self._lease.total_seconds() * 1000) - MARGIN_MS
+
+    def hold(self, job: Job) -> None:
+        """Keep the lease of a job."""
+        with self._changed:
+            self._jobs.add(job)
+
+    def release(self, job: Job) -> None:
+        """Keep it no longer."""
+        with self._changed:
+            self._jobs.discard(job)
+
+    def close(self) -> None:
+        """Stop beating."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def beat(self) -> None:
+        """Prolong all leases once."""
+        with self._changed:
+            jobs = [job for job in self._jobs if not job.lost]
+        if not jobs:
+            return
+        now = self._clock()
+        kept = self._store.extend([job.held for job in jobs], self.expiry(now))
+        for job, still_held in zip(jobs, kept, strict=True):
+            if not still_held and self._holds(job):
+                self.release(job)
+                self._lost(job)
+        seconds = int(self._lease.total_seconds())
+        self._queues.hide([(job.delivery, seconds) for job, still in zip(jobs, kept, strict=True) if still])
+
+    def _holds(self, job: Job) -> bool:
+        # A job that was finished while the beat was under way has no lease to lose.
+        with self._changed:
+            return job in self._jobs and not job.concluding
+
+    def _run(self) -> None:
+        beat = self._lease.total_seconds() / 3
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed, beat):
+                    return
+            try:
+                self.beat()
+            except OUT_OF_REACH as error:
+                # The lease lasts for two more beats; whether it is lost then is for the next write to find out.
+                _LOG.warning("a heartbeat failed: %s", error)

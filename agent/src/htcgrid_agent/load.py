@@ -1,0 +1,104 @@
+"""How much the agent has in hand, and so how many chunks more it can start soon."""
+
+import math
+import threading
+from datetime import timedelta
+
+_SOON = timedelta(milliseconds=250)
+"""How much work may wait per worker, as far as past chunks tell: enough to hide the time that receiving takes."""
+_SMOOTHING = 0.2
+
+
+class Load:
+    """Counts chunks and tasks in hand. Any thread may ask or tell."""
+
+    def __init__(self, workers: int, prefetch: int) -> None:
+        self._workers = workers
+        self._limit = workers * (1 + prefetch)
+        self._lock = threading.Lock()
+        self._chunks = 0
+        self._concluding = 0
+        self._waiting = 0
+        self._running = 0
+        self._task_seconds: float | None = None
+        self._chunk_tasks = 1.0
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that are held and not being concluded."""
+        return self._chunks
+
+    @property
+    def concluding(self) -> int:
+        """Chunks whose outcome is being written."""
+        return self._concluding
+
+    def room(self) -> int:
+        """How many chunks more can be started soon.
+
+        There is always room for idle workers. Beyond that, chunks may wait up to the prefetch limit, but only as much
+        work as will be begun soon: a long task does not wait here while another agent is idle.
+        """
+        with self._lock:
+            # What cannot be written must not pile up: receiving stops until the tables and queues take it again.
+            most = self._limit - self._chunks - max(0, self._concluding - 4 * self._limit)
+            idle = self._workers - self._running - self._waiting
+            for_idle = math.ceil(idle / self._chunk_tasks)
+            return min(most, max(for_idle, self._ahead()))
+
+    def took(self, chunks: int) -> None:
+        """Chunks have been received."""
+        with self._lock:
+            self._chunks += chunks
+
+    def dropped(self, chunks: int) -> None:
+        """Chunks that were received are not worked on, or no longer."""
+        with self._lock:
+            self._chunks -= chunks
+
+    def begun(self, tasks: int) -> None:
+        """A chunk with so many open tasks waits for workers."""
+        with self._lock:
+            self._waiting += tasks
+            self._chunk_tasks += _SMOOTHING * (max(1, tasks) - self._chunk_tasks)
+
+    def task_started(self) -> None:
+        """A waiting task was given to a worker."""
+        with self._lock:
+            self._waiting -= 1
+            self._running += 1
+
+    def task_ended(self, seconds: float) -> None:
+        """A task ended after so many seconds."""
+        with self._lock:
+            self._running -= 1
+            known = self._task_seconds
+            self._task_seconds = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def untouched(self, tasks: int) -> None:
+        """Waiting tasks will not be started here."""
+        with self._lock:
+            self._waiting -= tasks
+
+    def task_stopped(self) -> None:
+        """A running task was stopped before its end."""
+        with self._lock:
+            self._running -= 1
+
+    def concluded(self) -> None:
+        """All tasks of a chunk have ended; its outcome has still to be written."""
+        with self._lock:
+            self._chunks -= 1
+            self._concluding += 1
+
+    def written(self, chunks: int) -> None:
+        """The outcomes of chunks have been written or thrown away."""
+        with self._lock:
+            self._concluding -= chunks
+
+    def _ahead(self) -> int:
+        if self._task_seconds is None:
+            return 0
+        waiting = self._waiting * self._task_seconds
+        chunk = max(1e-6, self._chunk_tasks * self._task_seconds)
+        return int((self._workers * _SOON.total_seconds() - waiting) / chunk)

@@ -1,0 +1,69 @@
+"""Brings a claimed chunk's inputs, and what earlier attempts made of it, from the row or the data plane."""
+
+import logging
+from collections import deque
+from dataclasses import replace
+
+from htcgrid_agent.jobs import Job
+from htcgrid_controlplane.chunks import Payload
+from htcgrid_dataplane import (
+    PayloadCorrupt,
+    PayloadMissing,
+    PayloadStore,
+    decode_lines,
+    encode_lines,
+    input_key,
+    result_key,
+)
+from htcgrid_events import INLINE_BYTES, OutcomeCode
+
+_LOG = logging.getLogger(__name__)
+
+
+class Payloads:
+    """Reads and writes the lines of chunks."""
+
+    def __init__(self, store: PayloadStore) -> None:
+        self._store = store
+
+    def fill(self, job: Job) -> None:
+        """Give a job its inputs and its results so far.
+
+        Raises:
+            DataPlaneError: a payload is missing, corrupt or out of reach.
+        """
+        self._fill_results(job)
+        chunk = job.chunk
+        key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk)
+        job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
+        job.pending = deque(chunk.open_offsets)
+
+    def keep(self, job: Job, lines: list[bytes]) -> Payload:
+        """Store a job's results: in its row when small, else in the data plane under a key of this attempt.
+
+        Raises:
+            StoreUnavailable: the data plane could not be reached.
+        """
+        chunk = job.chunk
+        data = encode_lines(lines)
+        # Results that lay in the data plane once stay there, so that a row never has both.
+        if len(data) <= INLINE_BYTES and chunk.results.stored_bytes is None:
+            return Payload(data)
+        self._store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt), data)
+        return Payload(stored_bytes=len(data))
+
+    def _fill_results(self, job: Job) -> None:
+        chunk = job.chunk
+        job.so_far = [b""] * chunk.size
+        if chunk.results == Payload():
+            return
+        key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)
+        try:
+            job.so_far = decode_lines(self._read(chunk.results, key), chunk.size)
+        except (PayloadMissing, PayloadCorrupt):
+            # Nothing has been announced of an unfinished chunk, so its tasks may all be run again.
+            _LOG.exception("the results so far cannot be read: all tasks are run again", extra=job.ids)
+            job.chunk = replace(chunk, outcomes=OutcomeCode.OPEN.value * chunk.size)
+
+    def _read(self, payload: Payload, key: str) -> bytes:
+        return payload.data if payload.data is not None else self._store.get(key)

@@ -1,0 +1,141 @@
+"""Receives messages and claims the chunks that they name, one thread per queue."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.gate import Gate
+from htcgrid_agent.jobs import Delivery, Job
+from htcgrid_agent.leases import LeaseKeeper
+from htcgrid_agent.load import Load
+from htcgrid_agent.queues import TaskQueues
+from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.chunk_store import ChunkStore, Claim
+from htcgrid_controlplane.chunks import Chunk, ChunkKey
+from htcgrid_controlplane.clock import Clock
+from htcgrid_events import Priority
+
+_LOG = logging.getLogger(__name__)
+_BACKOFF = Backoff(base=timedelta(milliseconds=200), cap=timedelta(seconds=20))
+_JITTER_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What is done with the messages of chunks that could not be claimed."""
+
+    repeat: Callable[[Delivery, Chunk], None]
+    """The chunk has finished: its event is sent once more, then the message is deleted."""
+    delete: Callable[[Delivery], None]
+    """There is nothing to be done for the message."""
+    hide: Callable[[Delivery, int], None]
+    """The chunk may be claimed after so many seconds."""
+
+
+class Receiver:
+    """Fills the agent. `claimed` takes the jobs of one request together."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        queues: TaskQueues,
+        store: ChunkStore,
+        keeper: LeaseKeeper,
+        gate: Gate,
+        load: Load,
+        clock: Clock,
+        claimed: Callable[[Sequence[Job]], None],
+        refused: Refused,
+    ) -> None:
+        self._agent_id = agent_id
+        self._queues = queues
+        self._store = store
+        self._keeper = keeper
+        self._gate = gate
+        self._load = load
+        self._clock = clock
+        self._claimed = claimed
+        self._refused = refused
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to receive."""
+        for priority in self._queues.priorities:
+            # Daemons, since a long poll cannot be cut short: what it still brings is handed back.
+            threading.Thread(target=self._run, args=(priority,), name=f"receive-{priority}", daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed.set()
+        self._gate.close()
+
+    def _run(self, priority: Priority) -> None:
+        failures = 0
+        while most := self._gate.enter(priority):
+            received: Sequence[Delivery] = ()
+            try:
+                received = self._queues.receive(priority, most)
+                if received:
+                    self._take(received)
+                failures = 0
+            except OUT_OF_REACH as error:
+                failures += 1
+                _LOG.warning("receiving failed: %s", error, extra={"queue": priority})
+                for delivery in received:
+                    self._refused.hide(delivery, int(_BACKOFF.wait(failures, random.random).total_seconds()))
+            finally:
+                self._gate.leave(priority, len(received))
+            if failures:
+                self._closed.wait(_BACKOFF.wait(failures, random.random).total_seconds())
+
+    def _take(self, received: Sequence[Delivery]) -> None:
+        if self._closed.is_set():
+            for delivery in received:
+                self._refused.hide(delivery, 0)
+            return
+        claims = [self._claim(delivery) for delivery in received]
+        jobs = []
+        for delivery, claim, (accepted, row) in zip(received, claims, self._store.claim(claims), strict=True):
+            if row is not None and (accepted or _is_mine(row, claim)):
+                jobs.append(Job(delivery, row))
+            else:
+                self._sort_out(delivery, row)
+        for job in jobs:
+            self._keeper.hold(job)
+        self._load.took(len(jobs))
+        if jobs:
+            self._claimed(jobs)
+
+    def _claim(self, delivery: Delivery) -> Claim:
+        return Claim(
+            key=ChunkKey(delivery.queued.session_id, delivery.queued.chunk),
+            owner=self._agent_id,
+            now=self._clock(),
+            lease_expires_at=self._keeper.expiry(delivery.received_at),
+            message_id=delivery.message_id,
+            queued_at=delivery.queued_at,
+        )
+
+    def _sort_out(self, delivery: Delivery, row: Chunk | None) -> None:
+        if row is None:
+            _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
+            self._refused.delete(delivery)
+        elif row.finished:
+            self._refused.repeat(delivery, row)
+        else:
+            wait = max(0, row.claimable_at - self._clock()) / 1000
+            self._refused.hide(delivery, int(wait + 1 + random.random() * _JITTER_SECONDS))
+
+
+def _is_mine(row: Chunk, claim: Claim) -> bool:
+    """Whether a claim was refused only because it was repeated after its first answer had been lost."""
+    return (
+        row.owner == claim.owner
+        and row.stages.claimed_at == claim.now
+        and row.message_id == claim.message_id
+        and row.claimable_at == claim.lease_expires_at
+    )

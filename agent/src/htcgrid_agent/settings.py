@@ -1,0 +1,103 @@
+"""What an agent is told by its environment, read once when it starts."""
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import DirectoryPath, Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from htcgrid_agent.errors import BadSettings
+from htcgrid_events import Priority
+
+_PREFIX = "HTCGRID_"
+
+
+def _agent_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable `HTCGRID_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    chunks_table: Annotated[str, Field(min_length=1)]
+    """Name of the DynamoDB table that holds the chunks."""
+
+    task_queue_urls: Annotated[dict[Priority, str], Field(min_length=1)]
+    """The partition's task queues: a JSON object from priority to URL."""
+
+    task_events_queue_url: Annotated[str, Field(min_length=1)]
+    """URL of the queue that takes the events of finished chunks."""
+
+    data_bucket: Annotated[str, Field(min_length=1)]
+    """Name of the bucket of the data plane."""
+
+    function_dir: DirectoryPath
+    """The directory that holds the user's function, as LAMBDA_TASK_ROOT on Lambda."""
+
+    handler: Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+$")]
+    """The function's handler, for Python `module.function`."""
+
+    agent_id: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")] = Field(default_factory=_agent_id)
+    """Names this agent as the owner of chunks. Default: host name, process number and random digits."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
+    """How many tasks run at a time. Default: one per processor."""
+
+    prefetch: Annotated[int, Field(ge=0, le=100)] = 1
+    """Most chunks per worker that wait in the agent while all workers are busy. Default: 1."""
+
+    lease_seconds: Annotated[int, Field(ge=3, le=3_600)] = 60
+    """How long a chunk stays with an agent that is silent, in seconds. Default: 60."""
+
+    grace_seconds: Annotated[float, Field(ge=0, le=43_200)] = 25
+    """How long running tasks may go on after SIGTERM, in seconds. Default: 25, within the 30 s of Kubernetes."""
+
+    retry_base_seconds: Annotated[float, Field(gt=0, le=300)] = 1
+    """Longest wait before a failed task's first retry, in seconds; doubles with each retry. Default: 1."""
+
+    function_name: Annotated[str, StringConstraints(pattern=r"^[\w-]{1,64}$")] = "htcgrid-function"
+    """The function's name as its handler sees it. Default: `htcgrid-function`."""
+
+    function_memory_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 1_769
+    """The function's memory as its handler sees it, in MB. Default: 1769, at which Lambda gives one processor."""
+
+    function_environment: dict[str, str] = {}
+    """More environment variables for the function: a JSON object. Default: none."""
+
+    log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`. Default: `INFO`."""
+
+    @property
+    def function_path(self) -> Path:
+        """`function_dir` without symbolic links."""
+        return self.function_dir.resolve()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        BadSettings: a variable is missing or illegal.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise BadSettings(f"The environment is not right: {faults}.") from error
+    except SettingsError as error:
+        # pydantic-settings names the field and not what was wrong with it: these are the fields that hold JSON.
+        raise BadSettings(
+            f"The environment is not right: {error}. "
+            f"{_PREFIX}TASK_QUEUE_URLS and {_PREFIX}FUNCTION_ENVIRONMENT must be JSON objects, "
+            'for example {"normal": "https://…"}.'
+        ) from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    field, *inner = (str(part) for part in location)
+    return f"{_PREFIX}{field.upper()}" + "".join(f"[{part}]" for part in inner)

@@ -1,0 +1,42 @@
+"""A task as workers see it: an invocation that begins, and an end that says what became of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from htcgrid_events import FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A task's result: one line of JSON."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A try of a task that failed, and why."""
+
+    kind: FailureKind
+    type: str
+    message: str
+    trace: tuple[str, ...] = ()
+
+
+TaskEnd = Completed | Failed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Invocation:
+    """One run of one task on one worker."""
+
+    request_id: str
+    event: bytes
+    """JSON."""
+    timeout_seconds: int
+    session_id: str
+    task: int
+    chunk: int
+    attempt: int
+    ended: "Callable[[Invocation, TaskEnd], None]"
+    """Told, in the event loop, how the invocation ended; not told when it was given up."""

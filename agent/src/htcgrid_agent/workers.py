@@ -1,0 +1,237 @@
+"""A worker: a place for one runtime process, which is started, given tasks, watched, killed and replaced."""
+
+import asyncio
+import logging
+import random
+import signal
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Protocol
+
+from htcgrid_agent.function import Function
+from htcgrid_agent.outcomes import completed_or_failed, handler_failure, too_large
+from htcgrid_agent.processes import WorkerProcess
+from htcgrid_agent.runtime_api import Connection
+from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
+from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.clock import Clock
+from htcgrid_events import FailureKind
+
+_LOG = logging.getLogger(__name__)
+_HOST = "127.0.0.1"
+_BACKOFF = Backoff(base=timedelta(milliseconds=200), cap=timedelta(seconds=30))
+
+
+class State(Enum):
+    """What a worker does."""
+
+    DOWN = auto()
+    """No process, or one that is being killed."""
+    STARTING = auto()
+    """A process that has not asked for a task yet."""
+    READY = auto()
+    BUSY = auto()
+
+
+class Owner(Protocol):
+    """Who gives tasks to workers."""
+
+    def ready(self, worker: "Worker") -> None:
+        """The worker can take a task."""
+
+    def broken(self, worker: "Worker", failure: Failed) -> None:
+        """The worker's runtime ended before it asked for a first task."""
+
+
+class Worker:
+    """A place for one runtime. It has a port of its own, so that whoever connects to it is known."""
+
+    def __init__(self, number: int, function: Function, owner: Owner, clock: Clock) -> None:
+        self.number = number
+        self.state = State.DOWN
+        self._function = function
+        self._owner = owner
+        self._clock = clock
+        self._address = ""
+        self._server: asyncio.Server | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._process: WorkerProcess | None = None
+        self._connections: set[Connection] = set()
+        self._parked: Connection | None = None
+        self._invocation: Invocation | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._init_error: Failed | None = None
+        self._failed_starts = 0
+        self._at_fault = False
+
+    async def start(self) -> None:
+        """Listen for a runtime, and keep one running from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connect, _HOST, 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self._address = f"{_HOST}:{port}"
+        self._keeping = asyncio.create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """End the runtime for good."""
+        if self._keeping:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._server:
+            self._server.close()
+        self._down()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its runtime has shown that it can load the handler."""
+        return self.state in (State.READY, State.BUSY)
+
+    @property
+    def starting_well(self) -> bool:
+        """Whether its runtime may still come up at the first try."""
+        return self.state is State.STARTING and self._failed_starts == 0
+
+    @property
+    def can_take(self) -> bool:
+        """Whether its runtime waits for a task."""
+        return self._parked is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process, if it has one."""
+        return self._process.pid if self._process else None
+
+    def give(self, invocation: Invocation) -> None:
+        """Run a task. The worker must be ready."""
+        if self._parked is None:
+            raise RuntimeError(f"worker {self.number} was given a task while {self.state.name}")
+        connection, self._parked = self._parked, None
+        self.state = State.BUSY
+        self._invocation = invocation
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(invocation.timeout_seconds, self._timed_out, invocation)
+        connection.invoke(invocation, self._clock() + invocation.timeout_seconds * 1000)
+
+    def give_up(self, invocation: Invocation) -> None:
+        """Stop a task and forget it. The runtime is killed and replaced."""
+        if self._invocation is invocation:
+            self._take_back()
+            self._kill()
+
+    # --- what the runtime says ---
+
+    def wants_task(self, connection: Connection) -> None:
+        """See `Runtime`."""
+        if self.state is State.DOWN:
+            connection.abort()
+            return
+        if self._invocation:
+            self._end(Failed(FailureKind.CRASH, "Runtime.NoResponse", "The runtime went on without answering."))
+        self._parked = connection
+        self._failed_starts = 0
+        self.state = State.READY
+        self._owner.ready(self)
+
+    def answered(self, request_id: str, body: bytes, size: int) -> None:
+        """See `Runtime`."""
+        if self._is_current(request_id):
+            self._end(completed_or_failed(body) if size == len(body) else too_large(size))
+
+    def reported(self, request_id: str, body: bytes) -> None:
+        """See `Runtime`."""
+        if self._is_current(request_id):
+            self._end(handler_failure(body))
+
+    def could_not_start(self, body: bytes) -> None:
+        """See `Runtime`."""
+        self._init_error = handler_failure(body, FailureKind.INIT)
+
+    def disconnected(self, connection: Connection) -> None:
+        """See `Runtime`."""
+        self._connections.discard(connection)
+        if self._parked is connection:
+            # The process is about to end: nothing must be given to it any more.
+            self._parked = None
+            self.state = State.DOWN
+
+    # --- the process ---
+
+    def _connect(self) -> Connection:
+        connection = Connection(self, self._function.arn)
+        self._connections.add(connection)
+        return connection
+
+    async def _keep_running(self) -> None:
+        while True:
+            try:
+                await self._run_once()
+            except OSError as error:
+                self._failed_starts += 1
+                self._owner.broken(self, Failed(FailureKind.INIT, "Runtime.StartError", str(error)))
+            if self._failed_starts:
+                await asyncio.sleep(_BACKOFF.wait(self._failed_starts, random.random).total_seconds())
+
+    async def _run_once(self) -> None:
+        environment = self._function.variables(self._address, f"worker-{self.number}")
+        self._init_error = None
+        self._at_fault = True
+        self._process = await WorkerProcess.start(self._function.command, self._function.path, environment)
+        try:
+            self.state = State.STARTING
+            code = await self._process.ended()
+            words = self._process.last_words
+        finally:
+            self._process.kill()
+            self._process = None
+        self._exited(code, words)
+
+    def _exited(self, code: int, words: tuple[str, ...]) -> None:
+        began = self.state is not State.STARTING
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if self._invocation:
+            self._end(Failed(FailureKind.CRASH, "Runtime.ExitError", f"The worker ended with {how}.", words))
+        elif not began:
+            self._failed_starts += 1
+            failure = self._init_error or Failed(
+                FailureKind.INIT, "Runtime.ExitError", f"The worker ended with {how} before its first task.", words
+            )
+            _LOG.warning("the runtime did not start: %s", failure.type, extra={"worker": self.number})
+            self._down()
+            self._owner.broken(self, failure)
+            return
+        elif self._at_fault:
+            _LOG.warning("the runtime ended with %s between tasks", how, extra={"worker": self.number})
+        self._down()
+
+    def _timed_out(self, invocation: Invocation) -> None:
+        if self._invocation is invocation:
+            seconds = invocation.timeout_seconds
+            self._end(Failed(FailureKind.TIMEOUT, "Sandbox.Timedout", f"The task ran longer than {seconds} s."))
+            self._kill()
+
+    def _kill(self) -> None:
+        self._at_fault = False
+        if self._process:
+            self._process.kill()
+        self._down()
+
+    def _down(self) -> None:
+        self.state = State.DOWN
+        self._parked = None
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _is_current(self, request_id: str) -> bool:
+        return self._invocation is not None and self._invocation.request_id == request_id
+
+    def _take_back(self) -> Invocation | None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        invocation, self._invocation = self._invocation, None
+        return invocation
+
+    def _end(self, end: TaskEnd) -> None:
+        invocation = self._take_back()
+        if invocation:
+            invocation.ended(invocation, end)
