@@ -19,7 +19,6 @@ from htcgrid_controlplane.chunk_store import ChunkStore, Progress
 from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.partiql import MAX_STATEMENTS
-from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import StoreUnavailable
 from htcgrid_events import ChunkFinished
 
@@ -153,22 +152,11 @@ class Concluder:
         wait = self._backoff.wait(retry, random.random) if retry else timedelta(0)
         return self._clock() + int(wait.total_seconds() * 1000)
 
-    def _is_written(self, item: _Concluded, accepted: bool) -> bool:
-        if accepted:
-            return True
-        # Either the lease is lost, or the write was repeated after its first answer had been lost.
-        row = self._store.read(item.job.held.key)
-        wanted = ChunkState.FINISHED if item.retry_at is None else ChunkState.RETRY
-        held = item.job.held
-        if row and (row.state, row.owner, row.attempt, row.outcomes) == (
-            wanted,
-            held.owner,
-            held.attempt,
-            item.progress.outcomes,
-        ):
-            return True
-        _LOG.warning("the lease was lost: what the tasks yielded is dropped", extra=item.job.ids)
-        return False
+    @staticmethod
+    def _is_written(item: _Concluded, accepted: bool) -> bool:
+        if not accepted:
+            _LOG.warning("the lease was lost: what the tasks yielded is dropped", extra=item.job.ids)
+        return accepted
 
     def _send_events(self, events: Sequence[_Event]) -> list[_Event]:
         refused = self._events.send([event.body for event in events])

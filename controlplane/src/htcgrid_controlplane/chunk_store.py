@@ -182,7 +182,10 @@ class ChunkStore:
                     [value for _, value in changes],
                 )
             )
-        return [written.accepted for written in self._batches.execute(statements)]
+        return [
+            written.accepted or _says(written.item, conclusion)
+            for conclusion, written in zip(work, self._batches.execute(statements), strict=True)
+        ]
 
     def _cancel(self, chunk: Chunk, now: int) -> Statement:
         outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
@@ -191,6 +194,15 @@ class ChunkStore:
             'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ?',
             [text(outcomes), number(now), *_key(chunk.key), text(chunk.state), number(chunk.attempt)],
         )
+
+
+def _says(row: Item | None, conclusion: _Conclusion) -> bool:
+    """Whether a write was refused only because it had been made: it was repeated after its first answer was lost."""
+    held, progress, state, _ = conclusion
+    return row is not None and (
+        (row.text("state"), row.text("owner"), row.number("attempt"), row.text("outcomes"), row.number("finished_at"))
+        == (state, held.owner, held.attempt, progress.outcomes, progress.finished_at)
+    )
 
 
 def _key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
