@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,16 @@ class Shell:
         output, errors = process.communicate(timeout=60)
         return process.returncode, output, errors
 
+    def wait_for(self, condition: Callable[[State], bool]) -> State:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if (state := read_state(self.home.state)) and condition(state):
+                return state
+            time.sleep(0.05)
+        pytest.fail("the grid did not come that far")
+
     def state(self) -> State:
-        state = read_state(self.home.state)
-        assert state is not None
-        return state
+        return self.wait_for(lambda state: True)
 
 
 @pytest.fixture
@@ -95,19 +102,24 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     assert code == 0
     assert "The grid is down" in output
     assert not [child for child in (state.supervisor, *state.children) if child.alive]
+    assert not shell.home.state.exists()
+    assert not list(shell.home.scratch.iterdir())
+    assert shell.home.log("functions").exists()
 
 
 @pytest.mark.grid
 def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) -> None:
-    shell.run("up", "--function", str(function), "--agents", "0", "--detach")
-    state = shell.state()
-    os.kill(state.supervisor.pid, signal.SIGKILL)
+    process = shell.start("up", "--function", str(function))
+    state = shell.wait_for(lambda state: bool(state.endpoint_url))
+    process.kill()
+    process.communicate()
 
     code, output, _ = shell.run("status")
     assert code == 1
     assert "No grid runs" in output
     assert shell.run("down")[0] == 0
     assert not shell.home.state.exists()
+    assert not list(shell.home.scratch.iterdir())
     assert not [child for child in state.children if child.alive]
 
 
@@ -115,11 +127,8 @@ def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_start_leaves_nothing_behind(shell: Shell, function: Path, number: signal.Signals) -> None:
     process = shell.start("up", "--function", str(function))
-    deadline = time.monotonic() + 30
-    while not ((state := read_state(shell.home.state)) and "deploy" in state.step) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = shell.state().children
-    assert children
+    children = shell.wait_for(lambda state: "deploy" in state.step).children
+    assert "emulator" in {child.name for child in children}
 
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)

@@ -131,16 +131,6 @@ def test_the_end_of_the_embedded_aws_is_the_end_of_the_grid(project: Project, fu
         _ = grid.endpoint_url
 
 
-def test_after_stop_nothing_is_left_but_logs_and_profile(project: Project, function: Path, tmp_path: Path) -> None:
-    with LocalGrid(tmp_path, function=function, agents=0, project=project):
-        children = _state(tmp_path).children
-
-    assert not [child for child in children if child.alive]
-    assert not Home(tmp_path).state.exists()
-    assert not list(Home(tmp_path).scratch.iterdir())
-    assert Home(tmp_path).log("deploy").stat().st_size > 0
-
-
 def test_a_failed_deployment_names_the_resource_and_the_reason(
     project: Project, function: Path, tmp_path: Path
 ) -> None:

@@ -64,7 +64,8 @@ def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress:
                 progress.begin(step)
         if ended:
             error = state.error if state is not None and state.supervisor.pid == supervisor.pid else None
-            raise LocalGridError(error or last_words(home.log("supervisor")) or "The grid did not start.")
+            said = last_words(home.log("supervisor")).removeprefix("Error: ")
+            raise LocalGridError(error or said or "The grid did not start.")
         time.sleep(0.1)
 
 
