@@ -6,10 +6,12 @@ import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
@@ -85,6 +87,15 @@ class StubGrid:
         self.page_size = 50
         self.losing_pushes = False
         """Whether pushes are lost on their way."""
+        self.slim_pushes = False
+        """Whether pushes leave out results, as those that do not fit into a frame."""
+        self.deaf = False
+        """Whether pings go unanswered."""
+        self.keep_open = False
+        """Whether sessions get no verdict."""
+        self.forgetful = False
+        """Whether inputs are forgotten as soon as they have come."""
+        self.pings = 0
         self.faults: dict[str, deque[Answer]] = {}
         """Answers given first to requests whose "METHOD /path" matches the pattern; an answer of status 0 hangs up."""
         self.requests: list[str] = []
@@ -183,7 +194,9 @@ class StubGrid:
                 outcomes.append(session.outcomes[number])
             subscribers = set(session.subscribers)
         for outcome in outcomes:
-            slim = outcome if self.inline else outcome.model_copy(update={"url": None})
+            slim = outcome.model_copy(update={"url": None})
+            if self.slim_pushes and outcome.results is not None:
+                slim = slim.model_copy(update={"results": None, "stored_bytes": len(outcome.results)})
             for _ in range(repeat):
                 self.push(subscribers, ChunksFrame(session_id=session_id, outcomes=(slim,)))
         self._end_if_done(session_id)
@@ -195,7 +208,8 @@ class StubGrid:
             self.changed.wait_for(lambda: not subscribers & self._opening, 20)
             connections = [self._connections[name] for name in subscribers if name in self._connections]
         for connection in connections:
-            connection.send(frame.model_dump_json(exclude_none=True))
+            with suppress(ConnectionClosed):
+                connection.send(frame.model_dump_json(exclude_none=True))
 
     def _outcome(self, session_id: str, chunk: ChunkInput, handler: Handler) -> ChunkOutcome:
         data = chunk.inputs if chunk.inputs is not None else self.payloads[f"/in/{session_id}/{chunk.chunk}"]
@@ -237,7 +251,7 @@ class StubGrid:
         with self.changed:
             session = self.sessions[session_id]
             self.changed.notify_all()
-            if session.state.ended or session.totals is None:
+            if session.state.ended or session.totals is None or self.keep_open:
                 return
             if not session.cancelled and len(session.outcomes) < session.totals.chunks:
                 return
@@ -290,16 +304,14 @@ class StubGrid:
 
     def _payload(self, method: str, path: str, body: bytes) -> Answer:
         if method == "PUT":
-            self.payloads[path] = body
+            self.payloads[path] = b"" if self.forgetful else body
         return Answer(200, self.payloads[path]) if path in self.payloads else Answer(404, b"NoSuchKey")
 
     def _route(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[Answer, str | None]:
         parts = path.strip("/").split("/")
         match method, parts:
             case "PUT", ["subscribers", subscriber]:
-                ticket = new_id()
-                self._tickets[ticket] = subscriber
-                return _ok(PushTicket(subscriber_id=subscriber, ticket=ticket, expires_at=0)), None
+                return _ok(self.issue_ticket(subscriber)), None
             case "PUT", ["sessions", session_id]:
                 request = CreateSession.model_validate_json(body)
                 session = self.sessions.setdefault(session_id, StubSession(request.options))
@@ -332,7 +344,8 @@ class StubGrid:
     def _add(self, session_id: str, request: AddChunks) -> Answer:
         session = self.sessions[session_id]
         for chunk in request.chunks:
-            session.chunks.setdefault(chunk.chunk, chunk)
+            kept = chunk.model_copy(update={"inputs": b""}) if self.forgetful else chunk
+            session.chunks.setdefault(chunk.chunk, kept)
         if request.totals is not None:
             assert len(session.chunks) == request.totals.chunks
             session.totals = request.totals
@@ -383,6 +396,12 @@ class StubGrid:
 
     # --- push ---
 
+    def issue_ticket(self, subscriber: str) -> PushTicket:
+        with self.lock:
+            ticket = new_id()
+            self._tickets[ticket] = subscriber
+            return PushTicket(subscriber_id=subscriber, ticket=ticket, expires_at=0)
+
     def _accept_push(self, connection: ServerConnection, request: Request) -> Response | None:
         """As API Gateway does, count a connection as open before the client does."""
         ticket = parse_qs(urlsplit(request.path).query)["ticket"][0]
@@ -401,8 +420,13 @@ class StubGrid:
             self._opening.discard(subscriber)
             self.connections_opened += 1
             self.changed.notify_all()
-        for _message in connection:
-            connection.send(PongFrame().model_dump_json())
+        with suppress(ConnectionClosed):
+            for _message in connection:
+                with self.changed:
+                    self.pings += 1
+                    self.changed.notify_all()
+                if not self.deaf:
+                    connection.send(PongFrame().model_dump_json())
 
 
 class _HttpServer(ThreadingHTTPServer):

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from htcgrid.errors import (
     AuthenticationFailed,
     GridError,
+    InvalidOption,
     RequestRejected,
     ResultsUnavailable,
     SessionNotFound,
@@ -158,6 +159,8 @@ def _refusal(response: "httpx.Response", request: str, session_id: str | None) -
         return SessionNotFound(session_id)
     if body.error == "TaskNotFound":
         return TaskNotFound(body.message)
+    if body.error == "UnknownPartition":
+        return InvalidOption(body.message)
     return RequestRejected(
         f"the grid refused {request} with status {response.status_code}: {body.message}",
         status=response.status_code,

@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid._api import Api
-from htcgrid._auth import Cognito, Tokens
+from htcgrid._auth import Tokens
+from htcgrid._cognito import Cognito
 from htcgrid._collector import Collector
 from htcgrid._follower import Follower
 from htcgrid._http import Http, Patience, is_loopback
@@ -28,7 +29,8 @@ class Client:
 
     def __init__(self, profile: "Profile", username: str, password: str, patience: Patience) -> None:
         self._http = Http(patience, trust_environment=not is_loopback(profile.api_url))
-        self.api = Api(profile.api_url, Tokens(Cognito(profile), username, password), self._http)
+        tokens = Tokens(Cognito(profile, self._http), username, password)
+        self.api = Api(profile.api_url, tokens, self._http)
         self.subscriber_id = new_id()
         self.push = PushChannel(profile.push_url, self._ticket, self._dispatch, self._wake_all)
         # Weak, so that sessions whose user has let go of them take their results along.

@@ -61,7 +61,7 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(_wind_up(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -80,8 +80,9 @@ async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
         ) from None
 
 
-async def _cancel_others() -> None:
+async def _wind_up() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that say "not now". Every request of the connector may be repeated, since its ids are made here."""
 
+_CONNECT_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -42,16 +44,21 @@ class Http:
         logging.getLogger("httpx").addFilter(_without_queries)
         self._patience = patience
         self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(patience.attempt.total_seconds(), connect=5.0),
             # The default of 5 s would open a new connection for almost every call of an interactive user.
             limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
             trust_env=trust_environment,
         )
 
     async def send(
-        self, method: str, url: str, *, headers: "Mapping[str, str] | None" = None, content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: "Mapping[str, str] | None" = None,
+        content: bytes | None = None,
+        repeat_if: Callable[[httpx.Response], bool] = lambda response: response.status_code in REPEATED,
     ) -> httpx.Response:
-        """The answer to a request, whatever its status, unless that is one of `REPEATED`.
+        """The answer to a request, whatever its status, unless it says "not now".
 
         Raises:
             GridUnreachable: nothing answered within the time limit.
@@ -64,11 +71,13 @@ class Http:
             failure: GridError
             wait = 0.0
             try:
-                response = await self._client.request(method, url, headers=headers, content=content)
-            except httpx.TransportError as error:
+                left = max(0.1, min(patience.attempt.total_seconds(), ends - patience.clock()))
+                timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS))
+                response = await self._client.request(method, url, headers=headers, content=content, timeout=timeout)
+            except httpx.RequestError as error:
                 failure = GridUnreachable(f"the grid cannot be reached at {_place(url)}: {_reason(error)}")
             else:
-                if response.status_code not in REPEATED:
+                if not repeat_if(response):
                     return response
                 failure = GridUnavailable(
                     f"the grid at {_place(url)} answered {response.status_code} to every attempt at {method}; "
@@ -96,7 +105,7 @@ def _place(url: str) -> str:
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
-def _reason(error: httpx.TransportError) -> str:
+def _reason(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__
 
 

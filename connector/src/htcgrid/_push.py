@@ -68,6 +68,7 @@ class PushChannel:
         """Open the connection and keep it, in the background."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep(), name="htcgrid push")
+            self._task.add_done_callback(_tell_fault)
 
     async def tried(self) -> None:
         """Wait until the first attempt to connect has gone one way or the other."""
@@ -104,7 +105,11 @@ class PushChannel:
             _log.warning("no push connection to the grid, so it is asked for results instead: %s", reason)
 
     async def _connect_once(self) -> None:
-        ticket = await self._ticket()
+        try:
+            async with asyncio.timeout(OPEN_WITHIN.total_seconds()):
+                ticket = await self._ticket()
+        except TimeoutError:
+            raise ConnectionError(f"the grid gave no ticket within {OPEN_WITHIN.total_seconds():g} s") from None
         self.known = True
         async with connect(
             f"{self._url}?ticket={ticket.ticket}",
@@ -149,6 +154,12 @@ class PushChannel:
             return
         if not isinstance(frame, PongFrame):
             self._on_frame(frame)
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    """What ends the keeping of the connection, other than `close`, is a fault of this module: asking goes on."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        _log.error("no push connection is opened any more", exc_info=fault)
 
 
 def _websocket_url(url: str) -> str:

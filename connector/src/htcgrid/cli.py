@@ -68,7 +68,10 @@ def _print_status(status: "SessionStatus", *, as_json: bool) -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the grid or the session says no, 2 wrong usage, 130 interrupted."""
     for command in entry_points(group=COMMANDS):
-        app.add_typer(command.load(), name=command.name)
+        try:
+            app.add_typer(command.load(), name=command.name)
+        except (ImportError, AttributeError) as error:
+            typer.echo(f"htcgrid: the command {command.name!r} cannot be loaded: {error}", err=True)
     try:
         app()
     except GridError as error:

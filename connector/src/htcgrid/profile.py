@@ -5,13 +5,22 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 
 from htcgrid.errors import ProfileInvalid, ProfileMissing
 
-_HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
-_PushUrl = Annotated[str, StringConstraints(pattern=r"^(https?|wss?)://[^\s/]+")]
+
+def _with_host(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:  # the port's own check raises ValueError
+        raise ValueError("no host")
+    return url
+
+
+_HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), AfterValidator(_with_host)]
+_PushUrl = Annotated[str, StringConstraints(pattern=r"^(https?|wss?)://\S+$"), AfterValidator(_with_host)]
 _Word = Annotated[str, StringConstraints(min_length=1)]
 
 _LEGAL = {

@@ -1,0 +1,93 @@
+"""Requests are repeated with growing random waits, until a limit."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from connector.tests.stub_grid import Answer, StubGrid
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htcgrid import GridUnavailable, GridUnreachable
+from htcgrid._backoff import Backoff
+from htcgrid._http import Http, Patience, is_loopback
+
+
+class Time:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def patience(self, limit: float) -> Patience:
+        backoff = Backoff(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: 1.0)
+        return Patience(limit=timedelta(seconds=limit), backoff=backoff, clock=self.clock, sleep=self.sleep)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def get(url: str, patience: Patience) -> int:
+    async def scenario() -> int:
+        http = Http(patience)
+        try:
+            return (await http.send("GET", url)).status_code
+        finally:
+            await http.close()
+
+    return asyncio.run(scenario())
+
+
+def test_busy_answers_and_broken_connections_are_tried_again(stub: StubGrid, time: Time) -> None:
+    stub.payloads["/thing"] = b"here"
+    stub.fail("GET /thing", Answer(503), Answer(429), Answer(0), Answer(500))
+    assert get(f"{stub.url}/thing", time.patience(60)) == 200
+    assert time.slept == pytest.approx([0.1, 0.2, 0.4, 0.8])
+
+
+def test_a_refusal_is_not_tried_again(stub: StubGrid, time: Time) -> None:
+    assert get(f"{stub.url}/no-such-thing", time.patience(60)) == 404
+    assert time.slept == []
+
+
+def test_the_grid_may_say_how_long_to_wait(stub: StubGrid, time: Time) -> None:
+    stub.payloads["/thing"] = b"here"
+    stub.fail("GET /thing", Answer(429, headers={"Retry-After": "7"}), Answer(503, headers={"Retry-After": "soon"}))
+    assert get(f"{stub.url}/thing", time.patience(60)) == 200
+    assert time.slept == pytest.approx([7, 0.2])
+
+
+def test_waiting_ends_at_the_limit(stub: StubGrid, time: Time) -> None:
+    stub.fail("GET /thing", *[Answer(503)] * 100)
+    with pytest.raises(GridUnavailable, match="answered 503"):
+        get(f"{stub.url}/thing?X-Amz-Signature=secret", time.patience(10))
+    assert sum(time.slept) <= 10
+    assert len(time.slept) == 6
+
+
+def test_nobody_there_names_the_place_without_its_query(time: Time) -> None:
+    with pytest.raises(GridUnreachable, match=r"http://127.0.0.1:1/thing: ") as told:
+        get("http://127.0.0.1:1/thing?X-Amz-Signature=secret", time.patience(1))
+    assert "secret" not in str(told.value)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_waits_are_random_up_to_a_bound_that_doubles(failures: int, part: float) -> None:
+    backoff = Backoff(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: part)
+    assert backoff.seconds(failures) == pytest.approx(part * min(5, 0.1 * 2 ** min(failures - 1, 10)))
+
+
+def test_only_this_machine_is_loopback() -> None:
+    assert is_loopback("http://127.0.0.1:4566/x")
+    assert is_loopback("ws://localhost/")
+    assert not is_loopback("https://localhost.example.com")
