@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from htcgrid_local.emulator import Emulator, listen
@@ -90,3 +93,33 @@ def test_an_emulator_that_ends_at_once_is_reported_with_its_own_words(tmp_path: 
 
     with pytest.raises(EmulatorError, match="ended with exit code -9: SomeError: the disk is full"):
         emulator.wait_until_ready()
+
+
+def test_policies_that_ask_for_tls_hold_on_the_loopback(emulator: Emulator) -> None:
+    sqs = emulator.client("sqs")
+    url = sqs.create_queue(QueueName="tls-only")["QueueUrl"]
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [statement | {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}],
+    }
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    caller = _assumed(emulator, "sqs")
+
+    assert "Messages" not in caller.receive_message(QueueUrl=url)
+
+
+def _assumed(emulator: Emulator, service: str) -> Any:
+    """A client under a role that may do everything: the root key is above resource policies."""
+    iam, trust = emulator.client("iam"), {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    role = iam.create_role(RoleName="everything", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+    iam.put_role_policy(
+        RoleName="everything", PolicyName="everything", PolicyDocument=json.dumps({"Statement": [everything]})
+    )
+    keys = emulator.client("sts").assume_role(RoleArn=role["Role"]["Arn"], RoleSessionName="tests")["Credentials"]
+    client = emulator.client(service)
+    client._request_signer._credentials = Credentials(
+        keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"]
+    )
+    return client

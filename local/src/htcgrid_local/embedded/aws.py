@@ -1,14 +1,18 @@
-"""MiniStack's ASGI application, with the one gap closed that the grid's workflows fall into.
+"""MiniStack's ASGI application, with the two gaps closed that the grid falls into.
 
-Runs in MiniStack's own environment, so it imports nothing of the grid. On AWS, `TimeoutSeconds` of a JSONata state may
-be an expression ("Task workflow state", AWS Step Functions Developer Guide); MiniStack 1.5 hands the expression's text
-to a wait that takes a number. `tests/e2e/test_emulator_gaps.py` notices when that is no longer so.
+Runs in MiniStack's own environment, so it imports nothing of the grid.
+
+- On AWS, `TimeoutSeconds` of a JSONata state may be an expression ("Task workflow state", AWS Step Functions Developer
+  Guide); MiniStack 1.5 hands the expression's text to a wait that takes a number. `tests/e2e/test_emulator_gaps.py`
+  notices when that is no longer so.
+- The template's resource policies refuse requests without TLS. Here all speak plain HTTP, on the loopback alone, which
+  is as private: so the loopback counts as secure transport, and the template needs no exception for one machine.
 """
 
 import threading
 from typing import Any
 
-from ministack.app import app
+from ministack.app import app as ministack
 from ministack.services import stepfunctions
 
 __all__ = ["app"]
@@ -35,3 +39,10 @@ def _invoke_with_timeout(resource: str, effective: Any, token: str, state: dict[
 
 stepfunctions._apply_jsonata_arguments = _apply_arguments_and_timeout
 stepfunctions._invoke_with_callback = _invoke_with_timeout
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer one request (ASGI)."""
+    if scope["type"] == "http":
+        scope = scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}
+    await ministack(scope, receive, send)
