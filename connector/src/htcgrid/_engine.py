@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from htcgrid.errors import GridClosed, GridError, WaitTimeout
 
 _T = TypeVar("_T")
+_CLOSED = "the grid was closed: connect anew"
 
 
 class Engine:
@@ -22,11 +24,6 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="htcgrid", daemon=True)
         self._thread.start()
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
     def run(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
         """The outcome of `work`, which is cancelled when the caller is interrupted or `timeout` seconds have passed.
 
@@ -40,11 +37,13 @@ class Engine:
         with self._closing:
             if self._closed:
                 work.close()
-                raise GridClosed("the grid was closed: connect anew")
+                raise GridClosed(_CLOSED)
             bounded = work if timeout is None else _within(timeout, work)
             future = asyncio.run_coroutine_threadsafe(bounded, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise GridClosed(_CLOSED) from None
         except BaseException:
             future.cancel()
             raise

@@ -72,17 +72,15 @@ class Http:
             wait = 0.0
             try:
                 left = max(0.1, min(patience.attempt.total_seconds(), ends - patience.clock()))
-                timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS))
+                timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS), pool=None)
                 response = await self._client.request(method, url, headers=headers, content=content, timeout=timeout)
             except httpx.RequestError as error:
                 failure = GridUnreachable(f"the grid cannot be reached at {_place(url)}: {_reason(error)}")
             else:
                 if not repeat_if(response):
                     return response
-                failure = GridUnavailable(
-                    f"the grid at {_place(url)} answered {response.status_code} to every attempt at {method}; "
-                    "try again later"
-                )
+                what = f"the grid answered {response.status_code} to every attempt at {method} {_place(url)}"
+                failure = GridUnavailable(f"{what}: try again later")
                 wait = _asked_wait(response)
             failures += 1
             wait = max(wait, patience.backoff.seconds(failures))

@@ -33,6 +33,8 @@ class Submission:
         self._failure: BaseException | None = None
         self._chunks = 0
         self._tasks = 0
+        self.begun = False
+        """Whether the grid may know the session."""
         self.created = False
         """Whether the grid knows the session."""
 
@@ -75,6 +77,7 @@ class Submission:
 
     async def _create(self, inputs: tuple[ChunkInput, ...], totals: Totals | None) -> SessionStatus:
         request = CreateSession(chunks=inputs, totals=totals, options=self._options, subscriber_id=self._subscriber_id)
+        self.begun = True
         status = await self._api.create_session(self.session_id, request)
         self.created = True
         return status

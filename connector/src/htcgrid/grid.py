@@ -1,20 +1,19 @@
 """A grid as its user sees it."""
 
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-from htcgrid.errors import EmptySession, GridError, InvalidOption
-from htcgrid.options import JSON, SubmitOptions, session_options
+from htcgrid.errors import EmptySession, GridError, InvalidOption, SessionNotFound
+from htcgrid.options import JSON, SubmitOptions, as_seconds, session_options
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
-    from htcgrid._client import Client, SessionLink
+    from htcgrid._client import SessionLink
+    from htcgrid._connection import Connection
     from htcgrid._encoding import EncodedChunk
-    from htcgrid._engine import Engine
     from htcgrid._submission import Submission
     from htcgrid.profile import Profile
 
@@ -24,11 +23,9 @@ _EMPTY = "there is no task to submit: give at least one"
 class Grid:
     """A connection to a grid. Use it as a context manager, or call `close()`. Safe to use from several threads."""
 
-    def __init__(self, engine: "Engine", client: "Client") -> None:
-        self._engine = engine
-        self._client = client
-        # Also when the program ends or lets go of the grid without closing it.
-        self._closed = weakref.finalize(self, _shut, engine, client)
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._client = connection.client
 
     @classmethod
     def connect(
@@ -54,20 +51,12 @@ class Grid:
             AuthenticationFailed: the grid does not accept the user or the password.
             GridUnreachable: the grid's user pool does not answer.
         """
-        from htcgrid._client import Client
-        from htcgrid._engine import Engine
-        from htcgrid.options import as_seconds
+        from htcgrid._connection import Connection
         from htcgrid.profile import Profile
 
         found = profile if isinstance(profile, Profile) else Profile.load(profile)
-        limit = timedelta(seconds=as_seconds(request_timeout) or 0.0)
-        engine = Engine()
-        try:
-            client = engine.run(Client.connect(found, username, password, limit))
-        except BaseException:
-            engine.close()
-            raise
-        return cls(engine, client)
+        limit = timedelta(seconds=as_seconds(request_timeout, "request_timeout") or 0.0)
+        return cls(Connection.open(found, username, password, limit))
 
     def submit(
         self,
@@ -105,13 +94,13 @@ class Grid:
             chunks = list(chunks)
             if not chunks:
                 raise EmptySession(_EMPTY)
-        link, submission = self._engine.run(self._client.prepare_submission(_session_id(session_id), settings))
+        link, submission = self._connection.run(self._client.prepare_submission(_session_id(session_id), settings))
         try:
             self._send(link, submission, chunks)
         except BaseException as error:
             self._abandon(submission, error)
             raise
-        return Session(self._engine, self._client, link)
+        return Session(self._connection, link)
 
     def session(self, session_id: str) -> Session:
         """A session that exists, whoever of this user's programs submitted it.
@@ -119,11 +108,11 @@ class Grid:
         Raises:
             SessionNotFound: the user has no such session; other users' sessions are not told apart from none.
         """
-        return Session(self._engine, self._client, self._engine.run(self._client.attach(session_id)))
+        return Session(self._connection, self._connection.run(self._client.attach(session_id)))
 
     def close(self) -> None:
         """Drop the connection. Sessions go on, and can be found again by their ids."""
-        self._closed()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -140,25 +129,28 @@ class Grid:
         held: list[EncodedChunk] = []
         for batch in batches(chunks):
             if held:
-                self._engine.run(submission.send(held))
+                self._connection.run(submission.send(held))
             held = batch
         if not held:
             raise EmptySession(_EMPTY)
-        self._engine.run(link.finish(submission, held))
+        self._connection.run(link.finish(submission, held))
 
     def _abandon(self, submission: "Submission", error: BaseException) -> None:
         """Leave no half a session behind; and tell in the error what was done."""
-        self._engine.run(submission.stop())
-        again = f"to go on, submit the same tasks again with session_id={submission.session_id!r}"
+        self._connection.run(submission.stop())
+        session_id = submission.session_id
         if isinstance(error, GridError) and error.retryable:
-            _tell(error, again)
-        elif submission.created:
+            _tell(error, f"to go on, submit the same tasks again with session_id={session_id!r}")
+        # An interrupted creation may have succeeded; a refused one may have met a session that is not ours to cancel.
+        elif submission.created or (submission.begun and not isinstance(error, GridError)):
             try:
-                self._engine.run(self._client.api.cancel(submission.session_id))
+                self._connection.run(self._client.api.cancel(session_id))
+            except SessionNotFound:
+                return
             except GridError as fault:
-                _tell(error, f"what was already sent of session {submission.session_id} is not cancelled: {fault}")
+                _tell(error, f"what was already sent of session {session_id} is not cancelled: {fault}")
             else:
-                _tell(error, f"what was already sent of session {submission.session_id} has been cancelled")
+                _tell(error, f"what was already sent of session {session_id} has been cancelled")
 
 
 def _tell(error: BaseException, what: str) -> None:
@@ -177,9 +169,3 @@ def _session_id(given: str | None) -> str:
     if not is_id(given):
         raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
     return given
-
-
-def _shut(engine: "Engine", client: "Client") -> None:
-    if not engine.closed:
-        engine.run(client.close())
-        engine.close()

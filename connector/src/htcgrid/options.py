@@ -79,8 +79,8 @@ def _seconds(value: object) -> object:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def as_seconds(timeout: timedelta | float | None) -> float | None:
-    """How long to wait, in seconds; none is for ever.
+def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> float | None:
+    """How long to wait, in seconds; none is for ever. `name` is what the caller calls it.
 
     Raises:
         InvalidOption: it is negative or no length of time.
@@ -89,5 +89,5 @@ def as_seconds(timeout: timedelta | float | None) -> float | None:
         return None
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise InvalidOption(f"timeout={timeout!r} is not legal: give a timedelta or seconds from 0 up, or None")
+        raise InvalidOption(f"{name}={timeout!r} is not legal: give a timedelta or seconds from 0 up, or None")
     return float(seconds)

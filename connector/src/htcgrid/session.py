@@ -12,8 +12,8 @@ from htcgrid.progress import progress_of
 from htcgrid.results import Arrival, Completed, Lost, TaskTimes, opened
 
 if TYPE_CHECKING:
-    from htcgrid._client import Client, SessionLink
-    from htcgrid._engine import Engine
+    from htcgrid._client import SessionLink
+    from htcgrid._connection import Connection
     from htcgrid._stream import ResultStream
     from htcgrid_events import SessionState, SessionStatus, TaskRecord
 
@@ -25,9 +25,9 @@ class Session:
     `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing is lost.
     """
 
-    def __init__(self, engine: "Engine", client: "Client", link: "SessionLink") -> None:
-        self._engine = engine
-        self._client = client
+    def __init__(self, connection: "Connection", link: "SessionLink") -> None:
+        self._connection = connection
+        self._client = connection.client
         self._link = link
 
     @property
@@ -86,16 +86,16 @@ class Session:
             WaitTimeout: the timeout passed; the call may be repeated.
         """
         collector = self._link.collector
-        self._engine.run(self._link.until(lambda: collector.state is not None), as_seconds(timeout))
+        self._connection.run(self._link.until(lambda: collector.state is not None), as_seconds(timeout))
         return self.status()
 
     def status(self) -> "SessionStatus":
         """How the session stands now."""
-        return self._engine.run(self._link.status())
+        return self._connection.run(self._link.status())
 
     def cancel(self) -> "SessionStatus":
         """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
-        return self._engine.run(self._client.api.cancel(self.id))
+        return self._connection.run(self._client.api.cancel(self.id))
 
     def task(self, index: int) -> "TaskRecord":
         """The grid's record of one task.
@@ -103,11 +103,11 @@ class Session:
         Raises:
             TaskNotFound: the session has no task with this number.
         """
-        return self._engine.run(self._client.api.task(self.id, index))
+        return self._connection.run(self._client.api.task(self.id, index))
 
     def timeline(self) -> list[TaskTimes]:
         """When each task that has finished so far passed the stages of its way, in the order of the tasks."""
-        outcomes = self._engine.run(self._link.outcomes())
+        outcomes = self._connection.run(self._link.outcomes())
         return [
             TaskTimes(index, **outcome.stages.model_dump())
             for outcome in outcomes
@@ -126,7 +126,7 @@ class Session:
             with progress_of(self._link.collector) if progress else nullcontext() as bar:
                 while True:
                     left = None if ends is None else max(0.0, ends - time.monotonic())
-                    parts = self._engine.run(stream.next_parts(), left)
+                    parts = self._connection.run(stream.next_parts(), left)
                     if not parts:
                         break
                     for part in parts:
@@ -134,10 +134,10 @@ class Session:
                         if bar is not None:
                             bar.add(part)
         finally:
-            self._engine.post(stream.stop)
+            self._connection.post(stream.stop)
 
     def _verdict(self, stream: "ResultStream", part: Arrival | Lost) -> "SessionState | None":
         """Why tasks of this part were cancelled; asked for only where there are any."""
         if isinstance(part, Arrival) and "X" in part.outcome.outcomes:
-            return self._engine.run(stream.why_cancelled())
+            return self._connection.run(stream.why_cancelled())
         return None

@@ -1,0 +1,52 @@
+"""A client and the thread it lives on: what a grid and its sessions share."""
+
+import weakref
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from htcgrid._client import Client
+from htcgrid._engine import Engine
+
+if TYPE_CHECKING:
+    from htcgrid.profile import Profile
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Runs the asynchronous client for callers in other threads. Lives as long as its grid or any of its sessions."""
+
+    def __init__(self, engine: Engine, client: Client) -> None:
+        self.client = client
+        self._engine = engine
+        # Also when the program ends, or lets go of everything, without closing anything.
+        self._end = weakref.finalize(self, _shut, engine, client)
+
+    @classmethod
+    def open(cls, profile: "Profile", username: str | None, password: str | None, request_timeout: timedelta) -> Self:
+        """Start a thread and sign in. Raises as `Client.connect` does."""
+        engine = Engine()
+        try:
+            client = engine.run(Client.connect(profile, username, password, request_timeout))
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine, client)
+
+    def run(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
+        """See `Engine.run`."""
+        return self._engine.run(work, timeout)
+
+    def post(self, call: Callable[[], object]) -> None:
+        """See `Engine.post`."""
+        self._engine.post(call)
+
+    def close(self) -> None:
+        """Drop the connections and end the thread. A second call does nothing."""
+        self._end()
+
+
+def _shut(engine: Engine, client: Client) -> None:
+    engine.run(client.close())
+    engine.close()
