@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent.tests.harness import Embedded, Place, place_at
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """The embedded AWS, one for all tests."""
+    embedded = Embedded(tmp_path_factory.mktemp("embedded"))
+    yield embedded
+    embedded.stop()
+
+
+@pytest.fixture
+def place(embedded: Embedded, tmp_path: Path) -> Iterator[Place]:
+    """Queues, a table and a bucket of the test's own. Agents that it starts end with it."""
+    with place_at(embedded, tmp_path) as place:
+        yield place

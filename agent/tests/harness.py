@@ -1,0 +1,381 @@
+"""A compute plane's surroundings on the embedded AWS, and agents as real processes in them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+import httpx
+import psutil
+
+from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.clock import system_clock
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
+from htcgrid_dataplane.s3 import S3Store
+from htcgrid_events import (
+    INLINE_BYTES,
+    ChunkFinished,
+    ChunkOutcome,
+    ChunkQueued,
+    OutcomeCode,
+    Priority,
+    Stages,
+    TaskError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTION = Path(__file__).parent / "function"
+TENANT = "tenant-1"
+REGION = "us-east-1"
+T = TypeVar("T")
+
+
+def until(what: Callable[[], T], within: float = 30) -> T:
+    """Wait until `what` gives something true, and give that."""
+    end = time.monotonic() + within
+    while not (found := what()):
+        assert time.monotonic() < end, f"did not come true within {within} s"
+        time.sleep(0.02)
+    return found
+
+
+class Embedded:
+    """One MiniStack on the loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+            environment = {
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                "GATEWAY_PORT": str(self.port),
+                "MINISTACK_HOST": "127.0.0.1",
+                "IOT_MTLS_ENABLED": "0",
+                "SFTP_ENABLED": "0",
+                "LOG_LEVEL": "WARNING",
+            }
+            python = ROOT / ".tools/ministack/bin/python"
+            command = [python, "-m", "hypercorn", "ministack.app:app", "--workers", "0"]
+            self._log = (folder / "ministack.log").open("wb")
+            self._process = subprocess.Popen(
+                [str(part) for part in [*command, "--bind", f"fd://{listener.fileno()}"]],
+                env=environment,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+                cwd=folder,
+            )
+        self.url = f"http://127.0.0.1:{self.port}"
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, "the embedded AWS ended"
+        try:
+            return httpx.get(f"{self.url}/_ministack/health", timeout=1).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._log.close()
+
+
+@dataclass
+class Session:
+    """What was submitted together."""
+
+    session_id: str
+    sizes: list[int]
+
+    def key(self, chunk: int) -> ChunkKey:
+        return ChunkKey(self.session_id, chunk)
+
+
+@dataclass
+class AgentProcess:
+    """An agent, which may be ended in every way."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
+
+    def said(self, words: str) -> bool:
+        return any(words in line["message"] for line in self.log_lines)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, within: float = 15) -> int:
+        """Ask it to end, and give the exit code."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.process.wait(within)
+
+
+@dataclass
+class Place:
+    """Queues, a table and a bucket for one test."""
+
+    embedded: Embedded
+    folder: Path
+    sqs: "SQSClient"
+    dynamodb: "DynamoDBClient"
+    s3: "S3Client"
+    mark: str
+    queue_urls: dict[Priority, str]
+    events_url: str
+    agents: list[AgentProcess] = field(default_factory=list)
+    outcomes: dict[ChunkKey, list[ChunkOutcome]] = field(default_factory=dict)
+    endpoint: str = ""
+
+    @property
+    def store(self) -> ChunkStore:
+        return ChunkStore(self.dynamodb, self.mark)
+
+    @property
+    def payloads(self) -> S3Store:
+        return S3Store(self.s3, self.mark)
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """The variables of an agent, with more or other settings."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "AWS_ENDPOINT_URL": self.endpoint or self.embedded.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "HTCGRID_CHUNKS_TABLE": self.mark,
+            "HTCGRID_TASK_QUEUE_URLS": json.dumps(self.queue_urls),
+            "HTCGRID_TASK_EVENTS_QUEUE_URL": self.events_url,
+            "HTCGRID_DATA_BUCKET": self.mark,
+            "HTCGRID_FUNCTION_DIR": str(FUNCTION),
+            "HTCGRID_HANDLER": "handler.handler",
+            "HTCGRID_WORKERS": "2",
+            "HTCGRID_RETRY_BASE_SECONDS": "0.05",
+            "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({"PLACE": self.mark}),
+        }
+        return environment | {f"HTCGRID_{name.upper()}": _setting(value) for name, value in settings.items()}
+
+    def agent(self, **settings: object) -> AgentProcess:
+        """Start an agent."""
+        log = self.folder / f"agent-{len(self.agents)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "htcgrid_agent"],
+                env=self.environment(**settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+            )
+        agent = AgentProcess(process, log)
+        self.agents.append(agent)
+        return agent
+
+    def submit(
+        self,
+        *chunks: Sequence[object],
+        priority: Priority = Priority.NORMAL,
+        max_retries: int = 1,
+        timeout: int = 60,
+        messages: int = 1,
+    ) -> Session:
+        """Insert a session's chunks, each a list of events, and send `messages` for each."""
+        session = Session(uuid.uuid4().hex, [len(chunk) for chunk in chunks])
+        rows, first, now = [], 0, system_clock()
+        for number, events in enumerate(chunks):
+            data = encode_lines([json.dumps(event).encode() for event in events])
+            inputs = Payload(data)
+            if len(data) > INLINE_BYTES:
+                self.payloads.put(input_key(TENANT, session.session_id, number), data)
+                inputs = Payload(stored_bytes=len(data))
+            size = len(events)
+            rows.append(
+                Chunk(
+                    session.key(number),
+                    TENANT,
+                    ChunkState.QUEUED,
+                    first,
+                    size,
+                    0,
+                    inputs,
+                    OutcomeCode.OPEN.value * size,
+                    stages=Stages(submitted_at=now),
+                )
+            )
+            first += size
+        self.store.insert(rows, now // 1000 + 3600)
+        for _ in range(messages):
+            for number in range(len(chunks)):
+                self.send(session, number, priority, max_retries, timeout)
+        return session
+
+    def send(
+        self,
+        session: Session,
+        chunk: int,
+        priority: Priority = Priority.NORMAL,
+        max_retries: int = 1,
+        timeout: int = 60,
+    ) -> None:
+        """Send one message for a chunk."""
+        queued = ChunkQueued(
+            session_id=session.session_id,
+            chunk=chunk,
+            tenant=TENANT,
+            max_retries=max_retries,
+            task_timeout_seconds=timeout,
+        )
+        self.sqs.send_message(
+            QueueUrl=self.queue_urls[priority], MessageBody=queued.model_dump_json(), MessageGroupId=TENANT
+        )
+
+    def row(self, session: Session, chunk: int = 0) -> Chunk:
+        row = self.store.read(session.key(chunk))
+        assert row
+        return row
+
+    def receive_events(self, wait: int = 1) -> None:
+        """Take what lies in the events queue."""
+        response = self.sqs.receive_message(QueueUrl=self.events_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
+        for message in response.get("Messages", []):
+            event = ChunkFinished.model_validate_json(message["Body"])
+            key = ChunkKey(event.session_id, event.outcome.chunk)
+            self.outcomes.setdefault(key, []).append(event.outcome)
+            self.sqs.delete_message(QueueUrl=self.events_url, ReceiptHandle=message["ReceiptHandle"])
+
+    def events_of(self, session: Session, chunk: int = 0) -> list[ChunkOutcome]:
+        """All events of a chunk that have come."""
+        self.receive_events()
+        return self.outcomes.get(session.key(chunk), [])
+
+    def finished(self, session: Session, within: float = 30) -> list[ChunkOutcome]:
+        """Wait for the events of all chunks of a session; all events of a chunk must say the same."""
+        keys = [session.key(chunk) for chunk in range(len(session.sizes))]
+
+        def complete() -> bool:
+            self.receive_events()
+            return all(key in self.outcomes for key in keys)
+
+        until(complete, within)
+        for key in keys:
+            assert all(again == self.outcomes[key][0] for again in self.outcomes[key])
+        return [self.outcomes[key][0] for key in keys]
+
+    def lines(self, session: Session, outcome: ChunkOutcome) -> list[bytes]:
+        """The result lines of a chunk."""
+        if outcome.results is not None:
+            return decode_lines(outcome.results, outcome.size)
+        key = result_key(TENANT, session.session_id, outcome.chunk, outcome.attempt)
+        data = self.payloads.get(key)
+        assert len(data) == outcome.stored_bytes
+        return decode_lines(data, outcome.size)
+
+    def results(self, session: Session, within: float = 30) -> list[Any]:
+        """What became of all tasks of a session: a result each, or a `TaskError`."""
+        return [
+            TaskError.model_validate_json(line) if code == OutcomeCode.FAILED.value else json.loads(line)
+            for outcome in self.finished(session, within)
+            for code, line in zip(outcome.outcomes, self.lines(session, outcome), strict=True)
+        ]
+
+    def messages(self) -> int:
+        """How many messages are in the task queues, seen or hidden."""
+        count = 0
+        for url in self.queue_urls.values():
+            attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+            count += int(attributes["ApproximateNumberOfMessages"])
+            count += int(attributes["ApproximateNumberOfMessagesNotVisible"])
+        return count
+
+    def is_clean(self) -> bool:
+        """Whether no message is left in the task queues."""
+        return self.messages() == 0
+
+    def processes(self) -> list[psutil.Process]:
+        """Workers of this place that run, and whatever they started."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("PLACE") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def close(self) -> None:
+        """End all agents and see that nothing is left of them."""
+        for agent in self.agents:
+            if agent.process.poll() is None:
+                agent.end()
+        until(lambda: not self.processes(), 5)
+
+
+def _setting(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+@contextmanager
+def place_at(embedded: Embedded, folder: Path) -> Iterator[Place]:
+    """A new place on the embedded AWS."""
+    kwargs = {
+        "endpoint_url": embedded.url,
+        "region_name": REGION,
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+    }
+    mark = f"place-{uuid.uuid4().hex[:12]}"
+    sqs: SQSClient = boto3.client("sqs", **kwargs)  # type: ignore[call-overload]
+    dynamodb: DynamoDBClient = boto3.client("dynamodb", **kwargs)  # type: ignore[call-overload]
+    s3: S3Client = boto3.client("s3", **kwargs)  # type: ignore[call-overload]
+    dynamodb.create_table(
+        TableName=mark,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": "bucket", "AttributeType": "S"},
+            {"AttributeName": "chunk", "AttributeType": "N"},
+        ],
+        KeySchema=[{"AttributeName": "bucket", "KeyType": "HASH"}, {"AttributeName": "chunk", "KeyType": "RANGE"}],
+    )
+    s3.create_bucket(Bucket=mark)
+    urls = {priority: sqs.create_queue(QueueName=f"{mark}-{priority}")["QueueUrl"] for priority in Priority}
+    events = sqs.create_queue(QueueName=f"{mark}-events")["QueueUrl"]
+    place = Place(embedded, folder, sqs, dynamodb, s3, mark, urls, events)
+    try:
+        yield place
+    finally:
+        place.close()
