@@ -44,8 +44,9 @@ class Emulator:
             self._log = home.log("emulator")
             self.child: Child = processes.start(
                 "emulator",
-                [project.emulator_python, "-m", "hypercorn", f"{_APPLICATION}:app", "--workers", "0",
-                 "--log-level", "warning", "--bind", f"fd://{listener.fileno()}"],
+                [project.emulator_python, "-m", "uvicorn", "--app-dir", _APPLICATION.parent, f"{_APPLICATION.stem}:app",
+                 "--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning",
+                 "--timeout-keep-alive", "75"],
                 environment=_environment(self.port, home),
                 log=self._log,
                 folder=home.scratch,
