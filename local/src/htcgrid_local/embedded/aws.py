@@ -9,11 +9,12 @@ Runs in MiniStack's own environment, so it imports nothing of the grid.
   is as private: so the loopback counts as secure transport, and the template needs no exception for one machine.
 """
 
+import os
 import threading
 from typing import Any
 
 from ministack.app import app as ministack
-from ministack.services import stepfunctions
+from ministack.services import lambda_svc, stepfunctions
 
 __all__ = ["app"]
 
@@ -36,6 +37,10 @@ def _invoke_with_timeout(resource: str, effective: Any, token: str, state: dict[
         resource, effective, token, state if timeout is None else state | {"TimeoutSeconds": timeout}
     )
 
+
+# AWS begins with five concurrent calls for a queue. Here each is a process that must unpack, import and then share the
+# machine with the workers: more of them than processors only make the first results late.
+lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY = min(lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY, os.cpu_count() or 1)
 
 stepfunctions._apply_jsonata_arguments = _apply_arguments_and_timeout
 stepfunctions._invoke_with_callback = _invoke_with_timeout
