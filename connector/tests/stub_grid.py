@@ -1,6 +1,5 @@
 """A grid that speaks the API's contract over real sockets, with faults on request. It runs tasks when it is told to."""
 
-import base64
 import json
 import re
 import threading
@@ -230,7 +229,7 @@ class StubGrid:
                 lines.append(told.model_dump_json().encode())
                 codes += "F"
         results = encode_lines(lines)
-        place: dict[str, object] = {"results": base64.b64encode(results)}
+        place: dict[str, object] = {"results": results}
         if not self.inline:
             path = f"/out/{session_id}/{chunk.chunk}"
             self.payloads[path] = results

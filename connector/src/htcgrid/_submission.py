@@ -1,7 +1,6 @@
 """Sending the chunks of a new session: a few requests at a time, the last one alone."""
 
 import asyncio
-import base64
 from typing import TYPE_CHECKING
 
 from htcgrid._together import together
@@ -113,6 +112,6 @@ class Submission:
 def _input(chunk: "EncodedChunk") -> ChunkInput:
     if chunk.inline:
         # The contract takes base64, as it comes from JSON, and holds the bytes.
-        inputs = base64.b64encode(chunk.inputs)
+        inputs = chunk.inputs
         return ChunkInput(chunk=chunk.chunk, first_task=chunk.first_task, size=chunk.size, inputs=inputs)
     return ChunkInput(chunk=chunk.chunk, first_task=chunk.first_task, size=chunk.size, stored_bytes=len(chunk.inputs))

@@ -20,6 +20,8 @@ class FailureKind(StrEnum):
     """The worker died while it ran the task."""
     INIT = "init"
     """The worker could not load the handler."""
+    INPUT = "input"
+    """The task's input could not be read from the data plane."""
 
 
 class TaskError(Contract):
