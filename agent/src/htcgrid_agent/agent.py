@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-import boto3.session
-from botocore.config import Config
+import botocore.session
 
+from htcgrid_agent.clients import dynamodb, sqs
 from htcgrid_agent.concluder import Concluder
 from htcgrid_agent.dispatcher import Dispatcher
 from htcgrid_agent.function import Function
@@ -18,16 +19,16 @@ from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
-from htcgrid_agent.payloads import Payloads
+from htcgrid_agent.payloads import LazyStore, Payloads
 from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
 from htcgrid_agent.receiver import Receiver, Refused
 from htcgrid_agent.settings import Settings
 from htcgrid_agent.tasks import Failed
+from htcgrid_agent.wire import DYNAMODB, SQS, JsonClient
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
-from htcgrid_dataplane.s3 import S3Store
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, StoreUnavailable
 from htcgrid_events import FailureKind
 
 _LOG = logging.getLogger(__name__)
@@ -38,35 +39,32 @@ _FLUSH = timedelta(seconds=20)
 class Agent:
     """Runs until it is told to stop."""
 
-    def __init__(self, settings: Settings, session: boto3.session.Session, clock: Clock = system_clock) -> None:
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": 4},
-            connect_timeout=5,
-            read_timeout=MAX_WAIT_SECONDS + 10,
-            max_pool_connections=2 * len(settings.task_queue_urls) + _TRANSFERS,
-        )
+    def __init__(self, settings: Settings, session: botocore.session.Session, clock: Clock = system_clock) -> None:
+        pollers = len(settings.task_queue_urls)
+        read_timeout = timedelta(seconds=MAX_WAIT_SECONDS + 10)
+        rows = JsonClient(DYNAMODB, session, connections=pollers + 2, read_timeout=read_timeout)
+        messages = sqs(JsonClient(SQS, session, connections=pollers + 4, read_timeout=read_timeout))
         lease = timedelta(seconds=settings.lease_seconds)
-        store = ChunkStore(session.client("dynamodb", config=config), settings.chunks_table)
-        sqs = session.client("sqs", config=config)
-        queues = TaskQueues(sqs, settings.task_queue_urls, settings.lease_seconds, clock)
+        store = ChunkStore(dynamodb(rows), settings.chunks_table)
+        queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
         function = Function(
             path=settings.function_path,
             handler=settings.handler,
             name=settings.function_name,
             memory_mb=settings.function_memory_mb,
-            region=session.region_name or "us-east-1",
+            region=session.get_config_variable("region"),
             environment=settings.function_environment,
         )
         self._grace = settings.grace_seconds
         self._load = Load(settings.workers, settings.prefetch)
         self._gate = Gate(self._load.room)
-        self._payloads = Payloads(S3Store(session.client("s3", config=config), settings.data_bucket))
+        self._payloads = Payloads(LazyStore(partial(s3_store, session, settings.data_bucket)))
         self._keeper = LeaseKeeper(store, queues, lease, clock, self._lost)
         self._concluder = Concluder(
             agent_id=settings.agent_id,
             store=store,
             queues=queues,
-            events=EventQueue(sqs, settings.task_events_queue_url),
+            events=EventQueue(messages, settings.task_events_queue_url),
             payloads=self._payloads,
             keeper=self._keeper,
             load=self._load,
@@ -173,3 +171,13 @@ class Agent:
         if self._loop is None:
             raise RuntimeError("the agent does not run yet")
         self._loop.call_soon_threadsafe(function, argument)
+
+
+def s3_store(session: botocore.session.Session, bucket: str) -> PayloadStore:
+    """The data plane in S3."""
+    # Imported when it is needed: an agent whose payloads are small saves 20 MB.
+    import boto3.session
+
+    from htcgrid_dataplane.s3 import S3Store
+
+    return S3Store(boto3.session.Session(botocore_session=session).client("s3"), bucket)

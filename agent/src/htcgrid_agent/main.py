@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 
-import boto3.session
+import botocore.session
 import uvloop
 from botocore.exceptions import BotoCoreError
 
@@ -29,7 +29,7 @@ def main() -> int:
     check = parser.parse_args().check
     try:
         settings = load_settings()
-        session = boto3.session.Session()
+        session = botocore.session.get_session()
         if check:
             sys.stdout.write("The settings are right.\n")
             return 0
@@ -40,7 +40,7 @@ def main() -> int:
         return 2
 
 
-async def _run(settings: Settings, session: boto3.session.Session) -> int:
+async def _run(settings: Settings, session: botocore.session.Session) -> int:
     agent = Agent(settings, session)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

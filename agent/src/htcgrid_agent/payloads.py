@@ -1,7 +1,9 @@
 """Brings a claimed chunk's inputs, and what earlier attempts made of it, from the row or the data plane."""
 
 import logging
+import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from htcgrid_agent.jobs import Job
@@ -18,6 +20,29 @@ from htcgrid_dataplane import (
 from htcgrid_events import INLINE_BYTES, OutcomeCode
 
 _LOG = logging.getLogger(__name__)
+
+
+class LazyStore:
+    """A `PayloadStore` that is made when it is first used."""
+
+    def __init__(self, make: Callable[[], PayloadStore]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._store: PayloadStore | None = None
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `PayloadStore.put`."""
+        self._made().put(key, data)
+
+    def get(self, key: str) -> bytes:
+        """See `PayloadStore.get`."""
+        return self._made().get(key)
+
+    def _made(self) -> PayloadStore:
+        with self._lock:
+            if self._store is None:
+                self._store = self._make()
+            return self._store
 
 
 class Payloads:
