@@ -81,7 +81,7 @@ class SessionNotFound(GridError, LookupError):
     """Raised when the user has no session with this id; whether another user has one is not told."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f"you have no session {session_id!r}: ids have 32 hexadecimal digits, and expired sessions go")
+        super().__init__(f"you have no session {session_id!r}: the id is not right, or the session has expired")
         self.session_id = session_id
 
 

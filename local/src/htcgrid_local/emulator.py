@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import time
@@ -85,6 +86,22 @@ class Emulator:
         raise EmulatorError(
             f"The embedded AWS did not answer on {self.endpoint_url} within {_READY_WITHIN.seconds} s; see {self._log}."
         )
+
+    def warm_functions(self) -> dict[str, str]:
+        """Start the processes of all functions, and return the errors of those that do not start, by function.
+
+        Raises:
+            EmulatorError: MiniStack does not answer.
+        """
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=_READY_WITHIN.total_seconds())
+        try:
+            connection.request("POST", "/_htcgrid/warm")
+            errors: dict[str, str] = json.loads(connection.getresponse().read())
+        except OSError as error:
+            raise self.failure() from error
+        finally:
+            connection.close()
+        return errors
 
     def failure(self) -> EmulatorError:
         """The error that says that MiniStack has ended."""

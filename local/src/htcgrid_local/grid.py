@@ -212,6 +212,9 @@ class LocalGrid:
             step(f"start {self._first_agents} agent(s) with {self._workers} worker(s) each")
             pool = self._start_agents(processes, emulator, outputs)
             profile = _profile_of(emulator, outputs, _FIRST_USER)
+            step("start the functions")
+            for function, reason in emulator.warm_functions().items():
+                raise DeployError(f"The function {function} does not start: {reason}")
         except KeyError as error:
             raise DeployError(f"The deployed template has no output {error}, which a grid needs.") from error
         except (BotoCoreError, ClientError) as error:
