@@ -38,13 +38,20 @@ class Gate:
         self._waiting: set[Priority] = set()
         self._booked: dict[Priority, tuple[int, float]] = {}
         self._used: dict[Priority, float] = dict.fromkeys(weights, 0.0)
+        self._reached = 0.0
+        """How much, by its weight, the queue had used that passed last."""
         self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many queues wait for their turn."""
+        return len(self._waiting)
 
     def enter(self, queue: Priority) -> int:
         """Wait for this queue's turn. Gives how many messages may be received; 0 once the gate is closed."""
         with self._changed:
             # A queue that was empty for long has not saved up turns for later.
-            self._used[queue] = max(self._used[queue], min((self._used[other] for other in self._waiting), default=0))
+            self._used[queue] = max(self._used[queue], self._reached)
             self._waiting.add(queue)
             try:
                 while not self._closed:
@@ -52,6 +59,7 @@ class Gate:
                     free = self._free(now)
                     if free > 0 and self._is_next(queue):
                         granted = min(free, _MOST)
+                        self._reached = self._used[queue]
                         self._booked[queue] = (granted, now + self._lapse)
                         return granted
                     self._changed.wait(self._until_lapse(now))

@@ -1,0 +1,158 @@
+"""Whose turn it is to receive, and how much there is room for."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from agent.tests.harness import until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htcgrid_agent.gate import WEIGHTS, Gate
+from htcgrid_agent.load import Load
+from htcgrid_events import Priority
+
+HOUR = timedelta(hours=1)
+
+
+class Room:
+    """Room for so many chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        self.chunks = chunks
+
+    def __call__(self) -> int:
+        return self.chunks
+
+
+def test_busy_queues_share_by_weight_and_none_starves() -> None:
+    room = Room(0)
+    gate = Gate(room, lapse=HOUR)
+    taken: Counter[Priority] = Counter()
+    turns = threading.Semaphore(0)
+
+    def receive(queue: Priority) -> None:
+        while count := gate.enter(queue):
+            room.chunks -= count
+            taken[queue] += count
+            gate.leave(queue, count)
+            turns.release()
+
+    with ThreadPoolExecutor(len(Priority)) as pool:
+        for queue in Priority:
+            pool.submit(receive, queue)
+        for _ in range(210):
+            until(lambda: gate.waiting == len(Priority))
+            room.chunks = 1
+            gate.stir()
+            assert turns.acquire(timeout=5)
+        gate.close()
+    total = sum(WEIGHTS.values())
+    assert {queue: round(taken[queue] * total / 210) for queue in Priority} == dict(WEIGHTS)
+
+
+def test_a_long_poll_at_an_empty_queue_keeps_nobody_out() -> None:
+    clock = [0.0]
+    gate = Gate(Room(5), clock=lambda: clock[0], lapse=timedelta(seconds=1))
+    assert gate.enter(Priority.HIGH) == 5
+    with ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(gate.enter, Priority.LOW)
+        until(lambda: gate.waiting == 1)
+        assert not entering.done()
+        clock[0] = 2.0
+        gate.stir()
+        assert entering.result(5) == 5
+
+
+def test_a_queue_that_was_empty_has_not_saved_up_turns() -> None:
+    room = Room(100)
+    gate = Gate(room, lapse=HOUR)
+    for _ in range(50):
+        gate.enter(Priority.NORMAL)
+        gate.leave(Priority.NORMAL, 1)
+    room.chunks = 0
+    order: list[Priority] = []
+
+    def receive(queue: Priority) -> None:
+        while count := gate.enter(queue):
+            room.chunks -= count
+            order.append(queue)
+            gate.leave(queue, count)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(receive, Priority.NORMAL)
+        until(lambda: gate.waiting == 1)
+        pool.submit(receive, Priority.LOW)
+        for turn in range(1, 11):
+            until(lambda: gate.waiting == 2)
+            room.chunks = 1
+            gate.stir()
+            until(lambda turn=turn: len(order) == turn)  # type: ignore[misc]
+        gate.close()
+    assert order.count(Priority.NORMAL) >= 7
+
+
+def test_a_closed_gate_lets_nobody_pass() -> None:
+    gate = Gate(Room(0))
+    with ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(gate.enter, Priority.LOW)
+        until(lambda: gate.waiting == 1)
+        gate.close()
+        assert entering.result(5) == 0
+    assert gate.enter(Priority.HIGH) == 0
+
+
+def test_an_agent_takes_no_long_chunks_ahead_of_idle_workers() -> None:
+    load = Load(workers=2, prefetch=5)
+    assert load.room() == 2
+    load.took(1)
+    load.begun(1)
+    assert load.room() == 1
+    load.task_started()
+    load.task_ended(60.0)
+    load.concluded()
+    load.took(2)
+    load.begun(1)
+    load.begun(1)
+    assert load.room() == 0
+
+
+def test_an_agent_takes_short_chunks_ahead() -> None:
+    load = Load(workers=2, prefetch=3)
+    for _ in range(2):
+        load.took(1)
+        load.begun(1)
+        load.task_started()
+    load.task_ended(0.001)
+    load.concluded()
+    assert load.room() == 8 - 1
+
+
+def test_an_agent_whose_outcomes_are_not_taken_stops_receiving() -> None:
+    load = Load(workers=1, prefetch=0)
+    for _ in range(6):
+        load.took(1)
+        load.begun(1)
+        load.task_started()
+        load.task_ended(0.001)
+        load.concluded()
+    assert load.room() <= 0
+    load.written(6)
+    assert load.room() == 1
+
+
+@given(st.integers(1, 8), st.integers(0, 3), st.lists(st.tuples(st.integers(1, 50), st.floats(0, 100)), max_size=30))
+def test_room_never_exceeds_the_limit_and_idle_workers_are_never_left_out(
+    workers: int, prefetch: int, history: list[tuple[int, float]]
+) -> None:
+    load = Load(workers, prefetch)
+    for tasks, seconds in history:
+        load.took(1)
+        load.begun(tasks)
+        for _ in range(tasks):
+            load.task_started()
+            load.task_ended(seconds)
+        load.concluded()
+        load.written(1)
+        assert 1 <= load.room() <= workers * (1 + prefetch)

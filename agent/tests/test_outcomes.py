@@ -1,0 +1,125 @@
+"""What an attempt makes of a chunk."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htcgrid_agent.outcomes import completed_or_failed, conclude, handler_failure
+from htcgrid_agent.tasks import Completed, Failed, TaskEnd
+from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_dataplane import decode_lines, encode_lines
+from htcgrid_events import MAX_TASK_BYTES, FailureKind, TaskError
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+failures = st.builds(
+    Failed,
+    st.sampled_from(FailureKind),
+    st.text(max_size=9),
+    st.text(max_size=9),
+    st.lists(st.text(max_size=3), max_size=80).map(tuple),
+)
+short_failures = st.builds(Failed, st.sampled_from(FailureKind), st.just("E"), st.text(max_size=3))
+ends = st.builds(Completed, st.integers().map(lambda number: str(number).encode())) | short_failures
+
+
+def chunk_of(size: int, outcomes: str | None = None, tries: dict[int, int] | None = None) -> Chunk:
+    return Chunk(
+        ChunkKey("a" * 32, 0),
+        "t",
+        ChunkState.RUNNING,
+        0,
+        size,
+        1,
+        Payload(b""),
+        outcomes or "Q" * size,
+        tries=tries or {},
+    )
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 5), ends, max_size=6), max_size=6), st.integers(0, 3))
+def test_attempt_by_attempt_every_task_gets_one_outcome(attempts: list[dict[int, TaskEnd]], max_retries: int) -> None:
+    outcomes, lines, tries = "Q" * 6, [b""] * 6, dict[int, int]()
+    for attempt in attempts:
+        before = outcomes, lines, tries
+        conclusion = conclude(chunk_of(6, outcomes, tries), lines, attempt, max_retries, "agent")
+        outcomes, lines, tries = conclusion.outcomes, list(conclusion.lines), dict(conclusion.tries)
+        assert decode_lines(encode_lines(lines), 6) == lines
+        for offset in range(6):
+            if before[0][offset] != "Q":
+                assert (outcomes[offset], lines[offset]) == (before[0][offset], before[1][offset])
+                continue
+            end = attempt.get(offset)
+            if isinstance(end, Completed):
+                assert (outcomes[offset], lines[offset]) == ("C", end.result)
+            elif isinstance(end, Failed):
+                assert tries[offset] == before[2].get(offset, 0) + 1
+                assert outcomes[offset] == ("F" if tries[offset] > max_retries else "Q")
+            else:
+                assert outcomes[offset] == "Q"
+            if outcomes[offset] == "F":
+                assert TaskError.model_validate_json(lines[offset]).attempts == max_retries + 1
+        assert conclusion.open_offsets == [offset for offset in range(6) if outcomes[offset] == "Q"]
+        assert conclusion.retry == max((tries.get(offset, 0) for offset in conclusion.open_offsets), default=0)
+
+
+@given(json_values, st.sampled_from([None, 1]))
+def test_json_of_any_shape_is_a_result_on_one_line(value: object, indent: int | None) -> None:
+    end = completed_or_failed(json.dumps(value, indent=indent, ensure_ascii=False).encode())
+    assert isinstance(end, Completed)
+    assert b"\n" not in end.result
+    assert json.loads(end.result) == value
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"NaN", b'{"a": [Infinity]}', b"-Infinity", b"\xff\xfe1\x00", b"1 2", b"{'a': 1}"]
+)
+def test_what_is_not_json_is_a_failure(body: bytes) -> None:
+    end = completed_or_failed(body)
+    assert isinstance(end, Failed)
+    assert end.type == "Runtime.MarshalError"
+
+
+def test_a_result_that_is_nested_too_deep_is_a_failure() -> None:
+    assert isinstance(completed_or_failed(b"[" * 200_000 + b"]" * 200_000), Failed)
+
+
+def test_the_limit_of_a_result_is_exact() -> None:
+    assert isinstance(completed_or_failed(b'"' + b"x" * (MAX_TASK_BYTES - 2) + b'"'), Completed)
+    assert isinstance(completed_or_failed(b'"' + b"x" * (MAX_TASK_BYTES - 1) + b'"'), Failed)
+
+
+@given(failures)
+def test_any_failure_becomes_one_bounded_line(failure: Failed) -> None:
+    (line,) = conclude(chunk_of(1), [b""], {0: failure}, 0, "agent").lines
+    error = TaskError.model_validate_json(line)
+    assert b"\n" not in line
+    assert (error.kind, error.attempts, error.agent) == (failure.kind, 1, "agent")
+    assert len(error.trace) <= 65
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"errorType": "E", "errorMessage": "m", "stackTrace": ["a", "b"]}', ("E", "m", ("a", "b"))),
+        (b'{"errorType": "Error", "errorMessage": "m", "trace": ["a"]}', ("Error", "m", ("a",))),
+        (b'{"errorMessage": null}', ("Runtime.Unknown", "", ())),
+        (b"no json", ("Runtime.Unknown", "The runtime reported an error without saying which.", ())),
+        (b"[1]", ("Runtime.Unknown", "The runtime reported an error without saying which.", ())),
+        (b'{"errorType": "\\ud800"}', ("\ud800", "", ())),
+    ],
+)
+def test_errors_are_read_in_the_form_of_all_runtimes(body: bytes, expected: tuple[object, ...]) -> None:
+    failure = handler_failure(body)
+    assert (failure.type, failure.message, failure.trace) == expected
+    conclude(chunk_of(1), [b""], {0: failure}, 0, "agent")

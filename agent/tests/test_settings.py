@@ -1,0 +1,77 @@
+"""What an agent says of its settings before it starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from htcgrid_agent.errors import BadSettings
+from htcgrid_agent.settings import load_settings
+
+GOOD = {
+    "HTCGRID_CHUNKS_TABLE": "chunks",
+    "HTCGRID_TASK_QUEUE_URLS": '{"normal": "http://127.0.0.1/normal"}',
+    "HTCGRID_TASK_EVENTS_QUEUE_URL": "http://127.0.0.1/events",
+    "HTCGRID_DATA_BUCKET": "data",
+    "HTCGRID_HANDLER": "handler.handler",
+}
+
+
+@pytest.fixture(autouse=True)
+def good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HTCGRID_FUNCTION_DIR", str(tmp_path))
+
+
+def test_good_settings_are_read() -> None:
+    settings = load_settings()
+    assert settings.chunks_table == "chunks"
+    assert settings.lease_seconds == 60
+    assert load_settings().agent_id != settings.agent_id
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HTCGRID_WORKERS", "0", "greater than or equal to 1"),
+        ("HTCGRID_WORKERS", "many", "valid integer"),
+        ("HTCGRID_LEASE_SECONDS", "1", "greater than or equal to 3"),
+        ("HTCGRID_FUNCTION_DIR", "/nowhere", "directory"),
+        ("HTCGRID_TASK_QUEUE_URLS", "no json", "JSON"),
+        ("HTCGRID_TASK_QUEUE_URLS", '{"urgent": "u"}', "'high', 'normal' or 'low'"),
+        ("HTCGRID_TASK_QUEUE_URLS", "{}", "at least 1"),
+        ("HTCGRID_HANDLER", "", "at least 1"),
+        ("HTCGRID_LOG_LEVEL", "LOUD", "DEBUG|INFO|WARNING|ERROR"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_legal(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_every_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in GOOD:
+        monkeypatch.delenv(name)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert all(name in str(caught.value) for name in GOOD)
+
+
+def test_a_check_says_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "htcgrid_agent", "--check"], capture_output=True, text=True, check=False
+        )
+
+    assert check().returncode == 0
+    monkeypatch.setenv("HTCGRID_WORKERS", "-1")
+    refused = check()
+    assert refused.returncode == 2
+    assert "HTCGRID_WORKERS" in refused.stderr

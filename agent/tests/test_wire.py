@@ -1,0 +1,137 @@
+"""Requests to AWS without boto3 are the same requests."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import botocore.session
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htcgrid_agent.signing import Keys, Signer
+from htcgrid_agent.wire import SQS, JsonClient
+
+words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
+
+
+@given(words, words, st.none() | words, st.binary(), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)))  # noqa: DTZ001
+def test_signatures_are_those_of_botocore(
+    access: str, secret: str, token: str | None, body: bytes, moment: datetime
+) -> None:
+    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "A.B", "host": "sqs.eu-west-1.aws:444"}
+    signed = Signer("sqs", "eu-west-1").sign(headers, body, Keys(access, secret, token), moment.replace(tzinfo=UTC))
+    auth = SigV4Auth(Credentials(access, secret, token), "sqs", "eu-west-1")
+    request = AWSRequest("POST", "https://sqs.eu-west-1.aws:444/", headers=headers, data=body)
+    request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
+    request.headers["X-Amz-Date"] = request.context["timestamp"]
+    if token:
+        request.headers["X-Amz-Security-Token"] = token
+    canonical = auth.canonical_request(request)
+    signature = auth.signature(auth.string_to_sign(request, canonical), request)
+    assert signed["authorization"].endswith(f"Signature={signature}")
+    assert f"SignedHeaders={auth.signed_headers(auth.headers_to_sign(request))}," in signed["authorization"]
+
+
+@dataclass
+class Service:
+    """Answers as told, and keeps what it was asked."""
+
+    answers: list[tuple[int, bytes] | None]
+    requests: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonClient]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            service.requests.append((self.headers["x-amz-target"], json.loads(body)))
+            answer = service.answers.pop(0)
+            if answer is None:
+                self.close_connection = True
+                return
+            self.send_response(answer[0])
+            self.send_header("content-length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        client = JsonClient(
+            SQS,
+            botocore.session.get_session(),
+            connections=1,
+            read_timeout=timedelta(seconds=5),
+            sleep=service.waits.append,
+        )
+        yield client
+        server.shutdown()
+        thread.join()
+
+
+def refusal(code: str) -> bytes:
+    return json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
+
+
+def test_a_request_names_its_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service([(200, b'{"Messages": []}')])
+    with serving(monkeypatch, service) as client:
+        assert client.call("ReceiveMessage", {"QueueUrl": "u"}) == {"Messages": []}
+    assert service.requests == [("AmazonSQS.ReceiveMessage", {"QueueUrl": "u"})]
+
+
+def test_what_may_pass_is_tried_again_after_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service([(500, b"<html>"), (400, refusal("ThrottlingException")), None, (200, b"{}")])
+    with serving(monkeypatch, service) as client:
+        assert client.call("DeleteMessageBatch", {}) == {}
+    assert len(service.requests) == 4
+    assert len(service.waits) == 3
+
+
+def test_what_will_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service([(403, refusal("AccessDeniedException"))])
+    with serving(monkeypatch, service) as client, pytest.raises(ClientError) as caught:
+        client.call("ReceiveMessage", {})
+    assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("answer", [(503, b""), None])
+def test_there_is_an_end_to_trying(monkeypatch: pytest.MonkeyPatch, answer: tuple[int, bytes] | None) -> None:
+    service = Service([answer] * 4)
+    with serving(monkeypatch, service) as client, pytest.raises((ClientError, HTTPClientError)):
+        client.call("ReceiveMessage", {})
+    assert len(service.requests) == 4
+
+
+def test_without_region_or_credentials_there_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(NoRegionError):
+        JsonClient(SQS, botocore.session.get_session(), connections=1, read_timeout=timedelta(seconds=1))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with pytest.raises(NoCredentialsError):
+        JsonClient(SQS, botocore.session.get_session(), connections=1, read_timeout=timedelta(seconds=1))
