@@ -90,7 +90,26 @@ class Submission:
         if not task.cancelled() and self._failure is None:
             self._failure = task.exception()
 
-    async def _input(chunk: "EncodedChunk") -> ChunkInput:
+    async def _inputs(self, batch: "Sequence[EncodedChunk]") -> tuple[ChunkInput, ...]:
+        """The batch as the contract has it, after large inputs were put into the data plane."""
+        large = [chunk for chunk in batch if not chunk.inline]
+        if large:
+            places = await self._api.upload_places(self.session_id, (chunk.chunk for chunk in large))
+            slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
+
+            async def upload(chunk: "EncodedChunk") -> None:
+                async with slots:
+                    await self._api.put_payload(places.urls[chunk.chunk], places.headers, chunk.inputs)
+
+            await together(upload(chunk) for chunk in large)
+        return tuple(map(_input, batch))
+
+    def _count(self, batch: "Sequence[EncodedChunk]") -> None:
+        self._chunks += len(batch)
+        self._tasks += sum(chunk.size for chunk in batch)
+
+
+def _input(chunk: "EncodedChunk") -> ChunkInput:
     return ChunkInput(
         chunk=chunk.chunk,
         first_task=chunk.first_task,
