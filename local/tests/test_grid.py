@@ -131,25 +131,34 @@ def test_the_end_of_the_embedded_aws_is_the_end_of_the_grid(project: Project, fu
         _ = grid.endpoint_url
 
 
-def test_a_failed_deployment_names_the_resource_and_the_reason(
-    project: Project, function: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("resource", "complaint"),
+    [
+        ("{Type: AWS::Logs::LogStream, Properties: {LogGroupName: absent}}", r"Broken \(AWS::Logs::LogStream\): \S+"),
+        (
+            "{Type: AWS::Serverless::Function, Properties: "
+            "{FunctionName: dead, InlineCode: import nowhere, Handler: index.handler, Runtime: python3.13}}",
+            "The function dead does not start: .*No module named 'nowhere'",
+        ),
+    ],
+)
+def test_what_is_broken_in_the_template_is_named_with_the_reason(
+    project: Project, function: Path, tmp_path: Path, resource: str, complaint: str
 ) -> None:
-    text = project.template.read_text().replace(
-        "Outputs:", "  Broken: {Type: AWS::Logs::LogStream, Properties: {LogGroupName: absent}}\nOutputs:"
-    )
     broken = tmp_path / "project"
     broken.mkdir()
     for shared in ("samconfig.toml", ".tools", "requirements"):
         (broken / shared).symlink_to(project.root / shared)
-    (broken / "template.yaml").write_text(text)
+    template = project.template.read_text().replace("Outputs:", f"  Broken: {resource}\nOutputs:")
+    (broken / "template.yaml").write_text(template)
 
-    with pytest.raises(DeployError, match=r"Broken \(AWS::Logs::LogStream\): \S+"):
+    with pytest.raises(DeployError, match=complaint):
         LocalGrid(tmp_path / "home", function=function, project=Project(broken)).start()
 
     state = _state(tmp_path / "home")
     assert state.phase is Phase.FAILED
     assert state.children == ()
-    assert "Broken" in (state.error or "")
+    assert re.search(complaint, state.error or "")
 
 
 def test_nothing_starts_for_a_handler_that_is_not_there(project: Project, function: Path, tmp_path: Path) -> None:

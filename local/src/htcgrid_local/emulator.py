@@ -25,7 +25,7 @@ REGION: Final = "us-east-1"
 ROOT_KEY: Final = "test"
 """MiniStack's root access key and secret: it answers on the loopback only and holds nothing of value."""
 
-_APPLICATION: Final = Path(__file__).parent / "embedded" / "aws.py"
+_APPLICATION: Final = Path(__file__).parent / "embedded"
 _READY_WITHIN: Final = timedelta(seconds=30)
 
 
@@ -45,7 +45,7 @@ class Emulator:
             self._log = home.log("emulator")
             self.child: Child = processes.start(
                 "emulator",
-                [project.emulator_python, "-m", "uvicorn", "--app-dir", _APPLICATION.parent, f"{_APPLICATION.stem}:app",
+                [project.emulator_python, "-m", "uvicorn", "--app-dir", _APPLICATION, "aws.application:app",
                  "--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning",
                  "--timeout-keep-alive", "75"],
                 environment=_environment(self.port, home),

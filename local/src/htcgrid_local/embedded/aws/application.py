@@ -1,0 +1,31 @@
+"""The ASGI application: MiniStack's own, in front of it what concerns single requests."""
+
+import asyncio
+import json
+from typing import Any
+
+from ministack.app import app as ministack
+
+from . import functions, permissions, workflows
+
+functions.fit_to_machine()
+permissions.authorise_batches_as_aws_does()
+workflows.evaluate_timeouts()
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer one request."""
+    if scope["type"] == "http" and scope["path"] == "/_htcgrid/warm":
+        await _answer(send, await asyncio.to_thread(functions.warm))
+        return
+    if scope["type"] == "http":
+        # The template's resource policies refuse requests without TLS. Here all speak plain HTTP, on the loopback
+        # alone, which is as private: so it counts as secure transport, and the template needs no exception.
+        scope = scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}
+    await ministack(scope, receive, send)
+
+
+async def _answer(send: Any, content: dict[str, str]) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(content).encode()})
