@@ -1,0 +1,40 @@
+"""One grid for all end-to-end tests: the real template on the embedded AWS, with IAM enforced."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from htcgrid import Grid
+from htcgrid_local import LocalGrid
+from htcgrid_local.progress import Silent
+
+FUNCTION = Path(__file__).parent / "function"
+
+
+@pytest.fixture(scope="session")
+def local_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGrid]:
+    """A grid with two agents of two workers, and leases short enough to be lost within a test."""
+    with LocalGrid(
+        tmp_path_factory.mktemp("grid"),
+        function=FUNCTION,
+        agents=2,
+        workers=2,
+        environment={"HTCGRID_LEASE_SECONDS": "6"},
+        progress=Silent(),
+    ) as grid:
+        yield grid
+
+
+@pytest.fixture(scope="session")
+def grid(local_grid: LocalGrid) -> Iterator[Grid]:
+    """The first user's connection."""
+    with Grid.connect(local_grid.profile) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def stranger(local_grid: LocalGrid) -> Iterator[Grid]:
+    """Another tenant's connection."""
+    with Grid.connect(local_grid.add_user("stranger")) as connection:
+        yield connection

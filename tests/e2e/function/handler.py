@@ -1,0 +1,18 @@
+"""A function that behaves as each task tells it to."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Do what the event says under `do`; echo its value otherwise."""
+    match event.get("do", "echo"):
+        case "raise":
+            raise LookupError(event["message"])
+        case "sleep":
+            Path(event["note"]).touch()
+            time.sleep(event["seconds"])
+        case "fill":
+            return "x" * event["size"]
+    return event.get("value")

@@ -1,0 +1,50 @@
+"""The differences from AWS that `htcgrid_local/embedded/aws.py` makes up for are still there.
+
+A failure here is good news: MiniStack has closed a gap, and the code that bridges it can go.
+"""
+
+import subprocess
+
+import pytest
+
+from htcgrid_local import find_project
+
+PROJECT = find_project()
+
+
+def in_emulator(program: str) -> str:
+    """What a program prints in MiniStack's environment."""
+    return subprocess.run(
+        [PROJECT.emulator_python, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
+
+
+def test_timeouts_are_not_evaluated() -> None:
+    source = in_emulator(
+        "import inspect; from ministack.services import stepfunctions as states; "
+        "print(inspect.getsource(states._invoke_with_callback))"
+    )
+    assert 'timeout = state_def.get("TimeoutSeconds", 99999)\n    if not evt.wait(timeout=timeout)' in source
+
+
+@pytest.mark.parametrize(
+    ("service", "target", "named"),
+    [
+        ("sqs", "AmazonSQS.SendMessageBatch", "sqs:SendMessageBatch"),
+        ("dynamodb", "DynamoDB_20120810.BatchExecuteStatement", "dynamodb:BatchExecuteStatement"),
+    ],
+)
+def test_batches_are_authorised_under_their_own_names(service: str, target: str, named: str) -> None:
+    program = (
+        "from ministack.core.iam_actions import extract_iam_action as action; "
+        f"print(action({service!r}, 'POST', '/', {{'x-amz-target': {target!r}}}, b'{{}}', {{}}))"
+    )
+    assert in_emulator(program) == named
+
+
+def test_archives_are_unknown_to_its_cloudformation() -> None:
+    program = (
+        "from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as known; "
+        "print('AWS::Events::Archive' in known)"
+    )
+    assert in_emulator(program) == "False"
