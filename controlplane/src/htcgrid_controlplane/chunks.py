@@ -55,7 +55,7 @@ class Chunk:
     claimable_at: int = 0
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
     message_id: str = ""
-    stages: Stages = Stages()
+    stages: Stages = field(default_factory=Stages)
 
     @property
     def open_offsets(self) -> list[int]:
