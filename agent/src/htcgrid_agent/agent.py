@@ -12,16 +12,17 @@ from typing import Any
 import botocore.session
 
 from htcgrid_agent.clients import dynamodb, sqs
-from htcgrid_agent.concluder import Concluder
 from htcgrid_agent.dispatcher import Dispatcher
 from htcgrid_agent.function import Function
 from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
+from htcgrid_agent.outbox import Outbox
 from htcgrid_agent.payloads import LazyStore, Payloads
 from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
-from htcgrid_agent.receiver import Receiver, Refused
+from htcgrid_agent.receiver import Receiver
+from htcgrid_agent.rows import RowWriter
 from htcgrid_agent.settings import Settings
 from htcgrid_agent.tasks import Failed
 from htcgrid_agent.wire import DYNAMODB, SQS, JsonClient
@@ -59,21 +60,23 @@ class Agent:
         self._load = Load(settings.workers, settings.prefetch)
         self._gate = Gate(self._load.room)
         self._payloads = Payloads(LazyStore(partial(s3_store, session, settings.data_bucket)))
-        self._keeper = LeaseKeeper(store, queues, lease, clock, self._lost)
-        self._concluder = Concluder(
+        self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url))
+        self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
+        self._keeper = LeaseKeeper(store, queues, lease, clock, self._lost, self._kept)
+        self._rows = RowWriter(
             agent_id=settings.agent_id,
             store=store,
-            queues=queues,
-            events=EventQueue(messages, settings.task_events_queue_url),
             payloads=self._payloads,
             keeper=self._keeper,
+            outbox=self._outbox,
             load=self._load,
+            transfers=self._transfers,
             backoff=Backoff(base=timedelta(seconds=settings.retry_base_seconds)),
             clock=clock,
             stirred=self._gate.stir,
         )
         self._dispatcher = Dispatcher(
-            function, settings.workers, self._load, clock, self._concluder.conclude, self._gate.stir
+            function, settings.workers, self._load, clock, self._rows.conclude, self._gate.stir
         )
         self._receiver = Receiver(
             agent_id=settings.agent_id,
@@ -84,9 +87,8 @@ class Agent:
             load=self._load,
             clock=clock,
             claimed=self._claimed,
-            refused=Refused(self._concluder.repeat, self._concluder.delete, self._concluder.hide),
+            outbox=self._outbox,
         )
-        self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -105,7 +107,8 @@ class Agent:
         self._loop.set_exception_handler(self._loop_broke)
         await self._dispatcher.start()
         self._keeper.start()
-        self._concluder.start()
+        self._rows.start()
+        self._outbox.start()
         self._receiver.start()
         _LOG.info("the agent is up")
         await self._stopping.wait()
@@ -124,10 +127,11 @@ class Agent:
         if not self._dispatcher.quiet.is_set():
             _LOG.warning("the grace period is over: running tasks are stopped and handed back")
         self._dispatcher.cut_short()
-        if not await asyncio.to_thread(self._concluder.flush, _FLUSH):
-            _LOG.error("not everything could be written: what is left comes back when its lease ends")
-        self._keeper.close()
-        self._concluder.close()
+        for stage in (self._rows, self._outbox):
+            if not await asyncio.to_thread(stage.flush, _FLUSH):
+                _LOG.error("not everything could be written: what is left comes back when its lease ends")
+        for part in (self._keeper, self._rows, self._outbox):
+            part.close()
         await self._dispatcher.stop()
 
     def _claimed(self, jobs: Sequence[Job]) -> None:
@@ -154,6 +158,10 @@ class Agent:
     def _lost(self, job: Job) -> None:
         """Called by the thread that keeps leases."""
         self._in_loop(self._dispatcher.drop, job)
+
+    def _kept(self, job: Job) -> None:
+        """Called by the thread that keeps leases."""
+        self._rows.checkpoint(job)
 
     def _thread_broke(self, what: threading.ExceptHookArgs) -> None:
         thread = what.thread.name if what.thread else "?"

@@ -68,11 +68,16 @@ class Batcher(Generic[T]):
         """How many items have not been delivered yet, those under way not counted."""
         return len(self._items)
 
-    def flush(self, within: timedelta) -> bool:
-        """Wait until everything is delivered, without lingering; false if that took too long."""
+    def hurry(self) -> None:
+        """Linger no more."""
         with self._changed:
             self._linger = 0.0
             self._changed.notify_all()
+
+    def flush(self, within: timedelta) -> bool:
+        """Wait until everything is delivered, without lingering; false if that took too long."""
+        self.hurry()
+        with self._changed:
             return self._changed.wait_for(lambda: not self._items and not self._busy, within.total_seconds())
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """A chunk in the hands of the agent, from its claim to its conclusion."""
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class Delivery:
 
 @dataclass(eq=False)
 class Job:
-    """A chunk that is held. Its running belongs to the event loop; its `lost` may be read anywhere."""
+    """A chunk that is held. Its running belongs to the event loop; what it says of itself may be read anywhere."""
 
     delivery: Delivery
     chunk: Chunk
@@ -52,8 +53,14 @@ class Job:
     finished_at: int = 0
     set_back: bool = False
     """Whether its payloads were out of reach, so that it has to wait."""
+    saved: int = 0
+    """How many ends the last checkpoint held."""
+    storing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while its results are put into the data plane."""
+    stored: bool = False
+    """Whether results of it lie in the data plane."""
     concluding: bool = False
-    """Whether its row is being written for the last time, so that the lease does not matter any more."""
+    """Whether all its tasks have ended and only the last write to its row is left."""
     lost: bool = False
     """Whether another agent has taken it, or its session was cancelled: what it yields counts for nothing."""
 

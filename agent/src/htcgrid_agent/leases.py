@@ -17,16 +17,26 @@ MARGIN_MS = 1_000
 
 
 class LeaseKeeper:
-    """Beats for all jobs together, three times within a lease. `lost` is told, in this thread, of each lost lease."""
+    """Beats for all jobs together, three times within a lease.
+
+    `lost` is told, in this thread, of each lost lease, and `kept` of each that was prolonged.
+    """
 
     def __init__(
-        self, store: ChunkStore, queues: TaskQueues, lease: timedelta, clock: Clock, lost: Callable[[Job], None]
+        self,
+        store: ChunkStore,
+        queues: TaskQueues,
+        lease: timedelta,
+        clock: Clock,
+        lost: Callable[[Job], None],
+        kept: Callable[[Job], None],
     ) -> None:
         self._store = store
         self._queues = queues
         self._lease = lease
         self._clock = clock
         self._lost = lost
+        self._kept = kept
         self._jobs: set[Job] = set()
         self._changed = threading.Condition()
         self._closed = False
@@ -62,14 +72,16 @@ class LeaseKeeper:
             jobs = [job for job in self._jobs if not job.lost]
         if not jobs:
             return
-        now = self._clock()
-        kept = self._store.extend([job.held for job in jobs], self.expiry(now))
-        for job, still_held in zip(jobs, kept, strict=True):
-            if not still_held and self._holds(job):
+        answers = self._store.extend([job.held for job in jobs], self.expiry(self._clock()))
+        held = [job for job, accepted in zip(jobs, answers, strict=True) if accepted]
+        for job, accepted in zip(jobs, answers, strict=True):
+            if not accepted and self._holds(job):
                 self.release(job)
                 self._lost(job)
         seconds = int(self._lease.total_seconds())
-        self._queues.hide([(job.delivery, seconds) for job, still in zip(jobs, kept, strict=True) if still])
+        self._queues.hide([(job.delivery, seconds) for job in held])
+        for job in held:
+            self._kept(job)
 
     def _holds(self, job: Job) -> bool:
         # A job that was finished while the beat was under way has no lease to lose.

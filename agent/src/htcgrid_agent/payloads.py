@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from htcgrid_agent.jobs import Job
@@ -63,17 +63,23 @@ class Payloads:
         job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
         job.pending = deque(chunk.open_offsets)
 
-    def keep(self, job: Job, lines: list[bytes]) -> Payload:
-        """Store a job's results: in its row when small, else in the data plane under a key of this attempt.
+    @staticmethod
+    def encode(lines: Sequence[bytes]) -> bytes:
+        """The lines of a chunk as they are stored."""
+        return encode_lines(lines)
+
+    @staticmethod
+    def fits_row(job: Job, data: bytes) -> bool:
+        """Whether results may lie in the row. Those that lay in the data plane once stay there: a row has one place."""
+        return len(data) <= INLINE_BYTES and not job.stored and job.chunk.results.stored_bytes is None
+
+    def put(self, job: Job, data: bytes) -> Payload:
+        """Store a job's results in the data plane, under a key of this attempt.
 
         Raises:
             StoreUnavailable: the data plane could not be reached.
         """
         chunk = job.chunk
-        data = encode_lines(lines)
-        # Results that lay in the data plane once stay there, so that a row never has both.
-        if len(data) <= INLINE_BYTES and chunk.results.stored_bytes is None:
-            return Payload(data)
         self._store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt), data)
         return Payload(stored_bytes=len(data))
 

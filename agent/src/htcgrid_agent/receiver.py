@@ -4,7 +4,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from htcgrid_agent.errors import OUT_OF_REACH
@@ -12,6 +11,7 @@ from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Delivery, Job
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
+from htcgrid_agent.outbox import Outbox
 from htcgrid_agent.queues import TaskQueues
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore, Claim
@@ -22,18 +22,6 @@ from htcgrid_events import Priority
 _LOG = logging.getLogger(__name__)
 _BACKOFF = Backoff(base=timedelta(milliseconds=200), cap=timedelta(seconds=20))
 _JITTER_SECONDS = 2
-
-
-@dataclass(frozen=True)
-class Refused:
-    """What is done with the messages of chunks that could not be claimed."""
-
-    repeat: Callable[[Delivery, Chunk], None]
-    """The chunk has finished: its event is sent once more, then the message is deleted."""
-    delete: Callable[[Delivery], None]
-    """There is nothing to be done for the message."""
-    hide: Callable[[Delivery, int], None]
-    """The chunk may be claimed after so many seconds."""
 
 
 class Receiver:
@@ -49,7 +37,7 @@ class Receiver:
         load: Load,
         clock: Clock,
         claimed: Callable[[Sequence[Job]], None],
-        refused: Refused,
+        outbox: Outbox,
     ) -> None:
         self._agent_id = agent_id
         self._queues = queues
@@ -59,7 +47,7 @@ class Receiver:
         self._load = load
         self._clock = clock
         self._claimed = claimed
-        self._refused = refused
+        self._outbox = outbox
         self._closed = threading.Event()
 
     def start(self) -> None:
@@ -85,8 +73,8 @@ class Receiver:
             except OUT_OF_REACH as error:
                 failures += 1
                 _LOG.warning("receiving failed: %s", error, extra={"queue": priority})
-                for delivery in received:
-                    self._refused.hide(delivery, int(_BACKOFF.wait(failures, random.random).total_seconds()))
+                wait = int(_BACKOFF.wait(failures, random.random).total_seconds())
+                self._outbox.hide([(delivery, wait) for delivery in received])
             finally:
                 self._gate.leave(priority, len(received))
             if failures:
@@ -94,8 +82,7 @@ class Receiver:
 
     def _take(self, received: Sequence[Delivery]) -> None:
         if self._closed.is_set():
-            for delivery in received:
-                self._refused.hide(delivery, 0)
+            self._outbox.hide([(delivery, 0) for delivery in received])
             return
         claims = [self._claim(delivery) for delivery in received]
         jobs = []
@@ -123,12 +110,12 @@ class Receiver:
     def _sort_out(self, delivery: Delivery, row: Chunk | None) -> None:
         if row is None:
             _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
-            self._refused.delete(delivery)
+            self._outbox.delete(delivery)
         elif row.finished:
-            self._refused.repeat(delivery, row)
+            self._outbox.finished([(delivery, row)])
         else:
             wait = max(0, row.claimable_at - self._clock()) / 1000
-            self._refused.hide(delivery, int(wait + 1 + random.random() * _JITTER_SECONDS))
+            self._outbox.hide([(delivery, int(wait + 1 + random.random() * _JITTER_SECONDS))])
 
 
 def _is_mine(row: Chunk, claim: Claim) -> bool:

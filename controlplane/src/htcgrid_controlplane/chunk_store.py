@@ -3,6 +3,7 @@
     insert        if absent                                → claimable at once
     claim         claimable_at is past                     → attempt + 1, owner, claimable_at = end of the lease
     extend        running, owner and attempt mine          → claimable_at = new end of the lease
+    checkpoint    running, owner and attempt mine          → outcomes so far, claimable_at = new end of the lease
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
     cancel        open, state and attempt as seen          → open tasks cancelled, never claimable again
@@ -68,7 +69,7 @@ class _Conclusion(NamedTuple):
     held: Held
     progress: Progress
     state: ChunkState
-    retry_at: int | None = None
+    claimable_at: int | None = None
 
 
 class ChunkStore:
@@ -96,6 +97,10 @@ class ChunkStore:
         """Prolong leases to `lease_expires_at` (ms); false for each that is no longer held."""
         statements = [self._update(item, "SET claimable_at = ?", [number(lease_expires_at)]) for item in held]
         return [written.accepted for written in self._batches.execute(statements)]
+
+    def checkpoint(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
+        """Keep the outcomes so far and prolong the leases to the third of each (ms); false where no longer held."""
+        return self._conclude([_Conclusion(held, progress, ChunkState.RUNNING, at) for held, progress, at in work])
 
     def finish(self, work: Sequence[tuple[Held, Progress]]) -> list[bool]:
         """Record outcomes for good; false for each chunk that is no longer held, whose results count for nothing."""
@@ -160,20 +165,20 @@ class ChunkStore:
 
     def _conclude(self, work: "Sequence[_Conclusion]") -> list[bool]:
         statements = []
-        for held, progress, state, retry_at in work:
+        for held, progress, state, claimable_at in work:
             changes: list[tuple[str, AttributeValueTypeDef]] = [
                 ("outcomes", text(progress.outcomes)),
                 ("started_at", number(progress.started_at)),
                 ("finished_at", number(progress.finished_at)),
                 *_results(progress.results, held.attempt),
             ]
-            if retry_at is not None:
-                changes.append(("claimable_at", number(retry_at)))
+            if claimable_at is not None:
+                changes.append(("claimable_at", number(claimable_at)))
             if progress.tries:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
             clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
             remove = " REMOVE results" if progress.results.stored_bytes is not None else ""
-            if retry_at is None:
+            if claimable_at is None:
                 remove += " REMOVE claimable_at"
             statements.append(
                 self._update(

@@ -1,0 +1,66 @@
+"""Tells the control plane of finished chunks, and ends or hides their messages. Everything in batches."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from htcgrid_agent.batcher import Batcher
+from htcgrid_agent.jobs import Delivery
+from htcgrid_agent.queues import MAX_BATCH, EventQueue, TaskQueues
+from htcgrid_controlplane.chunks import Chunk
+from htcgrid_events import ChunkFinished
+
+_COMPANY = timedelta(milliseconds=10)
+_UNHURRIED = timedelta(milliseconds=100)
+"""How long a deletion waits for company: nobody waits for it."""
+
+
+class _Event(NamedTuple):
+    delivery: Delivery
+    body: str
+
+
+class Outbox:
+    """A message is only deleted once the event of its chunk has been accepted."""
+
+    def __init__(self, queues: TaskQueues, events: EventQueue) -> None:
+        self._queue = events
+        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY)
+        self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED)
+        self._hidings = Batcher("hidings", queues.hide, most=MAX_BATCH, linger=_COMPANY)
+
+    def start(self) -> None:
+        """Begin to send."""
+        for stage in (self._events, self._deletions, self._hidings):
+            stage.start()
+
+    def flush(self, within: timedelta) -> bool:
+        """Send everything now; false if that took too long."""
+        # In the order in which one fills the next.
+        return all(stage.flush(within) for stage in (self._events, self._deletions, self._hidings))
+
+    def close(self) -> None:
+        """Stop sending."""
+        for stage in (self._events, self._deletions, self._hidings):
+            stage.close()
+
+    def finished(self, chunks: Sequence[tuple[Delivery, Chunk]]) -> None:
+        """Send the events of finished chunks, for the first time or once more, and then delete their messages."""
+        self._events.put_all([_Event(delivery, _event(chunk)) for delivery, chunk in chunks])
+
+    def delete(self, delivery: Delivery) -> None:
+        """Delete a message."""
+        self._deletions.put_all([delivery])
+
+    def hide(self, waits: Sequence[tuple[Delivery, int]]) -> None:
+        """Show each message again after so many seconds."""
+        self._hidings.put_all(waits)
+
+    def _send(self, events: Sequence[_Event]) -> list[_Event]:
+        refused = self._queue.send([event.body for event in events])
+        self._deletions.put_all([event.delivery for index, event in enumerate(events) if index not in refused])
+        return [events[index] for index in sorted(refused)]
+
+
+def _event(chunk: Chunk) -> str:
+    return ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome()).model_dump_json()
