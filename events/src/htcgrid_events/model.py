@@ -24,7 +24,7 @@ Blob = Annotated[
     bytes,
     BeforeValidator(_bytes_of, json_schema_input_type=str),
     PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str, when_used="json"),
-    Field(description="Bytes; base64 in JSON."),
+    Field(description="Bytes; base64 in JSON.", json_schema_extra={"contentEncoding": "base64"}),
 ]
 
 

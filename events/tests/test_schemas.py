@@ -1,0 +1,108 @@
+"""The schemas are in step with the models, and one sample of each contract satisfies both."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+import htcgrid_events
+from htcgrid_events import DETAIL_TYPES, ENDED_DETAIL_TYPE, PUSH_FRAME, Contract, SessionEnded
+from htcgrid_events.schemas import CONTRACTS, schema_text, write_schemas
+
+FOLDER = Path(__file__).resolve().parents[1]
+NAMES = sorted(CONTRACTS)
+
+
+def sample(name: str) -> Any:
+    return json.loads((FOLDER / f"samples/{name}.json").read_text(encoding="utf-8"))
+
+
+def validator(name: str) -> Draft202012Validator:
+    schema = json.loads((FOLDER / f"schemas/{name}.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def models() -> Iterator[type[Contract]]:
+    exported = (getattr(htcgrid_events, name) for name in htcgrid_events.__all__)
+    return (each for each in exported if isinstance(each, type) and issubclass(each, Contract) and each is not Contract)
+
+
+@pytest.mark.parametrize("folder", ["schemas", "samples"])
+def test_each_contract_has_its_file_and_no_other_file_lies_beside(folder: str) -> None:
+    assert sorted(file.name for file in (FOLDER / folder).iterdir()) == [f"{name}.json" for name in NAMES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_in_step_with_its_model(name: str) -> None:
+    written = (FOLDER / f"schemas/{name}.json").read_text(encoding="utf-8")
+    assert written == schema_text(name), "run `python -m htcgrid_events.schemas`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_satisfies_its_schema_and_its_model_and_survives_both_ways(name: str) -> None:
+    validator(name).validate(sample(name))
+    contract = CONTRACTS[name].model_validate_json(json.dumps(sample(name)))
+    again = contract.model_dump_json()
+    validator(name).validate(json.loads(again))
+    assert CONTRACTS[name].model_validate_json(again) == contract
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_and_model_refuse_an_unknown_field(name: str) -> None:
+    more = {**sample(name), "surprise": 1}
+    assert not validator(name).is_valid(more)
+    with pytest.raises(ValidationError, match="surprise"):
+        CONTRACTS[name].model_validate(more)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_and_model_agree_on_which_fields_may_be_missing(name: str) -> None:
+    whole = sample(name)
+    for field in whole:
+        part = {key: value for key, value in whole.items() if key != field}
+        try:
+            CONTRACTS[name].model_validate_json(json.dumps(part))
+        except ValidationError:
+            accepted = False
+        else:
+            accepted = True
+        assert validator(name).is_valid(part) is accepted, field
+
+
+def test_no_contract_is_without_a_schema() -> None:
+    covered = set(CONTRACTS.values())
+    inside = {name for model in covered for name in model.model_json_schema().get("$defs", {})}
+    assert [model.__name__ for model in models() if model not in covered and model.__name__ not in inside] == []
+
+
+def test_every_detail_type_of_the_bus_has_a_schema_of_its_own() -> None:
+    assert {f"bus.{name.replace(' ', '')}": model for name, model in DETAIL_TYPES.items()} == {
+        name: model for name, model in CONTRACTS.items() if name.startswith("bus.")
+    }
+
+
+def test_the_detail_type_of_a_verdict_says_the_verdict() -> None:
+    assert {state for state in htcgrid_events.SessionState if state.ended} == set(ENDED_DETAIL_TYPE)
+    for state, detail_type in ENDED_DETAIL_TYPE.items():
+        assert DETAIL_TYPES[detail_type] is SessionEnded
+        ended = SessionEnded.model_validate_json(json.dumps(sample(f"bus.{detail_type.replace(' ', '')}")))
+        assert ended.state is state
+        assert ended.account.closes
+
+
+@pytest.mark.parametrize("name", ["push.ChunksFrame", "push.SessionEndedFrame", "push.PongFrame"])
+def test_a_pushed_frame_is_told_by_its_kind(name: str) -> None:
+    assert type(PUSH_FRAME.validate_json(json.dumps(sample(name)))) is CONTRACTS[name]
+
+
+def test_writing_replaces_stale_files(tmp_path: Path) -> None:
+    (tmp_path / "bus.Gone.json").write_text("{}")
+    (tmp_path / "api.ErrorBody.json").write_text("{}")
+    write_schemas(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"{name}.json" for name in NAMES]
+    assert (tmp_path / "api.ErrorBody.json").read_text() == schema_text("api.ErrorBody")
