@@ -16,8 +16,9 @@ class Backoff:
 
     def ceiling(self, retry: int) -> timedelta:
         """The longest wait before this retry, counted from 1."""
-        # The exponent is bounded so that a long history cannot overflow a float.
-        return min(self.cap, self.base * (self.factor ** min(retry - 1, 64)))
+        # The exponent is bounded so that a long history cannot overflow a float, and a timedelta holds far less.
+        longest = self.base.total_seconds() * self.factor ** min(retry - 1, 64)
+        return min(self.cap, timedelta(seconds=min(longest, self.cap.total_seconds())))
 
     def wait(self, retry: int, random: Callable[[], float]) -> timedelta:
         """The wait before this retry; `random` gives numbers in [0, 1)."""

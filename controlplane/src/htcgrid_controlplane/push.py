@@ -49,7 +49,7 @@ def chunk_frames(session_id: str, outcomes: Sequence[ChunkOutcome]) -> Iterator[
 
 
 def _within_a_frame(outcome: ChunkOutcome) -> tuple[ChunkOutcome, int]:
-    envelope = 512 + outcome.size
+    envelope = 512 + outcome.size + len(outcome.agent.encode())
     data = len(outcome.results or b"") * 4 // 3
     if envelope + data <= MAX_PUSH_BYTES:
         return outcome, envelope + data
