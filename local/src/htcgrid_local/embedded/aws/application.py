@@ -1,16 +1,21 @@
 """The ASGI application: MiniStack's own, in front of it what concerns single requests."""
 
 import asyncio
+import importlib
 import json
+import threading
 from typing import Any
 
 from ministack.app import app as ministack
 
-from . import functions, permissions, workflows
+from . import functions, layers, permissions, workflows
 
 functions.fit_to_machine()
+layers.unpack_once()
 permissions.authorise_batches_as_aws_does()
 workflows.evaluate_timeouts()
+# What a deployment needs, imported while the deployer itself still starts.
+threading.Thread(target=importlib.import_module, args=["samtranslator.translator.transform"], daemon=True).start()
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
