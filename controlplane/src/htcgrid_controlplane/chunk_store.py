@@ -6,10 +6,10 @@
     checkpoint    running, owner and attempt mine          → outcomes so far, claimable_at = new end of the lease
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
-    cancel        open, state and attempt as seen          → open tasks cancelled, never claimable again
+    cancel        attempt and claimable_at as seen         → open tasks cancelled, never claimable again
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
-backoff before a retry. A finished chunk has none.
+backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
 
 `owner` and `attempt` fence: once another agent has claimed a chunk, whatever the former one writes is refused.
 """
@@ -196,8 +196,8 @@ class ChunkStore:
         outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
         return Statement(
             f"UPDATE \"{self._table}\" SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? "
-            'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ?',
-            [text(outcomes), number(now), *_key(chunk.key), text(chunk.state), number(chunk.attempt)],
+            'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND attempt = ? AND claimable_at = ?',
+            [text(outcomes), number(now), *_key(chunk.key), number(chunk.attempt), number(chunk.claimable_at)],
         )
 
 
