@@ -8,13 +8,17 @@ A counter moves only in the write that adds to the set or map that it counts, on
 in it. So a message that comes twice changes nothing.
 """
 
+import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from htcgrid_controlplane.accounting import BucketAccount
 from htcgrid_controlplane.attributes import Item, number, numbers, text
+from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
 from htcgrid_controlplane.chunks import bucket_key
 from htcgrid_controlplane.conditional import condition_failed
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 
 _MAX_KEYS = 100
 """Most keys in one BatchGetItem (DynamoDB API Reference)."""
+_MAX_COUNTED = 64
+"""Most chunks counted in one write: an expression may have 4 KB ("Quotas in Amazon DynamoDB")."""
+_BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
 _TRIES = 10
 
 
@@ -50,7 +57,7 @@ class AccountStore:
             SessionClosed: the session is being stopped or has ended.
         """
         account: BucketAccount | None = None
-        for _ in range(_TRIES):
+        for retry in range(1, _TRIES + 1):
             known = account.submitted if account else frozenset()
             new = {chunk: size for chunk, size in sizes.items() if chunk not in known}
             if account and not new:
@@ -67,6 +74,8 @@ class AccountStore:
                     raise SessionClosed(f"Session {session_id} takes no more chunks: it was stopped.") from error
                 if not (condition_failed(error, index=1) or _conflicted(error)):
                     raise
+                if _conflicted(error):
+                    time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
                 account = self.read(session_id, [bucket])[0]
                 continue
             added = Account(submitted=(account.tasks.submitted if account else 0) + sum(new.values()))
@@ -87,29 +96,47 @@ class AccountStore:
     def record(
         self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
     ) -> tuple[BucketAccount, list[int]]:
-        """Count outcomes, each chunk once. Gives the account as it is then, and the chunks that were new."""
+        """Count outcomes, each chunk once. Gives the account as it is then, and the chunks that were new.
+
+        Raises:
+            StorageUnavailable: nothing was ever submitted into this bucket.
+        """
+        distinct = list({outcome.chunk: outcome for outcome in outcomes}.values())
+        account: BucketAccount | None = None
+        new: list[int] = []
+        for start in range(0, len(distinct), _MAX_COUNTED):
+            account = self._record_some(session_id, bucket, distinct[start : start + _MAX_COUNTED], now, new)
+        return account or self.read(session_id, [bucket])[0], new
+
+    def _record_some(
+        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int, new: list[int]
+    ) -> BucketAccount:
         fresh = {outcome.chunk: outcome for outcome in outcomes}
+        account: BucketAccount | None = None
         while fresh:
+            uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
             try:
                 response = self._client.update_item(
                     TableName=self._table,
                     Key=_key(session_id, bucket),
                     UpdateExpression=f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
                     "ADD completed :completed, failed :failed, cancelled :cancelled",
-                    ConditionExpression=" AND ".join(f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh),
+                    ConditionExpression=" AND ".join(["attribute_exists(finished)", *uncounted]),
                     ExpressionAttributeNames={f"#c{chunk}": str(chunk) for chunk in fresh},
                     ExpressionAttributeValues={":now": number(now), **_counts(fresh.values())},
                     ReturnValues="ALL_NEW",
                 )
-                return _account(bucket, Item(response["Attributes"])), list(fresh)
             except ClientError as error:
                 if not condition_failed(error):
                     raise
-                counted = self.read(session_id, [bucket])[0].finished
-                if not any(chunk in counted for chunk in fresh):
+                account = self.read(session_id, [bucket])[0]
+                if not any(chunk in account.finished for chunk in fresh):
                     raise StorageUnavailable(f"bucket {bucket} of session {session_id} has no account") from error
-                fresh = {chunk: outcome for chunk, outcome in fresh.items() if chunk not in counted}
-        return self.read(session_id, [bucket])[0], []
+                fresh = {chunk: outcome for chunk, outcome in fresh.items() if chunk not in account.finished}
+            else:
+                new += fresh
+                return _account(bucket, Item(response["Attributes"]))
+        return account or self.read(session_id, [bucket])[0]
 
     def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
         """The accounts of these buckets, as last written; an empty one where there is no row yet."""
@@ -121,7 +148,7 @@ class AccountStore:
     def _read_some(self, session_id: str, buckets: Sequence[int], found: dict[int, BucketAccount]) -> None:
         bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
         keys: list[dict[str, Any]] = [_key(session_id, bucket) for bucket in buckets]
-        for _ in range(_TRIES):
+        for retry in range(1, _TRIES + 1):
             response = self._client.batch_get_item(
                 RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
             )
@@ -133,6 +160,7 @@ class AccountStore:
             if self._table not in unprocessed:
                 return
             keys = [dict(key) for key in unprocessed[self._table]["Keys"]]
+            time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
         raise StorageUnavailable(f"{len(keys)} accounts of session {session_id} could not be read")
 
     def _session_accepts(self, session_id: str) -> "TransactWriteItemTypeDef":

@@ -90,7 +90,9 @@ class SubscriberStore:
 
     def belongs_to(self, subscriber_id: str, tenant: str) -> bool:
         """Whether this tenant has such a subscriber."""
-        response = self._client.get_item(TableName=self._table, Key={"subscriber_id": text(subscriber_id)})
+        response = self._client.get_item(
+            TableName=self._table, Key={"subscriber_id": text(subscriber_id)}, ConsistentRead=True
+        )
         return "Item" in response and Item(response["Item"]).text("tenant") == tenant
 
     def connections(self, subscriber_ids: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,205 @@
+"""A control plane of a test's own: its tables, queues, bus and topic, on whichever AWS the process is pointed at."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from controlplane.tests.push_server import PushServer
+
+from htcgrid_controlplane.chunk_store import Claim, Held, Progress
+from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.wiring import ControlPlane
+from htcgrid_dataplane import encode_lines
+from htcgrid_events import (
+    ChunkInput,
+    ChunkOutcome,
+    ChunkQueued,
+    CreateSession,
+    Priority,
+    SessionEnded,
+    SessionOptions,
+    TaskError,
+    Totals,
+    new_id,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeDefinitionTypeDef, KeySchemaElementTypeDef
+    from mypy_boto3_sqs.client import SQSClient
+
+TENANT = "tenant-1"
+START = 1_760_000_000_000
+AGENT = "agent-1"
+LEASE = 60_000
+FAILURE = TaskError.model_validate({"kind": "handler", "type": "ValueError", "message": "no"})
+
+
+@dataclass
+class HandClock:
+    """A clock that moves when told to."""
+
+    now: int = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, milliseconds: int) -> int:
+        self.now += milliseconds
+        return self.now
+
+
+def create_table(name: str, **key: str) -> str:
+    """A table whose key has these attributes (name=type), the sort key last."""
+    attributes: list[AttributeDefinitionTypeDef] = [
+        {"AttributeName": each, "AttributeType": "N" if of == "N" else "S"} for each, of in key.items()
+    ]
+    schema: list[KeySchemaElementTypeDef] = [
+        {"AttributeName": each, "KeyType": "RANGE" if place else "HASH"} for place, each in enumerate(key)
+    ]
+    boto3.client("dynamodb").create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST", AttributeDefinitions=attributes, KeySchema=schema
+    )
+    return name
+
+
+@dataclass
+class World:
+    """The control plane and what is around it. Agents are played by the methods that claim and finish."""
+
+    grid: ControlPlane
+    clock: HandClock
+    sqs: "SQSClient"
+    push: PushServer
+    watcher_url: str
+    topic_queue_url: str
+
+    def create(
+        self,
+        *sizes: int,
+        session_id: str | None = None,
+        close: bool = True,
+        subscriber_id: str | None = None,
+        **options: Any,
+    ) -> Session:
+        """Submit a session with chunks of these sizes."""
+        request = CreateSession(
+            options=SessionOptions(**options),
+            chunks=inputs(*sizes),
+            totals=Totals(chunks=len(sizes), tasks=sum(sizes)) if close else None,
+            subscriber_id=subscriber_id,
+        )
+        return self.grid.submissions.create(TENANT, session_id or new_id(), request)
+
+    def claim(self, session: Session, *chunks: int, owner: str = AGENT, lease: int = LEASE) -> list[Held]:
+        """Claim chunks, all of which must be free."""
+        now = self.clock()
+        claims = [
+            Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now)
+            for chunk in chunks
+        ]
+        held = []
+        for accepted, row in self.grid.chunks.claim(claims):
+            assert accepted
+            assert row
+            held.append(Held(row.key, owner, row.attempt))
+        return held
+
+    def finish(self, session: Session, outcomes: dict[int, str], owner: str = AGENT) -> list[ChunkOutcome]:
+        """Claim chunks and finish them with these letters. Gives the events that their agent sends."""
+        held = self.claim(session, *outcomes, owner=owner)
+        work = [(each, self.progress(outcomes[each.key.chunk])) for each in held]
+        assert all(self.grid.chunks.finish(work))
+        return [self.row(session, chunk).outcome() for chunk in outcomes]
+
+    def progress(self, outcomes: str, **more: Any) -> Progress:
+        """What an attempt says of its chunk, with results for its letters."""
+        lines = [{"C": b"1", "F": FAILURE.model_dump_json().encode()}.get(code, b"") for code in outcomes]
+        now = self.clock()
+        values = {"results": Payload(encode_lines(lines)), "tries": {}, "started_at": now, "finished_at": now, **more}
+        return Progress(outcomes=outcomes, **values)
+
+    def record(self, session: Session, outcomes: Sequence[ChunkOutcome]) -> None:
+        """Let the completions function deal with these events."""
+        self.grid.completions.record(session.session_id, outcomes)
+
+    def row(self, session: Session, chunk: int = 0) -> Chunk:
+        row = self.grid.chunks.read(ChunkKey(session.session_id, chunk))
+        assert row
+        return row
+
+    def read(self, session: Session) -> Session:
+        return self.grid.sessions.read(session.session_id)
+
+    def messages(self, priority: Priority = Priority.NORMAL) -> list[ChunkQueued]:
+        """Take the messages that lie in a task queue."""
+        url = self.grid.settings.task_queue_urls["default"][priority]
+        return [ChunkQueued.model_validate_json(body) for body in self.drain(url)]
+
+    def events(self) -> list[tuple[str, Any]]:
+        """Take the events that were put on the bus: detail type and detail."""
+        events = [json.loads(body) for body in self.drain(self.watcher_url)]
+        return [(event["detail-type"], event["detail"]) for event in events]
+
+    def notifications(self) -> list[SessionEnded]:
+        """Take what was published on the topic."""
+        bodies = [json.loads(body)["Message"] for body in self.drain(self.topic_queue_url)]
+        return [SessionEnded.model_validate_json(body) for body in bodies]
+
+    def drain(self, url: str) -> list[str]:
+        """Take all messages of a queue."""
+        found: list[str] = []
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            found += [message["Body"] for message in messages]
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+
+def inputs(*sizes: int, first_chunk: int = 0, first_task: int = 0) -> tuple[ChunkInput, ...]:
+    """Chunks of these sizes, one after another."""
+    made = []
+    for place, size in enumerate(sizes):
+        made.append(
+            ChunkInput(chunk=first_chunk + place, first_task=first_task, size=size, inputs=encode_lines([b"{}"] * size))
+        )
+        first_task += size
+    return tuple(made)
+
+
+def build_world(push: PushServer) -> World:
+    """Make tables, queues, a bus and a topic, and a control plane upon them."""
+    mark = f"w{uuid.uuid4().hex[:12]}"
+    sqs, events, sns = boto3.client("sqs"), boto3.client("events"), boto3.client("sns")
+
+    def queue(name: str) -> tuple[str, str]:
+        url = sqs.create_queue(QueueName=f"{mark}-{name}")["QueueUrl"]
+        return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    watcher_url, watcher_arn = queue("watcher")
+    events.create_event_bus(Name=mark)
+    events.put_rule(Name=mark, EventBusName=mark, EventPattern=json.dumps({"source": ["htcgrid"]}))
+    events.put_targets(Rule=mark, EventBusName=mark, Targets=[{"Id": "watcher", "Arn": watcher_arn}])
+    topic_queue_url, topic_queue_arn = queue("topic")
+    topic = sns.create_topic(Name=mark)["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=topic_queue_arn)
+    allowed = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": topic_queue_arn}
+    sqs.set_queue_attributes(QueueUrl=topic_queue_url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
+    boto3.client("s3").create_bucket(Bucket=mark)
+    settings = Settings(
+        sessions_table=create_table(f"{mark}-sessions", session_id="S"),
+        chunks_table=create_table(f"{mark}-chunks", bucket="S", chunk="N"),
+        connections_table=create_table(f"{mark}-connections", subscriber_id="S"),
+        task_queue_urls=json.dumps({"default": {priority: queue(priority)[0] for priority in Priority}}),
+        data_bucket=mark,
+        event_bus=mark,
+        notification_topic=topic,
+        push_endpoint=push.url,
+        retention_days=7,
+    )
+    clock = HandClock()
+    return World(ControlPlane(settings, clock), clock, sqs, push, watcher_url, topic_queue_url)
