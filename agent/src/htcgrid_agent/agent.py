@@ -120,6 +120,7 @@ class Agent:
     async def _wind_down(self) -> None:
         self._receiver.close()
         self._dispatcher.drain()
+        await asyncio.to_thread(self._receiver.settle, _FLUSH)
         waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.quiet, self._hurrying)]
         await asyncio.wait(waits, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -127,6 +128,7 @@ class Agent:
         if not self._dispatcher.quiet.is_set():
             _LOG.warning("the grace period is over: running tasks are stopped and handed back")
         self._dispatcher.cut_short()
+        await asyncio.to_thread(self._load.wait_until_empty, _FLUSH)
         for stage in (self._rows, self._outbox):
             if not await asyncio.to_thread(stage.flush, _FLUSH):
                 _LOG.error("not everything could be written: what is left comes back when its lease ends")

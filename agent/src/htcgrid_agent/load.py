@@ -15,7 +15,7 @@ class Load:
     def __init__(self, workers: int, prefetch: int) -> None:
         self._workers = workers
         self._limit = workers * (1 + prefetch)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._chunks = 0
         self._concluding = 0
         self._waiting = 0
@@ -39,61 +39,68 @@ class Load:
         There is always room for idle workers. Beyond that, chunks may wait up to the prefetch limit, but only as much
         work as will be begun soon: a long task does not wait here while another agent is idle.
         """
-        with self._lock:
+        with self._changed:
             # What cannot be written must not pile up: receiving stops until the tables and queues take it again.
             most = self._limit - self._chunks - max(0, self._concluding - 4 * self._limit)
             idle = self._workers - self._running - self._waiting
             for_idle = math.ceil(idle / self._chunk_tasks)
             return min(most, max(for_idle, self._ahead()))
 
+    def wait_until_empty(self, within: timedelta) -> bool:
+        """Wait until no chunk is worked on; false if that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._chunks, within.total_seconds())
+
     def took(self, chunks: int) -> None:
         """Chunks have been received."""
-        with self._lock:
+        with self._changed:
             self._chunks += chunks
 
     def dropped(self, chunks: int) -> None:
         """Chunks that were received are not worked on, or no longer."""
-        with self._lock:
+        with self._changed:
             self._chunks -= chunks
+            self._changed.notify_all()
 
     def begun(self, tasks: int) -> None:
         """A chunk with so many open tasks waits for workers."""
-        with self._lock:
+        with self._changed:
             self._waiting += tasks
             self._chunk_tasks += _SMOOTHING * (max(1, tasks) - self._chunk_tasks)
 
     def task_started(self) -> None:
         """A waiting task was given to a worker."""
-        with self._lock:
+        with self._changed:
             self._waiting -= 1
             self._running += 1
 
     def task_ended(self, seconds: float) -> None:
         """A task ended after so many seconds."""
-        with self._lock:
+        with self._changed:
             self._running -= 1
             known = self._task_seconds
             self._task_seconds = seconds if known is None else known + _SMOOTHING * (seconds - known)
 
     def untouched(self, tasks: int) -> None:
         """Waiting tasks will not be started here."""
-        with self._lock:
+        with self._changed:
             self._waiting -= tasks
 
     def task_stopped(self) -> None:
         """A running task was stopped before its end."""
-        with self._lock:
+        with self._changed:
             self._running -= 1
 
     def concluded(self) -> None:
         """All tasks of a chunk have ended; its outcome has still to be written."""
-        with self._lock:
+        with self._changed:
             self._chunks -= 1
             self._concluding += 1
+            self._changed.notify_all()
 
     def written(self, chunks: int) -> None:
         """The outcomes of chunks have been written or thrown away."""
-        with self._lock:
+        with self._changed:
             self._concluding -= chunks
 
     def _ahead(self) -> int:

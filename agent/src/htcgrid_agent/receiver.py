@@ -49,6 +49,8 @@ class Receiver:
         self._claimed = claimed
         self._outbox = outbox
         self._closed = threading.Event()
+        self._changed = threading.Condition()
+        self._taking = 0
 
     def start(self) -> None:
         """Begin to receive."""
@@ -60,6 +62,11 @@ class Receiver:
         """Take no more."""
         self._closed.set()
         self._gate.close()
+
+    def settle(self, within: timedelta) -> bool:
+        """Wait until the messages that have been received are claimed or handed back; false if that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._taking, within.total_seconds())
 
     def _run(self, priority: Priority) -> None:
         failures = 0
@@ -81,6 +88,18 @@ class Receiver:
                 self._closed.wait(_BACKOFF.wait(failures, random.random).total_seconds())
 
     def _take(self, received: Sequence[Delivery]) -> None:
+        self._count(1)
+        try:
+            self._take_all(received)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._taking += change
+            self._changed.notify_all()
+
+    def _take_all(self, received: Sequence[Delivery]) -> None:
         if self._closed.is_set():
             self._outbox.hide([(delivery, 0) for delivery in received])
             return

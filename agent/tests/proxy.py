@@ -1,0 +1,176 @@
+"""A network between an agent and AWS that may fail in every way."""
+
+import http.client
+import json
+import random
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+
+class Fate(Enum):
+    """What becomes of a request."""
+
+    PASS = auto()
+    DROP = auto()
+    """The connection is closed before the request is passed on."""
+    RESET = auto()
+    """The connection is reset after the request was passed on: the answer is lost."""
+    FAIL = auto()
+    """Answered with 500, not passed on."""
+    THROTTLE = auto()
+    """Answered with a throttling error, not passed on."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the network sees it."""
+
+    name: str
+    """The operation; `Claim`, `Extend`, `Checkpoint`, `Finish` or `Retry` for writes of chunks."""
+
+
+Before = Callable[[Request], Fate]
+After = Callable[[Request], None]
+
+
+def always(request: Request) -> Fate:
+    return Fate.PASS
+
+
+def nothing(request: Request) -> None:
+    return
+
+
+class Network:
+    """Asks `before` what becomes of each request, and tells `after` when AWS has answered."""
+
+    def __init__(self, target: str) -> None:
+        self.target = urlsplit(target)
+        self.before: Before = always
+        self.after: After = nothing
+        self.url = ""
+        self.seen: list[Request] = []
+
+    def count(self, name: str) -> int:
+        """How many requests of a name were made."""
+        return sum(request.name == name for request in self.seen)
+
+
+def flaky(rate: float, seed: int) -> Before:
+    """Lets a share of the requests fail in all ways."""
+    dice = random.Random(seed)
+    lock = threading.Lock()
+
+    def before(request: Request) -> Fate:
+        with lock:
+            if dice.random() >= rate:
+                return Fate.PASS
+            return dice.choice([Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE])
+
+    return before
+
+
+@contextmanager
+def network(target: str) -> Iterator[Network]:
+    """A network in front of `target`."""
+    net = Network(target)
+    handler = type("Handler", (_Handler,), {"net": net})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        net.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield net
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """An agent that was killed leaves broken connections: that is what these tests are for."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    net: Network
+
+    def handle_one(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.headers.get("transfer-encoding") == "chunked":
+            body = self._read_chunks()
+        request = Request(_name(self.command, self.headers.get("x-amz-target", ""), body))
+        self.net.seen.append(request)
+        fate = self.net.before(request)
+        if fate is Fate.DROP:
+            self.close_connection = True
+            return
+        if fate is Fate.FAIL:
+            self._answer(500, {}, b"<html>oh no</html>")
+            return
+        if fate is Fate.THROTTLE:
+            error = {"__type": "com.amazonaws#ThrottlingException", "message": "slow down"}
+            self._answer(400, {"content-type": "application/x-amz-json-1.0"}, json.dumps(error).encode())
+            return
+        connection = http.client.HTTPConnection(self.net.target.netloc, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+        headers["content-length"] = str(len(body))
+        connection.request(self.command, self.path, body, headers)
+        response = connection.getresponse()
+        data = response.read()
+        connection.close()
+        self.net.after(request)
+        if fate is Fate.RESET:
+            # Closing with a linger of zero sends RST.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        kept = {n: v for n, v in response.getheaders() if n.lower() not in ("transfer-encoding", "content-length")}
+        self._answer(response.status, kept, data)
+
+    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _read_chunks(self) -> bytes:
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(parts)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815
+
+
+_STATES = {"RUNNING": "Checkpoint", "FINISHED": "Finish", "RETRY": "Retry"}
+
+
+def _name(method: str, target: str, body: bytes) -> str:
+    operation = target.rpartition(".")[2]
+    if not operation:
+        return {"PUT": "PutObject", "GET": "GetObject"}.get(method, method)
+    if operation != "BatchExecuteStatement":
+        return operation
+    statement = str(json.loads(body)["Statements"][0]["Statement"])
+    if "attempt + 1" in statement:
+        return "Claim"
+    state = re.search(r"SET state = '(\w+)'", statement)
+    return _STATES[state[1]] if state else "Extend"

@@ -1,0 +1,192 @@
+"""Nothing is lost and nothing is doubled, whatever dies and however the network behaves."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent.tests.harness import Place, Session, until
+from agent.tests.proxy import Fate, Network, Request, flaky, network
+
+LARGE = {"do": "large", "bytes": 40_000}
+
+
+@pytest.fixture
+def net(place: Place) -> Iterator[Network]:
+    """The network that the agents of this test use."""
+    with network(place.embedded.url) as net:
+        place.endpoint = net.url
+        yield net
+
+
+class Moment:
+    """The first request of a name that is made, or has been answered: it waits until the test has acted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first = threading.Lock()
+        self.reached = threading.Event()
+        self.passed = threading.Event()
+
+    def before(self, request: Request) -> Fate:
+        self._hold(request)
+        return Fate.PASS
+
+    def after(self, request: Request) -> None:
+        self._hold(request)
+
+    def _hold(self, request: Request) -> None:
+        if request.name == self._name and self._first.acquire(blocking=False):
+            self.reached.set()
+            self.passed.wait(30)
+
+
+STAGES = [
+    ("after", "ReceiveMessage"),
+    ("before", "Claim"),
+    ("after", "Claim"),
+    ("before", "PutObject"),
+    ("after", "PutObject"),
+    ("before", "Finish"),
+    ("after", "Finish"),
+    ("before", "SendMessageBatch"),
+    ("after", "SendMessageBatch"),
+    ("before", "DeleteMessageBatch"),
+    ("after", "DeleteMessageBatch"),
+]
+
+
+def hold(net: Network, when: str, name: str) -> Moment:
+    moment = Moment(name)
+    setattr(net, when, moment.before if when == "before" else moment.after)
+    return moment
+
+
+def check(place: Place, session: Session) -> None:
+    """Every task has one outcome, and no message is left."""
+    first, second = place.results(session)
+    assert (first, len(second)) == (1, 40_000)
+    until(place.is_clean)
+    place.finished(session)
+    row = place.row(session)
+    assert (row.outcomes, row.finished) == ("CC", True)
+
+
+@pytest.mark.parametrize(("when", "name"), STAGES)
+def test_an_agent_is_killed_at_any_stage(place: Place, net: Network, when: str, name: str) -> None:
+    moment = hold(net, when, name)
+    agent = place.agent(lease_seconds=3)
+    session = place.submit([{"do": "echo", "value": 1}, LARGE])
+    assert moment.reached.wait(20)
+    agent.signal(signal.SIGKILL)
+    agent.process.wait(5)
+    moment.passed.set()
+    until(lambda: not place.processes(), 5)
+    place.agent(lease_seconds=3)
+    check(place, session)
+
+
+@pytest.mark.parametrize(("when", "name"), STAGES)
+def test_an_agent_is_told_to_stop_at_any_stage(place: Place, net: Network, when: str, name: str) -> None:
+    moment = hold(net, when, name)
+    # A long poll cannot be called back: what it brings after the end is shown again when the lease is over.
+    agent = place.agent(lease_seconds=3 if name == "ReceiveMessage" else 60)
+    session = place.submit([{"do": "echo", "value": 1}, LARGE])
+    assert moment.reached.wait(20)
+    agent.signal(signal.SIGTERM)
+    until(lambda: agent.said("the agent stops"))
+    moment.passed.set()
+    assert agent.process.wait(10) == 0
+    place.agent(lease_seconds=60)
+    check(place, session)
+
+
+@pytest.mark.parametrize("victims", ["worker", "both"])
+def test_worker_and_agent_are_killed_in_the_task(place: Place, tmp_path: Path, victims: str) -> None:
+    agent = place.agent(lease_seconds=3)
+    note, gate = tmp_path / "note", tmp_path / "gate"
+    session = place.submit([{"do": "wait", "until": str(gate), "note": str(note), "value": 1}, LARGE])
+    until(note.exists)
+    for worker in agent.workers:
+        worker.kill()
+    if victims == "both":
+        agent.signal(signal.SIGKILL)
+        agent.process.wait(5)
+        place.agent(lease_seconds=3)
+    gate.touch()
+    check(place, session)
+
+
+@pytest.mark.parametrize("name", ["Claim", "Finish", "SendMessageBatch", "DeleteMessageBatch", "PutObject"])
+def test_a_lost_answer_changes_nothing(place: Place, net: Network, name: str) -> None:
+    lost = threading.Lock()
+
+    def before(request: Request) -> Fate:
+        return Fate.RESET if request.name == name and lost.acquire(blocking=False) else Fate.PASS
+
+    net.before = before
+    place.agent(lease_seconds=60)
+    session = place.submit([{"do": "echo", "value": 1}, LARGE])
+    check(place, session)
+    assert place.row(session).attempt == 1
+    assert net.count(name) >= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bad_network_only_delays(place: Place, net: Network, seed: int) -> None:
+    net.before = flaky(0.3, seed)
+    for _ in range(2):
+        place.agent(lease_seconds=3)
+    session = place.submit(*([{"do": "echo", "value": [chunk, task]} for task in range(3)] for chunk in range(20)))
+    assert place.results(session, within=60) == [[chunk, task] for chunk in range(20) for task in range(3)]
+    net.before = flaky(0.0, seed)
+    until(place.is_clean, 60)
+    place.finished(session)
+
+
+def test_an_agent_outlives_an_outage(place: Place, net: Network) -> None:
+    agent = place.agent(lease_seconds=60)
+    assert place.results(place.submit([{"do": "echo", "value": 0}])) == [0]
+    net.before = lambda request: Fate.DROP
+    until(lambda: agent.said("receiving failed"))
+    net.before = lambda request: Fate.PASS
+    session = place.submit([{"do": "echo", "value": 1}, LARGE])
+    check(place, session)
+    assert agent.process.poll() is None
+
+
+def test_a_long_chunk_does_not_start_over(place: Place, tmp_path: Path) -> None:
+    agent = place.agent(lease_seconds=3, workers=1)
+    done, note, gate = tmp_path / "done", tmp_path / "note", tmp_path / "gate"
+    session = place.submit(
+        [
+            LARGE | {"note": str(done)},
+            {"do": "raise_once", "note": str(tmp_path / "tries")},
+            {"do": "wait", "until": str(gate), "note": str(note), "value": "last"},
+        ],
+        max_retries=1,
+    )
+    until(note.exists)
+    until(lambda: place.row(session).outcomes == "CQQ")
+    assert place.row(session).tries == {1: 1}
+    agent.signal(signal.SIGKILL)
+    agent.process.wait(5)
+    gate.touch()
+    place.agent(lease_seconds=3)
+    large, second, last = place.results(session)
+    assert (len(large), second, last) == (40_000, "second try", "last")
+    assert len(done.read_text().splitlines()) == 1
+
+
+def test_heartbeats_go_on_while_results_are_uploaded(place: Place, net: Network) -> None:
+    moment = hold(net, "before", "PutObject")
+    place.agent(lease_seconds=3)
+    session = place.submit([{"do": "echo", "value": 1}, LARGE])
+    assert moment.reached.wait(20)
+    place.agent(lease_seconds=3)
+    beats = net.count("Extend")
+    until(lambda: net.count("Extend") > beats + 4)
+    moment.passed.set()
+    check(place, session)
+    assert place.row(session).attempt == 1
