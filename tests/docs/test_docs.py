@@ -1,0 +1,235 @@
+"""What the documents name exists, and their examples hold."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from htcgrid import Profile
+from htcgrid_agent.settings import Settings
+from htcgrid_events import SessionState
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = {".py", ".yaml", ".json", ".toml", ".in", ".txt", ".csv"}
+SKIPPED = {"node_modules", "__pycache__"}
+
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+NAME = re.compile(r"^(?:[A-Za-z]\w*_\w+|\w*[a-z][A-Z]\w*)$")
+"""A word with an inner capital or an underscore: no word of English, so the name of something."""
+
+OF_AWS = {
+    "ApproximateAgeOfOldestMessage",
+    "BatchWriteItem",
+    "ERROR_CODE",
+    "ERROR_MESSAGE",
+    "RULE_ARN",
+    "TARGET_ARN",
+    "TransactWriteItems",
+}
+"""Names of AWS that no source file needs."""
+PLANNED = {"AWSConnector"}
+"""Names of what is said not to be there."""
+PLACEHOLDERS = {"DEADLINE_AT"}
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """All files, without what tools and builds leave behind."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in SKIPPED:
+            continue
+        if path.is_dir():
+            yield from below(path)
+        else:
+            yield path
+
+
+FILES = list(below(ROOT))
+
+
+def files(*suffixes: str) -> list[Path]:
+    return [path for path in FILES if path.suffix in suffixes]
+
+
+DOCUMENTS = files(".md")
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@cache
+def source() -> str:
+    """All that is no document, this file excepted."""
+    code = [path for path in files(*SOURCES) if path != Path(__file__).resolve()]
+    return "\n".join(path.read_text(encoding="utf-8") for path in [*code, ROOT / "Makefile"])
+
+
+@cache
+def words() -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", source()))
+
+
+@cache
+def template() -> dict[str, Any]:
+    class Loader(yaml.SafeLoader):
+        """Reads the short forms of CloudFormation's functions as whatever they hold."""
+
+    def content(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+        match node:
+            case yaml.ScalarNode():
+                return loader.construct_scalar(node)
+            case yaml.SequenceNode():
+                return loader.construct_sequence(node, deep=True)
+            case yaml.MappingNode():
+                return loader.construct_mapping(node, deep=True)
+
+    Loader.add_multi_constructor("!", content)
+    return dict(yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader))  # noqa: S506 - a safe loader
+
+
+@cache
+def states() -> dict[str, dict[str, Any]]:
+    workflow = json.loads((ROOT / "statemachines/session_lifecycle.asl.json").read_text(encoding="utf-8"))
+    return dict(workflow["States"])
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    """The fenced blocks in one of these languages, all if none is named."""
+    found = FENCE.findall(document.read_text(encoding="utf-8"))
+    return [
+        "\n".join(line.removeprefix(indent) for line in text.split("\n"))
+        for indent, language, text in found
+        if not languages or language in languages
+    ]
+
+
+def prose(document: Path) -> str:
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+def spans(document: Path) -> set[str]:
+    return set(SPAN.findall(prose(document)))
+
+
+def anchors(document: Path) -> set[str]:
+    """How GitHub names the places of a document's headings."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(prose(document))}
+
+
+def test_there_is_something_to_check() -> None:
+    assert ROOT / "README.md" in DOCUMENTS
+    assert len(list((ROOT / "docs/adr").glob("0*.md"))) >= 11
+
+
+@every_document
+def test_links_lead_somewhere(document: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        place, _, part = link.partition("#")
+        target = (document.parent / place).resolve() if place else document
+        if not target.exists() or (part and part not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@every_document
+def test_targets_of_make_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    code = [*blocks(document), *spans(document)]
+    named = {name for text in code for name in re.findall(r"(?:^|[\s(])make ([a-z][a-z-]*)", text, re.MULTILINE)}
+    assert named - targets == set()
+
+
+@every_document
+def test_names_exist_in_the_code(document: Path) -> None:
+    settings = {f"HTCGRID_{field.upper()}" for field in Settings.model_fields}
+    metrics = {f"Sessions{state.title().replace('_', '')}" for state in SessionState if state.ended}
+    known = words() | settings | metrics | OF_AWS | PLANNED | PLACEHOLDERS
+    named = {word for span in spans(document) for word in re.findall(r"[\w-]+", span) if NAME.match(word)}
+    assert sorted(word for word in named if word not in known) == []
+
+
+@every_document
+def test_files_exist(document: Path) -> None:
+    paths = {str(path.relative_to(ROOT)) for path in files(*SOURCES)}
+    named = {span for span in spans(document) if re.match(r"^[\w./-]+\.(py|yaml|asl\.json|toml|csv)$", span)}
+    assert sorted(name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in paths)) == []
+
+
+@every_document
+def test_commands_name_what_the_template_has(document: Path) -> None:
+    text = "\n".join(blocks(document)) + "\n".join(spans(document))
+    outputs = re.findall(r"\$\(out (\w+)\)", text)
+    resources = re.findall(r"(?:--logical-resource-id|look) ([A-Z]\w+)", text)
+    assert set(outputs) - template()["Outputs"].keys() == set()
+    assert set(resources) - template()["Resources"].keys() == set()
+
+
+@every_document
+def test_commands_of_the_local_grid_exist(document: Path) -> None:
+    from htcgrid_local.commands import app
+
+    commands = {
+        command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
+    }
+    text = "\n".join([*blocks(document), *spans(document)])
+    assert set(re.findall(r"htcgrid local ([a-z]+)", text)) - commands == set()
+
+
+@every_document
+def test_python_examples_compile(document: Path) -> None:
+    for block in blocks(document, "python"):
+        compile(block, str(document), "exec")
+
+
+@every_document
+def test_json_examples_parse(document: Path) -> None:
+    for block in blocks(document, "json"):
+        json.loads(block)
+
+
+def test_the_profile_of_the_readme_has_the_fields_of_a_profile() -> None:
+    (example,) = (json.loads(block) for block in blocks(ROOT / "README.md", "json"))
+    required = {name for name, field in Profile.model_fields.items() if field.is_required()}
+    assert required <= example.keys() <= Profile.model_fields.keys()
+
+
+def test_agents_get_every_setting_that_has_no_default() -> None:
+    required = {f"HTCGRID_{name.upper()}" for name, field in Settings.model_fields.items() if field.is_required()}
+    assert required <= set(re.findall(r"HTCGRID_\w+", prose(ROOT / "README.md")))
+
+
+def test_every_parameter_is_explained_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", prose(ROOT / "docs/operations.md"), re.MULTILINE)
+    defaults = {name: str(parameter["Default"]) or "empty" for name, parameter in template()["Parameters"].items()}
+    assert {name: default for name, default in rows if name in defaults} == defaults
+
+
+def test_every_alarm_has_a_runbook() -> None:
+    alarms = {name for name, item in template()["Resources"].items() if item["Type"] == "AWS::CloudWatch::Alarm"}
+    runbooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/runbooks").glob("*.md"))
+    assert {name for name in alarms if f"`{name}`" not in runbooks} == set()
+
+
+def test_the_diagram_of_the_workflow_is_the_workflow() -> None:
+    (diagram,) = blocks(ROOT / "docs/architecture.md", "mermaid")
+    drawn = set(re.findall(r"^ *(\w+) --> (\w+)", diagram, re.MULTILINE))
+    written = set()
+    for name, state in states().items():
+        routes = [state, *state.get("Catch", []), *state.get("Choices", [])]
+        written |= {(name, route[key]) for route in routes for key in ("Next", "Default") if key in route}
+    assert drawn == written
+
+
+def test_what_the_code_says_of_documents_is_there() -> None:
+    named = set(re.findall(r"\bdocs/(?:adr/\d{4}|[\w/-]+\.md)", source()))
+    assert named
+    missing = [name for name in named if not (list(ROOT.glob(f"{name}-*.md")) or (ROOT / name).is_file())]
+    assert missing == []
