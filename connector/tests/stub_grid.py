@@ -29,6 +29,7 @@ from htcgrid_events import (
     OutcomePage,
     PongFrame,
     PushTicket,
+    SessionAccepted,
     SessionEndedFrame,
     SessionOptions,
     SessionState,
@@ -350,7 +351,7 @@ class StubGrid:
             session.totals = request.totals
             if session.state is SessionState.OPEN:
                 session.state = SessionState.RUNNING
-        return _ok(self._status(session_id))
+        return _ok(SessionAccepted(session_id=session_id, state=session.state, deadline_at=2))
 
     def _status(self, session_id: str) -> SessionStatus:
         session = self.sessions[session_id]

@@ -26,6 +26,7 @@ from htcgrid_events import (
     ErrorBody,
     OutcomePage,
     PushTicket,
+    SessionAccepted,
     SessionId,
     SessionStatus,
     SubscriberId,
@@ -50,19 +51,19 @@ _STATUS_OF: dict[type[ControlPlaneError], HTTPStatus] = {
 
 
 @app.put("/sessions/<session_id>")
-def create_session(session_id: Annotated[SessionId, Path()], request: CreateSession) -> SessionStatus:
+def create_session(session_id: Annotated[SessionId, Path()], request: CreateSession) -> SessionAccepted:
     """Create a session with its first chunks."""
     session = grid.submissions.create(_tenant(), session_id, request)
     _count_submitted(request)
-    return grid.queries.status(session)
+    return session.accepted()
 
 
 @app.post("/sessions/<session_id>/chunks")
-def add_chunks(session_id: Annotated[SessionId, Path()], request: AddChunks) -> SessionStatus:
+def add_chunks(session_id: Annotated[SessionId, Path()], request: AddChunks) -> SessionAccepted:
     """Add chunks to a session; with totals, close it."""
     session = grid.submissions.add(_tenant(), session_id, request)
     _count_submitted(request)
-    return grid.queries.status(session)
+    return session.accepted()
 
 
 @app.get("/sessions/<session_id>")

@@ -1,4 +1,4 @@
-"""The differences from AWS that `htcgrid_local/embedded/aws.py` makes up for are still there.
+"""The differences from AWS that `htcgrid_local/embedded/aws/` makes up for are still there.
 
 A failure here is good news: MiniStack has closed a gap, and the code that bridges it can go.
 """

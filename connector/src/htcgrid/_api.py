@@ -23,6 +23,7 @@ from htcgrid_events import (
     ErrorBody,
     OutcomePage,
     PushTicket,
+    SessionAccepted,
     SessionStatus,
     TaskRecord,
     UploadPlaces,
@@ -58,13 +59,13 @@ class Api:
         """Have a token, so that a wrong password shows before anything is done."""
         await self._tokens.current()
 
-    async def create_session(self, session_id: str, request: CreateSession) -> SessionStatus:
+    async def create_session(self, session_id: str, request: CreateSession) -> SessionAccepted:
         """Create a session with its first chunks."""
-        return await self._ask("PUT", f"/sessions/{quote(session_id)}", SessionStatus, request, session_id)
+        return await self._ask("PUT", f"/sessions/{quote(session_id)}", SessionAccepted, request, session_id)
 
-    async def add_chunks(self, session_id: str, request: AddChunks) -> SessionStatus:
+    async def add_chunks(self, session_id: str, request: AddChunks) -> SessionAccepted:
         """Add chunks to a session, and close it when the request carries the totals."""
-        return await self._ask("POST", f"/sessions/{quote(session_id)}/chunks", SessionStatus, request, session_id)
+        return await self._ask("POST", f"/sessions/{quote(session_id)}/chunks", SessionAccepted, request, session_id)
 
     async def status(self, session_id: str) -> SessionStatus:
         """How a session stands."""

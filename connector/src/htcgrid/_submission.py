@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from htcgrid._together import together
-from htcgrid_events import AddChunks, ChunkInput, CreateSession, SessionOptions, SessionStatus, Totals
+from htcgrid_events import AddChunks, ChunkInput, CreateSession, SessionOptions, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Submission:
         self._sending.add(task)
         task.add_done_callback(self._sent)
 
-    async def finish(self, last: "Sequence[EncodedChunk]") -> SessionStatus:
+    async def finish(self, last: "Sequence[EncodedChunk]") -> None:
         """Send the last chunks with the totals, which closes the session, when all others were acknowledged."""
         self._count(last)
         inputs = await self._inputs(last)
@@ -60,8 +60,9 @@ class Submission:
             raise self._failure
         totals = Totals(chunks=self._chunks, tasks=self._tasks)
         if not self.created:
-            return await self._create(inputs, totals)
-        return await self._api.add_chunks(self.session_id, AddChunks(chunks=inputs, totals=totals))
+            await self._create(inputs, totals)
+        else:
+            await self._api.add_chunks(self.session_id, AddChunks(chunks=inputs, totals=totals))
 
     async def stop(self) -> None:
         """Give up the requests in flight."""
@@ -74,12 +75,11 @@ class Submission:
         """Chunks and tasks sent."""
         return self._chunks, self._tasks
 
-    async def _create(self, inputs: tuple[ChunkInput, ...], totals: Totals | None) -> SessionStatus:
+    async def _create(self, inputs: tuple[ChunkInput, ...], totals: Totals | None) -> None:
         request = CreateSession(chunks=inputs, totals=totals, options=self._options, subscriber_id=self._subscriber_id)
         self.begun = True
-        status = await self._api.create_session(self.session_id, request)
+        await self._api.create_session(self.session_id, request)
         self.created = True
-        return status
 
     async def _add(self, batch: "Sequence[EncodedChunk]") -> None:
         await self._api.add_chunks(self.session_id, AddChunks(chunks=await self._inputs(batch)))

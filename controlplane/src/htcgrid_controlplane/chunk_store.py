@@ -6,7 +6,7 @@
     checkpoint    running, owner and attempt mine          → outcomes so far, claimable_at = new end of the lease
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
-    cancel        attempt and claimable_at as seen         → open tasks cancelled, never claimable again
+    cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
 backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from htcgrid_controlplane.attributes import Item, binary, number, text
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload, bucket_key
-from htcgrid_controlplane.partiql import Batches, Statement
+from htcgrid_controlplane.partiql import Batches, Statement, Written
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_events import OutcomeCode, Stages
 
@@ -89,8 +89,7 @@ class ChunkStore:
         """Claim chunks. Gives, for each, whether it is held now and the row as it is (none if there is no row)."""
         written = self._batches.execute([self._claim(claim) for claim in claims])
         return [
-            (answer.accepted, _chunk(claim.key, answer.item) if answer.item else None)
-            for claim, answer in zip(claims, written, strict=True)
+            (answer.accepted, self._row_of(claim.key, answer)) for claim, answer in zip(claims, written, strict=True)
         ]
 
     def extend(self, held: Sequence[Held], lease_expires_at: int) -> list[bool]:
@@ -139,6 +138,12 @@ class ChunkStore:
         chunks = [_chunk(ChunkKey(session_id, Item(row).number("chunk")), Item(row)) for row in response["Items"]]
         last = response.get("LastEvaluatedKey")
         return chunks, Item(last).number("chunk") if last else None
+
+    def _row_of(self, key: ChunkKey, answer: Written) -> Chunk | None:
+        if answer.item is not None:
+            return _chunk(key, answer.item)
+        # A claim that was accepted has a row, whatever the answer left out: never take it for a chunk that is gone.
+        return self.read(key) if answer.accepted else None
 
     def _claim(self, claim: Claim) -> Statement:
         return Statement(
@@ -196,8 +201,15 @@ class ChunkStore:
         outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
         return Statement(
             f"UPDATE \"{self._table}\" SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? "
-            'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND attempt = ? AND claimable_at = ?',
-            [text(outcomes), number(now), *_key(chunk.key), number(chunk.attempt), number(chunk.claimable_at)],
+            'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ? AND claimable_at = ?',
+            [
+                text(outcomes),
+                number(now),
+                *_key(chunk.key),
+                text(chunk.state),
+                number(chunk.attempt),
+                number(chunk.claimable_at),
+            ],
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from htcgrid_controlplane.accounting import EndReason, buckets_in
-from htcgrid_events import Account, SessionOptions, SessionState, SessionStatus, Totals
+from htcgrid_events import Account, SessionAccepted, SessionOptions, SessionState, SessionStatus, Totals
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Session:
     def end_reason(self) -> EndReason | None:
         """Why its lifecycle may go on to the end, if it may."""
         return self.stop_reason or (EndReason.DONE if self.all_finished else None)
+
+    def accepted(self) -> SessionAccepted:
+        """What its owner is told when the grid has taken chunks over."""
+        return SessionAccepted(session_id=self.session_id, state=self.state, deadline_at=self.deadline_at)
 
     def status(self, account: Account, chunks: int) -> SessionStatus:
         """What its owner sees of it."""

@@ -76,8 +76,17 @@ class Account(Contract):
         return self.submitted == self.finished
 
 
+class SessionAccepted(Contract):
+    """The answer to chunks that the grid has taken over: from now on none of them is lost. It costs no count of what
+    the session holds, so that a long submission does not read its account again with every request."""
+
+    session_id: SessionId
+    state: SessionState
+    deadline_at: TimestampMs
+
+
 class SessionStatus(Contract):
-    """`GET /sessions/{session_id}`, and the answer to every request that changes a session."""
+    """`GET /sessions/{session_id}`: a session with its account as it is now."""
 
     session_id: SessionId
     state: SessionState

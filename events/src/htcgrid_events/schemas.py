@@ -15,6 +15,7 @@ from htcgrid_events.api import (
     ErrorBody,
     OutcomePage,
     PushTicket,
+    SessionAccepted,
     SessionStatus,
     TaskRecord,
     UploadPlaces,
@@ -34,7 +35,7 @@ CONTRACTS: Mapping[str, type[Contract]] = {
     **{f"api.{model.__name__}": model for model in (CreateSession, AddChunks, UploadRequest)},
     **{
         f"api.{model.__name__}": model
-        for model in (SessionStatus, OutcomePage, TaskRecord, UploadPlaces, PushTicket, ErrorBody)
+        for model in (SessionAccepted, SessionStatus, OutcomePage, TaskRecord, UploadPlaces, PushTicket, ErrorBody)
     },
 }
 """Where a contract is used and what it is called (a bus event by its detail type), to its model."""
