@@ -1,4 +1,6 @@
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import boto3
 import pytest
@@ -7,7 +9,8 @@ from controlplane.tests.push_server import push_server
 from controlplane.tests.world import World, build_world
 from moto import mock_aws
 
-from htcgrid_local.emulator import Emulator, root_environment
+from htcgrid_local import emulator
+from htcgrid_local.emulator import root_environment
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import find_project
@@ -20,6 +23,14 @@ _CREDENTIALS = {
 }
 
 
+def _listen_without_delay(port: int | None, listen: Callable[[int | None], socket.socket]) -> socket.socket:
+    # Inherited by every connection. The server takes the socket for a UNIX one and leaves the delay on, at 40 ms a
+    # request.
+    listener = listen(port)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 @pytest.fixture(scope="session")
 def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded AWS by itself, one for all tests: its address."""
@@ -28,22 +39,27 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home.clear()
     processes = Processes(lambda _: None)
     try:
-        emulator = Emulator(find_project(), home, processes, None)
-        emulator.wait_until_ready()
-        yield emulator.endpoint_url
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(emulator, "listen", partial(_listen_without_delay, listen=emulator.listen))
+            started = emulator.Emulator(find_project(), home, processes, None)
+        started.wait_until_ready()
+        yield started.endpoint_url
     finally:
         processes.close()
         home.release()
 
 
-def _point_at(environment: dict[str, str], patch: pytest.MonkeyPatch) -> None:
+def _point_at(environment: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         patch.delenv(name, raising=False)
     for name, value in environment.items():
         patch.setenv(name, value)
+
+
+def _session() -> boto3.session.Session:
     session = boto3.session.Session()
     quotas.enforce(session)
-    patch.setattr(boto3, "DEFAULT_SESSION", session)
+    return session
 
 
 @pytest.fixture
@@ -51,12 +67,29 @@ def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """AWS within this process."""
     with mock_aws():
         _point_at(_CREDENTIALS, monkeypatch)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", _session())
         yield
 
 
+@pytest.fixture(scope="session")
+def shared_world(embedded_url: str) -> Iterator[tuple[World, boto3.session.Session]]:
+    """One control plane on the embedded AWS for all tests, whose sessions have names of their own."""
+    with pytest.MonkeyPatch.context() as patch, push_server() as server:
+        _point_at(root_environment(embedded_url), patch)
+        session = _session()
+        patch.setattr(boto3, "DEFAULT_SESSION", session)
+        world = build_world(server)
+        patch.undo()
+        yield world, session
+
+
 @pytest.fixture
-def world(embedded_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A control plane on the embedded AWS."""
+def world(
+    shared_world: tuple[World, boto3.session.Session], embedded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """A control plane on the embedded AWS, with the clock at its start and nothing in the queues."""
+    world, session = shared_world
     _point_at(root_environment(embedded_url), monkeypatch)
-    with push_server() as server:
-        yield build_world(server)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    world.start_anew()
+    return world

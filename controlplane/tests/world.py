@@ -78,6 +78,14 @@ class World:
     watcher_url: str
     topic_queue_url: str
 
+    def start_anew(self) -> None:
+        """Forget what earlier tests left in the queues and connections."""
+        self.clock.now = START
+        self.push.gone.clear()
+        self.push.frames.clear()
+        for url in (*self.grid.settings.task_queue_urls["default"].values(), self.watcher_url, self.topic_queue_url):
+            self.drain(url)
+
     def create(
         self,
         *sizes: int,

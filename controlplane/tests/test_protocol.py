@@ -1,0 +1,189 @@
+"""Agents, a canceller and the completions function in any order, against the real conditional writes.
+
+Whatever they do, and however late: a task's outcome never changes once it is recorded, what a former holder writes is
+refused, every chunk is counted once, and at the end the account closes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.tests.world import AGENT, LEASE, World
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.chunk_store import Claim, Held
+from htcgrid_controlplane.chunks import Chunk, ChunkKey
+from htcgrid_controlplane.transitions import CHUNK_TRANSITIONS, ChunkState
+from htcgrid_events import ChunkOutcome
+
+SIZES = (3, 2)
+chunks = st.integers(0, len(SIZES) - 1)
+agents = st.sampled_from([AGENT, "agent-2", "agent-3"])
+letters = st.text("CFQ", min_size=max(SIZES), max_size=max(SIZES))
+final_letters = st.text("CF", min_size=max(SIZES), max_size=max(SIZES))
+waits = st.sampled_from([1, LEASE // 2, LEASE, 2 * LEASE])
+
+
+@dataclass
+class Hold:
+    """What an agent knows of a chunk that it claimed, maybe long ago."""
+
+    held: Held
+    outcomes: str
+
+    def with_letters(self, letters: str) -> str:
+        known = zip(self.outcomes, letters, strict=False)
+        self.outcomes = "".join(letter if code == "Q" else code for code, letter in known)
+        return self.outcomes
+
+
+class Protocol(RuleBasedStateMachine):
+    """`rows` is what the table holds, as the last step left it; `events` is what agents sent."""
+
+    world: World
+    holds: Bundle[Hold] = Bundle("holds")
+    sightings: Bundle[Chunk] = Bundle("sightings")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.clock.now += 10 * LEASE
+        self.session = self.world.create(*SIZES)
+        self.rows = self._read()
+        self.events: list[ChunkOutcome] = []
+        self.counted: set[int] = set()
+        self.stopped = False
+
+    @rule(target=holds, agent=agents, chunk=chunks)
+    def claim(self, agent: str, chunk: int) -> Hold:
+        now, before = self._now(), self.rows[chunk]
+        key = ChunkKey(self.session.session_id, chunk)
+        accepted, row = self.world.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now)])[0]
+        assert row is not None
+        assert accepted is (not before.finished and before.claimable_at <= now)
+        assert row.attempt == before.attempt + accepted
+        if not accepted:
+            assert row == before
+            # Such an agent must not write: it behaves here as if it believed that it may.
+            return Hold(Held(key, agent, row.attempt + 1), row.outcomes)
+        assert row.outcomes == before.outcomes
+        return Hold(Held(key, agent, row.attempt), row.outcomes)
+
+    @rule(hold=holds, wait=waits)
+    def extend(self, hold: Hold, wait: int) -> None:
+        self._write(hold, self.world.grid.chunks.extend([hold.held], self._now() + wait))
+
+    @rule(hold=holds, codes=letters, wait=waits)
+    def checkpoint(self, hold: Hold, codes: str, wait: int) -> None:
+        progress = self.world.progress(hold.with_letters(codes))
+        self._write(hold, self.world.grid.chunks.checkpoint([(hold.held, progress, self._now() + wait)]))
+
+    @rule(hold=holds, codes=letters, wait=waits)
+    def retry(self, hold: Hold, codes: str, wait: int) -> None:
+        progress = self.world.progress(hold.with_letters(codes))
+        self._write(hold, self.world.grid.chunks.retry([(hold.held, progress, self._now() + wait)]))
+
+    @rule(hold=holds, codes=final_letters, answer_lost=st.booleans())
+    def finish(self, hold: Hold, codes: str, answer_lost: bool) -> None:
+        self._now()
+        work = [(hold.held, self.world.progress(hold.with_letters(codes)))]
+        accepted = self.world.grid.chunks.finish(work)
+        self._write(hold, accepted)
+        if accepted == [True]:
+            if answer_lost:
+                assert self.world.grid.chunks.finish(work) == [True]
+            self.events.append(self._read()[hold.held.key.chunk].outcome())
+
+    @rule(target=sightings, chunk=chunks)
+    def see(self, chunk: int) -> Chunk:
+        return self.rows[chunk]
+
+    @rule(seen=sightings)
+    def cancel_as_seen(self, seen: Chunk) -> None:
+        if not seen.finished:
+            accepted = self.world.grid.chunks.cancel([seen], self._now())
+            assert accepted == [seen == self.rows[seen.key.chunk]]
+
+    @rule(wait=waits)
+    def time_passes(self, wait: int) -> None:
+        self.world.clock.advance(wait)
+
+    @precondition(lambda self: self.events)
+    @rule(data=st.data())
+    def events_come(self, data: st.DataObject) -> None:
+        some = data.draw(st.lists(st.sampled_from(self.events), min_size=1, max_size=4))
+        self.world.record(self.session, some)
+        self.counted |= {outcome.chunk for outcome in some}
+
+    @precondition(lambda self: not self.stopped)
+    @rule(chance=st.integers(0, 9))
+    def session_is_stopped(self, chance: int) -> None:
+        if chance == 0:
+            self._stop()
+
+    @invariant()
+    def an_outcome_stays_and_states_follow_the_rules(self) -> None:
+        rows = self._read()
+        for before, after in zip(self.rows, rows, strict=True):
+            assert all(old in ("Q", new) for old, new in zip(before.outcomes, after.outcomes, strict=True))
+            assert after.state == before.state or after.state in _reachable(before.state)
+            assert after.attempt in (before.attempt, before.attempt + 1)
+            if after.finished:
+                assert not after.open_offsets
+            if before.finished:
+                assert after == before
+        self.rows = rows
+
+    @invariant()
+    def what_was_counted_was_counted_once(self) -> None:
+        account = self.world.grid.accounts.read(self.session.session_id, [0])[0]
+        assert set(account.finished) == self.counted
+        codes = "".join(self.rows[chunk].outcomes for chunk in self.counted)
+        assert account.tasks.submitted == sum(SIZES)
+        assert (account.tasks.completed, account.tasks.failed, account.tasks.cancelled) == tuple(
+            codes.count(code) for code in "CFX"
+        )
+
+    def teardown(self) -> None:
+        self._stop()
+        if self.events:
+            self.world.record(self.session, self.events)
+        self.an_outcome_stays_and_states_follow_the_rules()
+        self.what_was_counted_was_counted_once()
+        ended = self.world.grid.lifecycle.end(self.session.session_id, EndReason.CANCELLED)
+        assert ended.state.ended
+        assert ended.account is not None
+        assert ended.account.closes
+        assert ended.account.submitted == sum(SIZES)
+
+    def _stop(self) -> None:
+        assert self.world.grid.lifecycle.settle(self.session.session_id, EndReason.CANCELLED, 0) is None
+        self.stopped = True
+        self.counted = set(range(len(SIZES)))
+
+    def _now(self) -> int:
+        return self.world.clock.advance(1)
+
+    def _write(self, hold: Hold, accepted: list[bool]) -> None:
+        row = self.rows[hold.held.key.chunk]
+        mine = (row.owner, row.attempt) == (hold.held.owner, hold.held.attempt)
+        assert accepted == [mine and row.state is ChunkState.RUNNING]
+
+    def _read(self) -> list[Chunk]:
+        return self.world.grid.chunks.bucket(self.session.session_id, 0)[0]
+
+
+def _reachable(state: ChunkState) -> set[ChunkState]:
+    """What one step may make of a state: a claim of an expired lease and an end may come together in a teardown."""
+    return {state for first in CHUNK_TRANSITIONS[state] for state in (first, *CHUNK_TRANSITIONS[first])}
+
+
+def test_agents_cannot_break_the_protocol(world: World) -> None:
+    machine: Any = type("ProtocolInThisWorld", (Protocol,), {"world": world})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
