@@ -25,7 +25,10 @@ from htcgrid_events import (
 )
 
 _MAX_MESSAGE = 500
-"""Characters of an error's message on the bus, whose events are limited to 256 KB; the whole is in the results."""
+"""Characters of an error's type and message on the bus; the whole is in the results."""
+_MAX_LISTED_BYTES = 20_000
+"""Bytes of failed tasks listed in one event: ten events in one request stay below its 256 KB ("Amazon EventBridge
+quotas"). The event's number of failures counts those left out."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,22 @@ def _events(session: Session, outcomes: Iterable[ChunkOutcome]) -> Iterator[tupl
 def _failed_tasks(session_id: str, outcome: ChunkOutcome) -> Iterator[FailedTask]:
     if outcome.results is None:
         return
+    room = _MAX_LISTED_BYTES
     lines = decode_lines(outcome.results, outcome.size)
     for offset, (code, line) in enumerate(zip(outcome.outcomes, lines, strict=True)):
         if code == OutcomeCode.FAILED.value:
-            error = TaskError.model_validate_json(line)
-            yield FailedTask(
-                task_id=task_id(session_id, outcome.first_task + offset),
-                kind=error.kind,
-                type=error.type,
-                message=error.message[:_MAX_MESSAGE],
-                attempts=error.attempts,
-            )
+            task = _failed_task(task_id(session_id, outcome.first_task + offset), TaskError.model_validate_json(line))
+            room -= len(task.model_dump_json().encode())
+            if room < 0:
+                return
+            yield task
+
+
+def _failed_task(name: str, error: TaskError) -> FailedTask:
+    return FailedTask(
+        task_id=name,
+        kind=error.kind,
+        type=error.type[:_MAX_MESSAGE],
+        message=error.message[:_MAX_MESSAGE],
+        attempts=error.attempts,
+    )

@@ -24,6 +24,7 @@ from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_controlplane.wake import Waker
 from htcgrid_events import (
     BUCKET_SIZE,
+    Account,
     AddChunks,
     ChunkInput,
     CreateSession,
@@ -60,6 +61,8 @@ class Submissions:
             UnknownPartition: there is no such partition.
         """
         self.queues.check(request.options.partition)
+        if request.totals:
+            _check_whole(request.chunks, request.totals)
         if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
             raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
         wanted = self._new_session(tenant, session_id, request)
@@ -112,14 +115,11 @@ class Submissions:
         return accounts
 
     def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
-        if total_of(seen).submitted != totals.tasks:
+        if not _holds(seen, totals):
             buckets = range(max(buckets_in(totals), session.buckets))
             seen = self.accounts.read(session.session_id, buckets)
-            if missing := missing_chunks(seen, totals):
-                named = ", ".join(map(str, missing[:_MAX_NAMED]))
-                raise SessionConflict(f"{len(missing)} of {totals.chunks} chunks were not submitted, such as {named}.")
-            if (tasks := total_of(seen).submitted) != totals.tasks:
-                raise SessionConflict(f"The chunks hold {tasks} tasks, not {totals.tasks}.")
+            if not _holds(seen, totals):
+                raise SessionConflict(_contradiction(seen, totals))
         if session.totals is None:
             session = self.sessions.close(session.session_id, totals)
             last = buckets_in(totals) - 1
@@ -154,6 +154,33 @@ class Submissions:
         if wanted.totals is not None and session.totals not in (None, wanted.totals):
             raise SessionConflict(f"Session {wanted.session_id} was closed with other totals.")
         return session
+
+
+def _check_whole(chunks: Sequence[ChunkInput], totals: Totals) -> None:
+    """A session that is closed as it is created holds what its one request holds, or it would wait for the rest."""
+    account = BucketAccount(
+        0, Account(submitted=sum(chunk.size for chunk in chunks)), frozenset(chunk.chunk for chunk in chunks)
+    )
+    if not _holds([account], totals):
+        raise SessionConflict(_contradiction([account], totals))
+
+
+def _holds(accounts: Sequence[BucketAccount], totals: Totals) -> bool:
+    submitted = sum(len(account.submitted) for account in accounts)
+    return (
+        submitted == totals.chunks
+        and total_of(accounts).submitted == totals.tasks
+        and not missing_chunks(accounts, totals)
+    )
+
+
+def _contradiction(accounts: Sequence[BucketAccount], totals: Totals) -> str:
+    if missing := missing_chunks(accounts, totals):
+        named = ", ".join(map(str, missing[:_MAX_NAMED]))
+        return f"{len(missing)} of {totals.chunks} chunks were not submitted, such as {named}."
+    if (submitted := sum(len(account.submitted) for account in accounts)) != totals.chunks:
+        return f"There are {submitted} chunks, not {totals.chunks}."
+    return f"The chunks hold {total_of(accounts).submitted} tasks, not {totals.tasks}."
 
 
 def _check_within(session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> None:

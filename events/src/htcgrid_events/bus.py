@@ -51,7 +51,7 @@ class TasksFailed(Contract):
     tenant: str
     chunk: Annotated[int, Field(ge=0)]
     tasks: tuple[FailedTask, ...]
-    """Those whose error could be read from the event; errors in the data plane are listed by their number alone."""
+    """The first of those whose error could be read; errors in the data plane are listed by their number alone."""
     failed: Annotated[int, Field(ge=1)]
 
 
