@@ -1,0 +1,241 @@
+"""The end of a session: woken once in whichever order things come, settled, judged, announced."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from controlplane.tests.world import TENANT, World, inputs
+
+from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionNotFound
+from htcgrid_controlplane.sessions import Session
+from htcgrid_events import Account, AddChunks, SessionEndedFrame, SessionState, Totals, new_id
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions.client import SFNClient
+
+
+@dataclass
+class Waiting:
+    """An execution of a real workflow that waits for its task token."""
+
+    client: "SFNClient"
+    execution: str
+    token: str
+
+    def output(self, within: float = 20) -> Any:
+        """What the waiting step got, once it was woken."""
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            description = self.client.describe_execution(executionArn=self.execution)
+            if description["status"] == "SUCCEEDED":
+                return json.loads(description["output"])
+        raise AssertionError(f"the workflow is {description['status']}")
+
+    @property
+    def waits(self) -> bool:
+        return self.client.describe_execution(executionArn=self.execution)["status"] == "RUNNING"
+
+
+@pytest.fixture
+def waiting(world: World) -> Iterator[Waiting]:
+    sqs, client = world.sqs, boto3.client("stepfunctions")
+    url = sqs.create_queue(QueueName=f"tokens-{new_id()}")["QueueUrl"]
+    states = {
+        "Wait": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+            "Parameters": {"QueueUrl": url, "MessageBody": {"token.$": "$$.Task.Token"}},
+            "TimeoutSeconds": 60,
+            "End": True,
+        }
+    }
+    document = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "states.amazonaws.com"}}
+    iam, name = boto3.client("iam"), f"waiting-{new_id()}"
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="send", PolicyDocument=json.dumps({"Statement": [document]}))
+    machine = client.create_state_machine(
+        name=name, roleArn=role, definition=json.dumps({"StartAt": "Wait", "States": states})
+    )["stateMachineArn"]
+    execution = client.start_execution(stateMachineArn=machine)["executionArn"]
+    [message] = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    yield Waiting(client, execution, json.loads(message["Body"])["token"])
+    client.delete_state_machine(stateMachineArn=machine)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def complete(world: World, session: Session, outcomes: dict[int, str]) -> None:
+    world.record(session, world.finish(session, outcomes))
+
+
+def end(world: World, session: Session, reason: EndReason) -> Session:
+    return world.grid.lifecycle.end(session.session_id, reason)
+
+
+def settle(world: World, session: Session, reason: EndReason = EndReason.CANCELLED, first: int = 0) -> int | None:
+    return world.grid.lifecycle.settle(session.session_id, reason, first)
+
+
+@pytest.mark.parametrize("token_first", [True, False])
+def test_a_session_wakes_its_workflow_when_done_in_either_order(
+    world: World, waiting: Waiting, token_first: bool
+) -> None:
+    session = world.create(1, 1)
+    complete(world, session, {0: "C"})
+    if token_first:
+        world.grid.lifecycle.wait(session.session_id, waiting.token)
+        assert waiting.waits
+        complete(world, session, {1: "C"})
+    else:
+        complete(world, session, {1: "C"})
+        assert waiting.waits
+        world.grid.lifecycle.wait(session.session_id, waiting.token)
+    assert waiting.output() == {"reason": "done"}
+    world.grid.lifecycle.wait(session.session_id, waiting.token)
+    assert waiting.output() == {"reason": "done"}
+
+
+@pytest.mark.parametrize("token_first", [True, False])
+def test_a_cancelled_session_wakes_its_workflow_in_either_order(
+    world: World, waiting: Waiting, token_first: bool
+) -> None:
+    session = world.create(1)
+    if token_first:
+        world.grid.lifecycle.wait(session.session_id, waiting.token)
+    world.grid.lifecycle.cancel(TENANT, session.session_id)
+    if not token_first:
+        world.grid.lifecycle.wait(session.session_id, waiting.token)
+    assert waiting.output() == {"reason": "cancelled"}
+
+
+def test_closing_a_session_that_has_finished_already_wakes_its_workflow(world: World, waiting: Waiting) -> None:
+    session = world.create(2, close=False)
+    world.grid.lifecycle.wait(session.session_id, waiting.token)
+    complete(world, session, {0: "CC"})
+    assert waiting.waits
+    world.grid.submissions.add(TENANT, session.session_id, AddChunks(totals=Totals(chunks=1, tasks=2)))
+    assert waiting.output() == {"reason": "done"}
+
+
+@pytest.mark.parametrize(("codes", "verdict"), [("CC", SessionState.COMPLETED), ("CF", SessionState.FAILED)])
+def test_a_session_that_ran_to_its_end_is_judged_by_its_tasks(world: World, codes: str, verdict: SessionState) -> None:
+    session = world.create(2)
+    complete(world, session, {0: codes})
+    world.clock.advance(9)
+    ended = end(world, session, EndReason.DONE)
+    assert (ended.state, ended.ended_at) == (verdict, world.clock())
+    assert ended.account == Account(submitted=2, completed=codes.count("C"), failed=codes.count("F"))
+    assert world.read(session) == ended
+
+
+def test_a_verdict_is_given_once(world: World) -> None:
+    session = world.create(1)
+    complete(world, session, {0: "C"})
+    ended = end(world, session, EndReason.DONE)
+    world.clock.advance(1)
+    for reason in EndReason:
+        assert end(world, session, reason) == ended
+    assert settle(world, session) is None
+    assert world.grid.lifecycle.cancel(TENANT, session.session_id) == ended
+    assert world.read(session) == ended
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_an_open_account_is_not_closed(world: World, reason: EndReason) -> None:
+    session = world.create(1, 1)
+    complete(world, session, {0: "C"})
+    with pytest.raises(AccountOpen):
+        end(world, session, reason)
+    assert not world.read(session).state.ended
+    with pytest.raises(AccountOpen):
+        world.grid.lifecycle.announce(session.session_id)
+
+
+def test_settling_cancels_what_is_open_and_counts_what_is_not_counted(world: World) -> None:
+    session = world.create(1, 2, 3, 4, 1)
+    complete(world, session, {0: "C"})
+    world.finish(session, {1: "CF"})  # whose event is on its way still
+    [running, given_back] = world.claim(session, 2, 3)
+    world.grid.chunks.retry([(given_back, world.progress("CQFQ"), world.clock() + 1000)])
+    assert settle(world, session) is None
+    expected = Account(submitted=11, completed=3, failed=2, cancelled=6)
+    assert world.grid.queries.status(world.read(session)).account == expected
+    assert world.grid.chunks.finish([(running, world.progress("CCC"))]) == [False]
+    assert [world.row(session, chunk).outcomes for chunk in range(5)] == ["C", "CF", "XXX", "CXFX", "X"]
+    assert settle(world, session) is None
+    world.record(session, [world.row(session, chunk).outcome() for chunk in range(5)])
+    ended = end(world, session, EndReason.CANCELLED)
+    assert (ended.state, ended.account) == (SessionState.CANCELLED, expected)
+
+
+def test_settling_goes_through_the_buckets_step_by_step(world: World) -> None:
+    session = world.create(1, close=False)
+    for first in range(0, 40 * 128, 128):
+        world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=first)))
+    assert settle(world, session, EndReason.TIMED_OUT) == 32
+    with pytest.raises(AccountOpen):
+        end(world, session, EndReason.TIMED_OUT)
+    assert settle(world, session, EndReason.TIMED_OUT, 32) is None
+    ended = end(world, session, EndReason.TIMED_OUT)
+    assert (ended.state, ended.account) == (SessionState.TIMED_OUT, Account(submitted=40, cancelled=40))
+
+
+def test_a_whole_bucket_is_settled(world: World) -> None:
+    session = world.create(*[3] * 128)
+    assert settle(world, session) is None
+    assert end(world, session, EndReason.CANCELLED).account == Account(submitted=384, cancelled=384)
+
+
+def test_a_session_cancelled_after_its_last_task_completed_has_completed(world: World) -> None:
+    session = world.create(2, 1)
+    world.finish(session, {0: "CC", 1: "C"})
+    assert world.grid.lifecycle.cancel(TENANT, session.session_id).stop_reason is EndReason.CANCELLED
+    assert settle(world, session) is None
+    assert end(world, session, EndReason.CANCELLED).state is SessionState.COMPLETED
+
+
+def test_a_session_without_tasks_can_be_cancelled(world: World) -> None:
+    session = world.create(close=False)
+    world.grid.lifecycle.cancel(TENANT, session.session_id)
+    assert settle(world, session) is None
+    assert end(world, session, EndReason.CANCELLED).state is SessionState.CANCELLED
+    with pytest.raises(SessionClosed):
+        world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1)))
+
+
+def test_nobody_else_cancels_a_session(world: World) -> None:
+    session = world.create(1)
+    for tenant, session_id in (("thief", session.session_id), (TENANT, new_id())):
+        with pytest.raises(SessionNotFound):
+            world.grid.lifecycle.cancel(tenant, session_id)
+    assert world.read(session) == session
+
+
+def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(world: World) -> None:
+    me = new_id()
+    ticket = world.grid.subscribers.issue_ticket(me, TENANT, world.clock())
+    world.grid.subscribers.connect(ticket.ticket, "me", world.clock())
+    session = world.create(2, subscriber_id=me)
+    complete(world, session, {0: "CC"})
+    ended = end(world, session, EndReason.DONE)
+    world.events()
+    world.push.frames.clear()
+    world.grid.lifecycle.announce(session.session_id)
+    [(detail_type, detail)] = world.events()
+    [notification] = world.notifications()
+    [frame] = world.push.frames["me"]
+    assert detail_type == "Session Completed"
+    assert notification.model_dump(mode="json") == detail
+    assert isinstance(frame, SessionEndedFrame)
+    assert (frame.session_id, frame.state, frame.account, frame.ended_at) == (
+        session.session_id,
+        SessionState.COMPLETED,
+        ended.account,
+        ended.ended_at,
+    )
+    assert (notification.tenant, notification.account) == (TENANT, ended.account)
