@@ -1,0 +1,83 @@
+"""The template as data, with CloudFormation's short forms spelt out and YAML's anchors resolved."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfnlint.decode import decode  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement of a role's policy, with lists where IAM allows one or many."""
+
+    role: str
+    sid: str
+    actions: tuple[str, ...]
+    resources: tuple[Any, ...]
+
+
+def load() -> dict[str, Any]:
+    template, faults = decode(str(ROOT / "template.yaml"))
+    assert not faults
+    plain: dict[str, Any] = json.loads(json.dumps(template))
+    return plain
+
+
+TEMPLATE = load()
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+
+
+def of_type(*types: str) -> dict[str, dict[str, Any]]:
+    """The properties of all resources of these types, by their names in the template."""
+    return {name: each.get("Properties", {}) for name, each in RESOURCES.items() if each["Type"] in types}
+
+
+def names(*types: str) -> list[str]:
+    found = list(of_type(*types))
+    assert found, types
+    return found
+
+
+def many(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def references(value: Any) -> set[str]:
+    """Names of resources and parameters to which a value refers."""
+    if isinstance(value, dict):
+        if "Ref" in value:
+            return {value["Ref"]}
+        if "Fn::GetAtt" in value:
+            return {value["Fn::GetAtt"][0]}
+        if "Fn::Sub" in value and isinstance(value["Fn::Sub"], str):
+            return {part.split("}")[0].split(".")[0] for part in value["Fn::Sub"].split("${")[1:]}
+        return set().union(*(references(inner) for inner in value.values())) if value else set()
+    if isinstance(value, list):
+        return set().union(*(references(inner) for inner in value)) if value else set()
+    return set()
+
+
+def statements() -> Iterator[Statement]:
+    """Every statement that allows something to a role of the stack."""
+    for name, properties in of_type(
+        "AWS::IAM::Role", "AWS::Serverless::Function", "AWS::Serverless::StateMachine"
+    ).items():
+        for policy in properties.get("Policies", []):
+            document = policy.get("PolicyDocument", policy)
+            for statement in document["Statement"]:
+                assert statement["Effect"] == "Allow"
+                yield Statement(
+                    name, statement["Sid"], tuple(many(statement["Action"])), tuple(many(statement["Resource"]))
+                )
+
+
+def resource_policies(type_: str, field: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """For each resource that policies of this type name in `field`, the statements of one."""
+    for properties in of_type(type_).values():
+        for target in many(properties[field]):
+            yield target["Ref"], properties["PolicyDocument"]["Statement"]

@@ -1,0 +1,177 @@
+"""Encrypted, closed to the public, over TLS alone, and with no more rights than named."""
+
+import json
+from typing import Any
+
+import cfnlint.data.AdditionalSpecs  # type: ignore[import-untyped]
+import pytest
+from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
+
+from tests.template.stack import RESOURCES, Statement, many, names, of_type, references, resource_policies, statements
+
+KEY = {"Fn::GetAtt": ["Key", "Arn"]}
+STATEMENTS = list(statements())
+
+# What IAM authorises on no single resource; the template says beside each where AWS says so.
+ON_NO_RESOURCE = frozenset(
+    {
+        "states:SendTaskSuccess",
+        "states:SendTaskFailure",
+        "logs:CreateLogDelivery",
+        "logs:GetLogDelivery",
+        "logs:UpdateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy",
+        "logs:DescribeResourcePolicies",
+        "logs:DescribeLogGroups",
+        "cloudwatch:PutMetricData",
+    }
+)
+
+
+@pytest.mark.parametrize("name", names("AWS::DynamoDB::Table"))
+def test_a_table_is_encrypted_with_the_key_and_forgets(name: str) -> None:
+    table = of_type("AWS::DynamoDB::Table")[name]
+    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+
+
+@pytest.mark.parametrize("name", names("AWS::SQS::Queue", "AWS::SNS::Topic"))
+def test_a_queue_or_topic_is_encrypted_with_the_key(name: str) -> None:
+    assert RESOURCES[name]["Properties"]["KmsMasterKeyId"] == KEY
+
+
+@pytest.mark.parametrize("name", names("AWS::Logs::LogGroup"))
+def test_a_log_group_is_encrypted_with_the_key_and_forgets(name: str) -> None:
+    group = of_type("AWS::Logs::LogGroup")[name]
+    assert group["KmsKeyId"] == KEY
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize("name", names("AWS::S3::Bucket"))
+def test_a_bucket_is_encrypted_with_the_key_closed_and_forgets(name: str) -> None:
+    bucket = of_type("AWS::S3::Bucket")[name]
+    [rule] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
+    assert bucket["PublicAccessBlockConfiguration"] == dict.fromkeys(
+        ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+    )
+    assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+    assert all(rule["Status"] == "Enabled" for rule in bucket["LifecycleConfiguration"]["Rules"])
+
+
+def test_the_key_is_rotated() -> None:
+    assert [key["EnableKeyRotation"] for key in of_type("AWS::KMS::Key").values()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("type_", "policy_type", "field", "action"),
+    [
+        ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "Queues", "sqs:*"),
+        ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics", "sns:Publish"),
+        ("AWS::S3::Bucket", "AWS::S3::BucketPolicy", "Bucket", "s3:*"),
+    ],
+)
+def test_everything_with_a_policy_of_its_own_refuses_plain_http(
+    type_: str, policy_type: str, field: str, action: str
+) -> None:
+    refusing = [
+        name
+        for name, policy in resource_policies(policy_type, field)
+        if any(
+            statement["Effect"] == "Deny"
+            and statement["Principal"] == "*"
+            and statement["Action"] == action
+            and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+            and (statement["Resource"] == "*" or name in references(statement["Resource"]))
+            for statement in policy
+        )
+    ]
+    assert sorted(refusing) == sorted(names(type_))
+
+
+@pytest.mark.parametrize("policy_type", ["AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::S3::BucketPolicy"])
+def test_no_policy_lets_strangers_in(policy_type: str) -> None:
+    for properties in of_type(policy_type).values():
+        for statement in properties["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Allow":
+                assert "*" not in many(statement["Principal"])
+                assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def _name(statement: Statement) -> str:
+    return f"{statement.role}-{statement.sid}"
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
+def test_a_role_has_no_wildcard_but_where_aws_offers_nothing_else(statement: Statement) -> None:
+    assert not [action for action in statement.actions if "*" in action]
+    for resource in statement.resources:
+        if resource == "*":
+            assert set(statement.actions) <= ON_NO_RESOURCE
+        else:
+            assert references(resource) & set(RESOURCES), f"{resource} names nothing of this stack"
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
+def test_every_action_exists_in_aws(statement: Statement) -> None:
+    services: dict[str, dict[str, Any]] = load_resource(cfnlint.data.AdditionalSpecs, "Policies.json")
+    for action in statement.actions:
+        service, _, name = action.partition(":")
+        known = {each.lower() for each in services[service]["Actions"]}
+        assert name.lower() in known, action
+
+
+def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
+    roles = of_type("AWS::IAM::Role")
+    assert list(roles) == ["AgentRole"]
+    granted = {
+        action: {str(sorted(references(resource))) for resource in statement.resources}
+        for statement in STATEMENTS
+        if statement.role == "AgentRole"
+        for action in statement.actions
+    }
+    tasks = {"['TaskQueueHigh']", "['TaskQueueNormal']", "['TaskQueueLow']"}
+    assert granted == {
+        "sqs:ReceiveMessage": tasks,
+        "sqs:DeleteMessage": tasks,
+        "sqs:ChangeMessageVisibility": tasks,
+        "sqs:SendMessage": {"['TaskEventsQueue']"},
+        "dynamodb:GetItem": {"['ChunksTable']"},
+        "dynamodb:PartiQLUpdate": {"['ChunksTable']"},
+        "s3:GetObject": {"['DataBucket']"},
+        "s3:PutObject": {"['DataBucket']"},
+        "kms:Decrypt": {"['Key']"},
+        "kms:GenerateDataKey": {"['Key']"},
+    }
+    assert "ManagedPolicyArns" not in roles["AgentRole"]
+
+
+def test_an_agent_writes_results_alone() -> None:
+    [write] = [each for each in STATEMENTS if each.role == "AgentRole" and "s3:PutObject" in each.actions]
+    assert write.resources == ({"Fn::Sub": "${DataBucket.Arn}/*/results/*"},)
+
+
+@pytest.mark.parametrize("name", names("AWS::ApiGatewayV2::Route"))
+def test_a_route_is_authorised_or_opens_with_a_ticket(name: str) -> None:
+    route = of_type("AWS::ApiGatewayV2::Route")[name]
+    if route["ApiId"] == {"Ref": "HttpApi"}:
+        assert route["AuthorizationType"] == "JWT"
+        assert route["AuthorizerId"] == {"Ref": "HttpAuthorizer"}
+    else:
+        assert route["RouteKey"] in ("$connect", "$default")
+
+
+def test_users_are_made_by_administrators_alone() -> None:
+    for pool in of_type("AWS::Cognito::UserPool").values():
+        assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+    for client in of_type("AWS::Cognito::UserPoolClient").values():
+        assert client["PreventUserExistenceErrors"] == "ENABLED"
+
+
+def test_no_secret_is_written_in_the_template() -> None:
+    text = json.dumps(RESOURCES).lower()
+    assert not [word for word in ("akia", "secretaccesskey", "-----begin") if word in text]
