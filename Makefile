@@ -24,7 +24,7 @@ PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard events/pyproject.toml contr
 	dataplane/pyproject.toml agent/pyproject.toml connector/pyproject.toml local/pyproject.toml))
 # mypy refuses a folder without Python files.
 with-python = $(foreach folder,$(wildcard $(1)),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
-TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples)
+TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples benchmarks)
 
 .PHONY: help
 help: ## show the targets
@@ -40,6 +40,10 @@ demo: install ## start a whole grid on this machine and value a portfolio on it
 .PHONY: test
 test: install ## run the tests
 	.venv/bin/pytest
+
+.PHONY: bench
+bench: install ## measure a grid on this machine (BENCH=full for larger sessions)
+	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
 .PHONY: lint
 lint: $(VENV) $(SAM) ## ruff, mypy --strict, cfn-lint, sam validate

@@ -8,7 +8,7 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import functions, layers, permissions, workflows
+from . import counting, functions, layers, permissions, workflows
 
 functions.fit_to_machine()
 layers.unpack_once()
@@ -23,14 +23,18 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] == "http" and scope["path"] == "/_htcgrid/warm":
         await _answer(send, await asyncio.to_thread(functions.warm))
         return
+    if scope["type"] == "http" and scope["path"] == "/_htcgrid/requests":
+        await _answer(send, counting.counted())
+        return
     if scope["type"] == "http":
+        counting.count(scope)
         # The template's resource policies refuse requests without TLS. Here all speak plain HTTP, on the loopback
         # alone, which is as private: so it counts as secure transport, and the template needs no exception.
         scope = scope | {"headers": [*scope["headers"], (b"x-forwarded-proto", b"https")]}
     await ministack(scope, receive, send)
 
 
-async def _answer(send: Any, content: dict[str, str]) -> None:
+async def _answer(send: Any, content: dict[str, str] | dict[str, int]) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})
