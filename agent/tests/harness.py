@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +54,19 @@ def until(what: Callable[[], T], within: float = 30) -> T:
         assert time.monotonic() < end, f"did not come true within {within} s"
         time.sleep(0.02)
     return found
+
+
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        with ExitStack() as taken:
+            first = taken.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            try:
+                for port in range(first + 1, first + count):
+                    taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return int(first)
 
 
 class Embedded:
@@ -337,16 +350,20 @@ class Place:
                 continue
         return found
 
-    def close(self) -> None:
-        """End all agents and see that nothing is left of them."""
+    def close_agents(self) -> None:
+        """End all agents."""
         for agent in self.agents:
             if agent.process.poll() is None:
                 agent.end()
+
+    def close(self) -> None:
+        """End all agents and see that nothing is left of them."""
+        self.close_agents()
         until(lambda: not self.processes(), 5)
 
 
 def _setting(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 @contextmanager

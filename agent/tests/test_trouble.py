@@ -90,15 +90,15 @@ def test_an_agent_is_killed_at_any_stage(place: Place, net: Network, when: str, 
 @pytest.mark.parametrize(("when", "name"), STAGES)
 def test_an_agent_is_told_to_stop_at_any_stage(place: Place, net: Network, when: str, name: str) -> None:
     moment = hold(net, when, name)
-    # A long poll cannot be called back: what it brings after the end is shown again when the lease is over.
-    agent = place.agent(lease_seconds=3 if name == "ReceiveMessage" else 60)
+    # A long poll cannot be called back: what it takes after the end is shown again when the lease is over.
+    agent = place.agent(lease_seconds=5)
     session = place.submit([{"do": "echo", "value": 1}, LARGE])
     assert moment.reached.wait(20)
     agent.signal(signal.SIGTERM)
     until(lambda: agent.said("the agent stops"))
     moment.passed.set()
     assert agent.process.wait(10) == 0
-    place.agent(lease_seconds=60)
+    place.agent(lease_seconds=5)
     check(place, session)
 
 

@@ -13,9 +13,9 @@ import botocore.session
 
 from htcgrid_agent.clients import dynamodb, sqs
 from htcgrid_agent.dispatcher import Dispatcher
-from htcgrid_agent.function import Function
 from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Job
+from htcgrid_agent.launching import Launcher
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
 from htcgrid_agent.outbox import Outbox
@@ -40,7 +40,14 @@ _FLUSH = timedelta(seconds=20)
 class Agent:
     """Runs until it is told to stop."""
 
-    def __init__(self, settings: Settings, session: botocore.session.Session, clock: Clock = system_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: botocore.session.Session,
+        launcher: Launcher,
+        arn: str,
+        clock: Clock = system_clock,
+    ) -> None:
         pollers = len(settings.task_queue_urls)
         read_timeout = timedelta(seconds=MAX_WAIT_SECONDS + 10)
         rows = JsonClient(DYNAMODB, session, connections=pollers + 2, read_timeout=read_timeout)
@@ -48,14 +55,6 @@ class Agent:
         lease = timedelta(seconds=settings.lease_seconds)
         store = ChunkStore(dynamodb(rows), settings.chunks_table)
         queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
-        function = Function(
-            path=settings.function_path,
-            handler=settings.handler,
-            name=settings.function_name,
-            memory_mb=settings.function_memory_mb,
-            region=session.get_config_variable("region"),
-            environment=settings.function_environment,
-        )
         self._grace = settings.grace_seconds
         self._load = Load(settings.workers, settings.prefetch)
         self._gate = Gate(self._load.room)
@@ -76,7 +75,7 @@ class Agent:
             stirred=self._gate.stir,
         )
         self._dispatcher = Dispatcher(
-            function, settings.workers, self._load, clock, self._rows.conclude, self._gate.stir
+            launcher, arn, settings.workers, self._load, clock, self._rows.conclude, self._gate.stir
         )
         self._receiver = Receiver(
             agent_id=settings.agent_id,

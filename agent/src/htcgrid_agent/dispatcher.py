@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from htcgrid_agent.function import Function
 from htcgrid_agent.jobs import Job
+from htcgrid_agent.launching import Launcher
 from htcgrid_agent.load import Load
 from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
 from htcgrid_agent.workers import Worker
@@ -26,7 +26,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        function: Function,
+        launcher: Launcher,
+        arn: str,
         workers: int,
         load: Load,
         clock: Clock,
@@ -37,7 +38,7 @@ class Dispatcher:
         self._clock = clock
         self._ended = ended
         self._stirred = stirred
-        self._workers = [Worker(number, function, self, clock) for number in range(workers)]
+        self._workers = [Worker(number, launcher, arn, self, clock) for number in range(workers)]
         self._ready: deque[Worker] = deque()
         self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
         self._running: dict[Invocation, tuple[Job, Worker, float]] = {}
@@ -51,6 +52,7 @@ class Dispatcher:
         """Start the workers."""
         for worker in self._workers:
             await worker.start()
+        self.changed()
 
     async def stop(self) -> None:
         """End the workers, whatever they do."""
@@ -99,6 +101,11 @@ class Dispatcher:
         """See `Owner`."""
         self._ready.append(worker)
         self._pump()
+
+    def changed(self) -> None:
+        """See `Owner`."""
+        self._load.has_workers(sum(worker.usable for worker in self._workers))
+        self._stirred()
 
     def broken(self, worker: Worker, failure: Failed) -> None:
         """See `Owner`. While no worker can load the handler, each failed start fails the tasks of one waiting chunk."""

@@ -19,3 +19,7 @@ class AgentError(Exception):
 
 class BadSettings(AgentError):
     """Raised when a setting is missing or illegal; the message names each and says what is legal."""
+
+
+class BadFunction(AgentError):
+    """Raised when the program that would run the function is missing."""

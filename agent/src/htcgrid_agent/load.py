@@ -14,7 +14,7 @@ class Load:
 
     def __init__(self, workers: int, prefetch: int) -> None:
         self._workers = workers
-        self._limit = workers * (1 + prefetch)
+        self._prefetch = prefetch
         self._changed = threading.Condition()
         self._chunks = 0
         self._concluding = 0
@@ -41,7 +41,8 @@ class Load:
         """
         with self._changed:
             # What cannot be written must not pile up: receiving stops until the tables and queues take it again.
-            most = self._limit - self._chunks - max(0, self._concluding - 4 * self._limit)
+            limit = self._workers * (1 + self._prefetch)
+            most = limit - self._chunks - max(0, self._concluding - 4 * limit)
             idle = self._workers - self._running - self._waiting
             for_idle = math.ceil(idle / self._chunk_tasks)
             return min(most, max(for_idle, self._ahead()))
@@ -50,6 +51,11 @@ class Load:
         """Wait until no chunk is worked on; false if that took too long."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._chunks, within.total_seconds())
+
+    def has_workers(self, workers: int) -> None:
+        """So many workers can be given tasks."""
+        with self._changed:
+            self._workers = workers
 
     def took(self, chunks: int) -> None:
         """Chunks have been received."""

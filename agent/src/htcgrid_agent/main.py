@@ -5,6 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
+from pathlib import Path
 
 import botocore.session
 import uvloop
@@ -12,7 +13,11 @@ from botocore.exceptions import BotoCoreError
 
 from htcgrid_agent.agent import Agent
 from htcgrid_agent.errors import AgentError
+from htcgrid_agent.external import Pod
+from htcgrid_agent.function import Function
+from htcgrid_agent.launching import Launcher
 from htcgrid_agent.log import set_up
+from htcgrid_agent.processes import Spawner
 from htcgrid_agent.settings import Settings, load_settings
 
 _LOG = logging.getLogger(__name__)
@@ -30,18 +35,38 @@ def main() -> int:
     try:
         settings = load_settings()
         session = botocore.session.get_session()
+        launcher, arn = _runtimes(settings, session.get_config_variable("region") or "")
         if check:
             sys.stdout.write("The settings are right.\n")
             return 0
         set_up(settings.agent_id, settings.log_level)
-        return uvloop.run(_run(settings, session))
+        return uvloop.run(_run(Agent(settings, session, launcher, arn)))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
 
 
-async def _run(settings: Settings, session: botocore.session.Session) -> int:
-    agent = Agent(settings, session)
+def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str]:
+    """Where workers come from, and the ARN by which they know their function.
+
+    Raises:
+        BadFunction: the program that would run the function is missing.
+    """
+    function = Function(
+        path=(settings.function_dir or Path()).resolve(),
+        handler=settings.handler or "",
+        name=settings.function_name,
+        memory_mb=settings.function_memory_mb,
+        region=region,
+        environment=settings.function_environment,
+        runtime=settings.runtime,
+    )
+    if settings.worker_dir:
+        return Pod(settings.worker_dir, settings.runtime_port), function.arn
+    return Spawner(function), function.arn
+
+
+async def _run(agent: Agent) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)

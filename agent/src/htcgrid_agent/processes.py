@@ -1,4 +1,4 @@
-"""A worker's process: started so that it cannot outlive the agent, and ended with all that it started."""
+"""Workers as processes of the agent: each cannot outlive it, and is ended with all that it started."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,45 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+
+from htcgrid_agent.function import Function
+from htcgrid_agent.launching import Exit
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20
 _TAIL_LINE = 500
 _CLOSING_SECONDS = 0.5
+
+
+class Spawner:
+    """Launches runtimes of a function as children of the agent."""
+
+    own = True
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._command = function.command()
+
+    def port(self, number: int) -> int:
+        """See `Launcher`."""
+        return 0
+
+    async def launch(self, number: int, runtime_api: str) -> "WorkerProcess":
+        """See `Launcher`. The process leads a group of its own."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=DEVNULL,
+            stdout=None,
+            stderr=PIPE,
+            cwd=self._function.path,
+            env=self._function.variables(runtime_api, f"worker-{number}"),
+            start_new_session=True,
+            preexec_fn=partial(_die_with, os.getpid()),
+        )
+        return WorkerProcess(process)
 
 
 class WorkerProcess:
@@ -27,47 +57,24 @@ class WorkerProcess:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._copying = asyncio.create_task(self._copy_stderr())
 
-    @classmethod
-    async def start(cls, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> "WorkerProcess":
-        """Start `command` in `folder`, as the leader of a group of its own.
-
-        Raises:
-            OSError: it cannot be started.
-        """
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=DEVNULL,
-            stdout=None,
-            stderr=PIPE,
-            cwd=folder,
-            env=dict(environment),
-            start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),
-        )
-        return cls(process)
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid
-
-    @property
-    def last_words(self) -> tuple[str, ...]:
-        """The last lines of its stderr, each cut to a sensible length."""
-        return tuple(self._tail)
-
-    async def ended(self) -> int:
-        """Wait for its end; gives the exit code, or minus the signal that ended it."""
+    async def ended(self) -> Exit:
+        """See `Running`."""
         code = await self._process.wait()
         # Children that the handler left behind go with it; one that fled the group may still hold the pipe open.
         self.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._copying), _CLOSING_SECONDS)
         self._copying.cancel()
-        return code
+        return Exit(code, tuple(self._tail))
+
+    def met(self) -> None:
+        """See `Running`."""
+
+    def lost_touch(self) -> None:
+        """See `Running`. Nothing to do: the end of a child is noticed as it is."""
 
     def kill(self) -> None:
-        """Kill it and everything in its group at once."""
+        """See `Running`."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -3,13 +3,13 @@
 import os
 import secrets
 import socket
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import DirectoryPath, Field, StringConstraints, ValidationError
+from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from htcgrid_agent.errors import BadSettings
+from htcgrid_agent.function import RuntimeKind
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"
@@ -36,11 +36,21 @@ class Settings(BaseSettings):
     data_bucket: Annotated[str, Field(min_length=1)]
     """Name of the bucket of the data plane."""
 
-    function_dir: DirectoryPath
-    """The directory that holds the user's function, as LAMBDA_TASK_ROOT on Lambda."""
+    worker_dir: DirectoryPath | None = None
+    """If set, workers are not started here but connect from another container, which shares this folder with the
+    agent's (see `worker_entrypoint.sh`). Default: none, the agent starts them."""
 
-    handler: Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+$")]
-    """The function's handler, for Python `module.function`."""
+    runtime_port: Annotated[int, Field(ge=1_024, le=65_000)] = 9_001
+    """With `worker_dir`: the port of the first worker; each other has the next. Default: 9001."""
+
+    function_dir: DirectoryPath | None = None
+    """The directory that holds the user's function, as LAMBDA_TASK_ROOT on Lambda. Without `worker_dir` it must be."""
+
+    handler: Annotated[str, StringConstraints(pattern=r"^[^\s]+$")] | None = None
+    """The function's handler, for Python `module.function`. Without `worker_dir` it must be, except for `provided`."""
+
+    runtime: RuntimeKind = RuntimeKind.AUTO
+    """`python`, `node`, `provided` (an executable `bootstrap`), or `auto` to tell by the function's files."""
 
     agent_id: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")] = Field(default_factory=_agent_id)
     """Names this agent as the owner of chunks. Default: host name, process number and random digits."""
@@ -72,10 +82,14 @@ class Settings(BaseSettings):
     log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     """`DEBUG`, `INFO`, `WARNING` or `ERROR`. Default: `INFO`."""
 
-    @property
-    def function_path(self) -> Path:
-        """`function_dir` without symbolic links."""
-        return self.function_dir.resolve()
+    @model_validator(mode="after")
+    def _says_what_runs(self) -> "Settings":
+        if self.worker_dir is None:
+            if self.function_dir is None:
+                raise ValueError(f"{_PREFIX}FUNCTION_DIR must be set unless {_PREFIX}WORKER_DIR is")
+            if self.handler is None and self.runtime is not RuntimeKind.PROVIDED:
+                raise ValueError(f"{_PREFIX}HANDLER must be set unless {_PREFIX}RUNTIME is provided")
+        return self
 
 
 def load_settings() -> Settings:
@@ -87,7 +101,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in error.errors())
         raise BadSettings(f"The environment is not right: {faults}.") from error
     except SettingsError as error:
         # pydantic-settings names the field and not what was wrong with it: these are the fields that hold JSON.
@@ -98,6 +112,9 @@ def load_settings() -> Settings:
         ) from error
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not location:
+        return message
     field, *inner = (str(part) for part in location)
-    return f"{_PREFIX}{field.upper()}" + "".join(f"[{part}]" for part in inner)
+    return f"{_PREFIX}{field.upper()}" + "".join(f"[{part}]" for part in inner) + f": {message}"

@@ -8,9 +8,8 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from htcgrid_agent.function import Function
+from htcgrid_agent.launching import Exit, Launcher, Running
 from htcgrid_agent.outcomes import completed_or_failed, handler_failure, too_large
-from htcgrid_agent.processes import WorkerProcess
 from htcgrid_agent.runtime_api import Connection
 from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
 from htcgrid_controlplane.backoff import Backoff
@@ -39,6 +38,9 @@ class Owner(Protocol):
     def ready(self, worker: "Worker") -> None:
         """The worker can take a task."""
 
+    def changed(self) -> None:
+        """A worker may have become usable, or be so no longer."""
+
     def broken(self, worker: "Worker", failure: Failed) -> None:
         """The worker's runtime ended before it asked for a first task."""
 
@@ -46,16 +48,17 @@ class Owner(Protocol):
 class Worker:
     """A place for one runtime. It has a port of its own, so that whoever connects to it is known."""
 
-    def __init__(self, number: int, function: Function, owner: Owner, clock: Clock) -> None:
+    def __init__(self, number: int, launcher: Launcher, arn: str, owner: Owner, clock: Clock) -> None:
         self.number = number
         self.state = State.DOWN
-        self._function = function
+        self._launcher = launcher
+        self._arn = arn
         self._owner = owner
         self._clock = clock
         self._address = ""
         self._server: asyncio.Server | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._process: WorkerProcess | None = None
+        self._running: Running | None = None
         self._connections: set[Connection] = set()
         self._parked: Connection | None = None
         self._invocation: Invocation | None = None
@@ -63,11 +66,12 @@ class Worker:
         self._init_error: Failed | None = None
         self._failed_starts = 0
         self._at_fault = False
+        self._was_usable = launcher.own
 
     async def start(self) -> None:
         """Listen for a runtime, and keep one running from now on."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, _HOST, 0)
+        self._server = await loop.create_server(self._connect, _HOST, self._launcher.port(self.number))
         port = self._server.sockets[0].getsockname()[1]
         self._address = f"{_HOST}:{port}"
         self._keeping = asyncio.create_task(self._keep_running())
@@ -97,9 +101,9 @@ class Worker:
         return self._parked is not None
 
     @property
-    def pid(self) -> int | None:
-        """The number of its process, if it has one."""
-        return self._process.pid if self._process else None
+    def usable(self) -> bool:
+        """Whether tasks that are taken for it will be run soon, or fail soon because it cannot start."""
+        return self._launcher.own or self.healthy or self._init_error is not None
 
     def give(self, invocation: Invocation) -> None:
         """Run a task. The worker must be ready."""
@@ -125,11 +129,16 @@ class Worker:
         if self.state is State.DOWN:
             connection.abort()
             return
+        if self.state is State.STARTING and self._running:
+            self._running.met()
+        self._stop_timer()
         if self._invocation:
             self._end(Failed(FailureKind.CRASH, "Runtime.NoResponse", "The runtime went on without answering."))
         self._parked = connection
         self._failed_starts = 0
+        self._init_error = None
         self.state = State.READY
+        self._note_usable()
         self._owner.ready(self)
 
     def answered(self, request_id: str, body: bytes, size: int) -> None:
@@ -153,11 +162,14 @@ class Worker:
             # The process is about to end: nothing must be given to it any more.
             self._parked = None
             self.state = State.DOWN
+            self._note_usable()
+        elif self._invocation and self._running:
+            self._running.lost_touch()
 
     # --- the process ---
 
     def _connect(self) -> Connection:
-        connection = Connection(self, self._function.arn)
+        connection = Connection(self, self._arn)
         self._connections.add(connection)
         return connection
 
@@ -172,66 +184,89 @@ class Worker:
                 await asyncio.sleep(_BACKOFF.wait(self._failed_starts, random.random).total_seconds())
 
     async def _run_once(self) -> None:
-        environment = self._function.variables(self._address, f"worker-{self.number}")
-        self._init_error = None
         self._at_fault = True
-        self._process = await WorkerProcess.start(self._function.command, self._function.path, environment)
+        self._running = await self._launcher.launch(self.number, self._address)
         try:
             self.state = State.STARTING
-            code = await self._process.ended()
-            words = self._process.last_words
+            end = await self._running.ended()
         finally:
-            self._process.kill()
-            self._process = None
-        self._exited(code, words)
+            self._running.kill()
+            self._running = None
+        self._exited(end)
 
-    def _exited(self, code: int, words: tuple[str, ...]) -> None:
-        began = self.state is not State.STARTING
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    def _exited(self, end: Exit) -> None:
+        how = _how(end.code)
         if self._invocation:
-            self._end(Failed(FailureKind.CRASH, "Runtime.ExitError", f"The worker ended with {how}.", words))
-        elif not began:
+            crash = Failed(
+                FailureKind.CRASH, "Runtime.ExitError", f"The worker ended with {how}.", tuple(end.last_words)
+            )
+            self._down()
+            self._end(crash)
+        elif self.state is State.STARTING:
             self._failed_starts += 1
             failure = self._init_error or Failed(
-                FailureKind.INIT, "Runtime.ExitError", f"The worker ended with {how} before its first task.", words
+                FailureKind.INIT,
+                "Runtime.ExitError",
+                f"The worker ended with {how} before its first task.",
+                tuple(end.last_words),
             )
             _LOG.warning("the runtime did not start: %s", failure.type, extra={"worker": self.number})
+            self._init_error = failure
             self._down()
             self._owner.broken(self, failure)
-            return
-        elif self._at_fault:
-            _LOG.warning("the runtime ended with %s between tasks", how, extra={"worker": self.number})
-        self._down()
+        else:
+            if self._at_fault:
+                _LOG.warning("the runtime ended with %s between tasks", how, extra={"worker": self.number})
+            self._down()
 
     def _timed_out(self, invocation: Invocation) -> None:
         if self._invocation is invocation:
             seconds = invocation.timeout_seconds
             self._end(Failed(FailureKind.TIMEOUT, "Sandbox.Timedout", f"The task ran longer than {seconds} s."))
-            self._kill()
+        else:
+            _LOG.warning("the runtime answered and does not go on: it is killed", extra={"worker": self.number})
+        self._kill()
 
     def _kill(self) -> None:
         self._at_fault = False
-        if self._process:
-            self._process.kill()
+        if self._running:
+            self._running.kill()
         self._down()
 
     def _down(self) -> None:
         self.state = State.DOWN
         self._parked = None
+        self._stop_timer()
         for connection in list(self._connections):
             connection.abort()
+        self._note_usable()
+
+    def _note_usable(self) -> None:
+        if self.usable is not self._was_usable:
+            self._was_usable = self.usable
+            self._owner.changed()
 
     def _is_current(self, request_id: str) -> bool:
         return self._invocation is not None and self._invocation.request_id == request_id
 
     def _take_back(self) -> Invocation | None:
+        invocation, self._invocation = self._invocation, None
+        return invocation
+
+    def _stop_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        invocation, self._invocation = self._invocation, None
-        return invocation
 
     def _end(self, end: TaskEnd) -> None:
         invocation = self._take_back()
         if invocation:
             invocation.ended(invocation, end)
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "no word of why"
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"

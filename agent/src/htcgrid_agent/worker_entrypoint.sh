@@ -1,0 +1,91 @@
+#!/bin/sh
+# Keeps the workers of a pod running, one runtime per place, in a container of their own beside the agent's.
+#
+#   HTCGRID_WORKERS       how many places (the same number as the agent's)
+#   HTCGRID_WORKER_DIR    folder that both containers see, for the pipes over which the agent stops a runtime
+#   HTCGRID_RUNTIME_PORT  the agent's first port; the worker in place n talks to the n-th after it
+#   "$@"                  the program that speaks the Lambda Runtime API: a bootstrap, or a runtime client and its handler
+#
+# Needs a POSIX shell, cat, mkfifo and sleep, so that it runs in nearly any image.
+set -eu
+: "${HTCGRID_WORKERS:?}" "${HTCGRID_WORKER_DIR:?}" "${HTCGRID_RUNTIME_PORT:?}" "${1:?names no program}"
+
+workers=$HTCGRID_WORKERS
+folder=$HTCGRID_WORKER_DIR
+port=$HTCGRID_RUNTIME_PORT
+# What belongs to the grid is none of the function's business, credentials least of all.
+unset HTCGRID_WORKERS HTCGRID_WORKER_DIR HTCGRID_RUNTIME_PORT
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE \
+    AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE \
+    AWS_CONTAINER_AUTHORIZATION_TOKEN
+export AWS_LAMBDA_FUNCTION_NAME="${AWS_LAMBDA_FUNCTION_NAME:-htcgrid-function}"
+export AWS_LAMBDA_FUNCTION_VERSION="${AWS_LAMBDA_FUNCTION_VERSION:-\$LATEST}"
+export AWS_LAMBDA_FUNCTION_MEMORY_SIZE="${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-1769}"
+export AWS_LAMBDA_LOG_GROUP_NAME="/aws/lambda/$AWS_LAMBDA_FUNCTION_NAME"
+export AWS_LAMBDA_INITIALIZATION_TYPE=on-demand
+export LAMBDA_TASK_ROOT="${LAMBDA_TASK_ROOT:-$PWD}"
+cd "$LAMBDA_TASK_ROOT"
+
+pipe() {
+    [ -p "$1" ] || mkfifo -m 600 "$1" 2>/dev/null || [ -p "$1" ]
+}
+
+# Kill the runtime of a place and all that it started: they share a variable that nobody else has.
+kill_all() {
+    for process in /proc/[0-9]*; do
+        case $(cat "$process/environ" 2>/dev/null) in
+        *"HTCGRID_PLACE=<$1>"*) kill -9 "${process#/proc/}" 2>/dev/null || : ;;
+        esac
+    done
+}
+
+keep() {
+    number=$1
+    shift
+    place=$folder/$number
+    pipe "$place.orders"
+    pipe "$place.news"
+    # Open for both directions, so that opening waits for nobody, and the orders always have a reader.
+    exec 3<>"$place.orders" 4<>"$place.news"
+    (
+        trap '' TERM
+        while read -r word <&3; do
+            [ "$word" != kill ] || kill_all "$place"
+        done
+    ) &
+    listener=$!
+    ending=
+    trap 'ending=1' TERM
+    while [ -z "$ending" ]; do
+        (
+            # SIGTERM is for the agent to act on: the runtime finishes its task, and ends when the agent does.
+            trap '' TERM
+            exec 3<&- 4<&-
+            export AWS_LAMBDA_RUNTIME_API="127.0.0.1:$((port + number))"
+            export AWS_LAMBDA_LOG_STREAM_NAME="worker-$number"
+            export HTCGRID_PLACE="<$place>"
+            exec "$@"
+        ) &
+        runtime=$!
+        echo started >&4
+        # A trapped signal ends the wait, but not the runtime.
+        while wait "$runtime" && code=0 || code=$?; kill -0 "$runtime" 2>/dev/null; do :; done
+        kill_all "$place"
+        echo "exited $code" >&4
+        # The agent may not be there yet, or the handler may be broken: not a busy loop.
+        [ -n "$ending" ] || sleep 0.2
+    done
+    kill -9 "$listener"
+}
+
+number=0
+places=
+while [ "$number" -lt "$workers" ]; do
+    keep "$number" "$@" &
+    places="$places $!"
+    number=$((number + 1))
+done
+trap 'for place in $places; do kill -TERM "$place" 2>/dev/null || :; done' TERM INT
+for place in $places; do
+    while wait "$place" || :; kill -0 "$place" 2>/dev/null; do :; done
+done
