@@ -158,8 +158,8 @@ def listen(port: int | None) -> socket.socket:
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. The server takes the socket by its number, knows nothing of its kind, and would leave
-    # Nagle's algorithm on: then every answer of a header and a body waits 40 ms for the client's delayed acknowledgement.
+    # Connections inherit it. The server takes the socket by its number, does not know its kind, and would leave
+    # Nagle on: then an answer of a header and a body waits 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((HOST, port or 0))
