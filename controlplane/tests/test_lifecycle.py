@@ -208,6 +208,13 @@ def test_a_session_without_tasks_can_be_cancelled(world: World) -> None:
         world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1)))
 
 
+def test_a_cancelled_session_that_is_said_to_be_done_later_stays_cancelled(world: World) -> None:
+    session = world.create(1)
+    settle(world, session)
+    ended = end(world, session, EndReason.CANCELLED)
+    assert end(world, session, EndReason.DONE) == ended
+
+
 def test_nobody_else_cancels_a_session(world: World) -> None:
     session = world.create(1)
     for tenant, session_id in (("thief", session.session_id), (TENANT, new_id())):

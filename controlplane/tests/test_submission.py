@@ -133,6 +133,16 @@ def test_a_chunk_that_was_left_out_is_named(world: World) -> None:
         add(world, session, totals=(4, 4))
 
 
+def test_the_right_number_of_the_wrong_chunks_does_not_close(world: World) -> None:
+    session = world.create(1, close=False)
+    add(world, session, 1, first=5)
+    with pytest.raises(SessionConflict, match=r"such as 1\."):
+        add(world, session, totals=(2, 2))
+    with pytest.raises(SessionConflict, match="2 chunks, not 1"):
+        add(world, session, totals=(1, 2))
+    assert world.read(session).totals is None
+
+
 def test_a_chunk_beyond_the_totals_of_its_request_is_refused(world: World) -> None:
     session = world.create(1, close=False)
     with pytest.raises(SessionConflict, match="no chunk 7"):

@@ -1,0 +1,67 @@
+"""The S3 store: what every payload store does, and links for those without credentials."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto import mock_aws
+
+from htcgrid_dataplane import PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable
+from htcgrid_dataplane.s3 import S3Store
+
+KEY = "tenant/session/results/0.1"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1", config=Config(signature_version="s3v4"))
+        client.create_bucket(Bucket="payloads")
+        yield S3Store(client, "payloads")
+
+
+def test_it_fulfils_both_interfaces(store: S3Store) -> None:
+    payloads: PayloadStore = store
+    links: PayloadLinks = store
+    assert callable(payloads.put)
+    assert callable(links.upload_url)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000])
+def test_what_was_put_is_got(store: S3Store, data: bytes) -> None:
+    store.put(KEY, data)
+    store.put(KEY, data)
+    assert store.get(KEY) == data
+
+
+def test_what_was_never_put_is_missing_and_asking_again_is_of_no_use(store: S3Store) -> None:
+    with pytest.raises(PayloadMissing, match=KEY) as missing:
+        store.get(KEY)
+    assert not missing.value.retryable
+
+
+def test_a_store_that_does_not_answer_may_answer_later(store: S3Store) -> None:
+    nowhere = S3Store(boto3.client("s3", region_name="us-east-1"), "no-such-bucket")
+    for request in (lambda: nowhere.put(KEY, b"x"), lambda: nowhere.get(KEY)):
+        with pytest.raises(StoreUnavailable) as refusal:
+            request()
+        assert refusal.value.retryable
+
+
+def test_links_name_one_payload_for_a_while(store: S3Store) -> None:
+    for url in (store.upload_url(KEY, timedelta(minutes=5)), store.download_url(KEY, timedelta(minutes=5))):
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        assert parts.path.endswith(KEY)
+        assert query["X-Amz-Expires"] == ["300"]
+        assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    signed = parse_qs(urlsplit(store.upload_url(KEY, timedelta(minutes=5))).query)["X-Amz-SignedHeaders"]
+    assert signed == ["content-type;host"]
+    assert store.upload_headers == {"Content-Type": "application/zlib"}
