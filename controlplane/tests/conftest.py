@@ -1,6 +1,4 @@
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 
 import boto3
 import pytest
@@ -9,8 +7,7 @@ from controlplane.tests.push_server import push_server
 from controlplane.tests.world import World, build_world
 from moto import mock_aws
 
-from htcgrid_local import emulator
-from htcgrid_local.emulator import root_environment
+from htcgrid_local.emulator import Emulator, root_environment
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import find_project
@@ -23,14 +20,6 @@ _CREDENTIALS = {
 }
 
 
-def _listen_without_delay(port: int | None, listen: Callable[[int | None], socket.socket]) -> socket.socket:
-    # Inherited by every connection. The server takes the socket for a UNIX one and leaves the delay on, at 40 ms a
-    # request.
-    listener = listen(port)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 @pytest.fixture(scope="session")
 def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded AWS by itself, one for all tests: its address."""
@@ -39,11 +28,9 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home.clear()
     processes = Processes(lambda _: None)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(emulator, "listen", partial(_listen_without_delay, listen=emulator.listen))
-            started = emulator.Emulator(find_project(), home, processes, None)
-        started.wait_until_ready()
-        yield started.endpoint_url
+        emulator = Emulator(find_project(), home, processes, None)
+        emulator.wait_until_ready()
+        yield emulator.endpoint_url
     finally:
         processes.close()
         home.release()
