@@ -28,6 +28,7 @@ from htcgrid_events.bus import (
 from htcgrid_events.identifiers import BUCKET_SIZE, bucket_of, new_id, task_id
 from htcgrid_events.limits import (
     INLINE_BYTES,
+    MAX_CHUNKS,
     MAX_CHUNKS_PER_REQUEST,
     MAX_PUSH_BYTES,
     MAX_REQUEST_BYTES,
@@ -45,6 +46,7 @@ __all__ = [
     "DETAIL_TYPES",
     "ENDED_DETAIL_TYPE",
     "INLINE_BYTES",
+    "MAX_CHUNKS",
     "MAX_CHUNKS_PER_REQUEST",
     "MAX_PUSH_BYTES",
     "MAX_REQUEST_BYTES",

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from htcgrid_events.identifiers import BUCKET_SIZE
-from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
+from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
 from htcgrid_events.model import Blob, Contract, SessionId, SubscriberId, TimestampMs
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import ChunkOutcome, Stages, TaskError
@@ -15,7 +15,7 @@ from htcgrid_events.states import SessionState, TaskState
 class ChunkInput(Contract):
     """One chunk to be submitted. Its inputs are JSON lines, compressed: here when small, else already uploaded."""
 
-    chunk: Annotated[int, Field(ge=0)]
+    chunk: Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
     first_task: Annotated[int, Field(ge=0)]
     size: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
@@ -33,8 +33,8 @@ class ChunkInput(Contract):
 class Totals(Contract):
     """How much the whole session holds. Saying it closes the session to further chunks."""
 
-    chunks: Annotated[int, Field(ge=1)]
-    tasks: Annotated[int, Field(ge=1)]
+    chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
+    tasks: Annotated[int, Field(ge=1, le=MAX_CHUNKS * MAX_TASKS_PER_CHUNK)]
 
 
 class AddChunks(Contract):

@@ -16,5 +16,8 @@ MAX_CHUNKS_PER_REQUEST = 512
 MAX_TASKS_PER_CHUNK = 1_000
 """Most tasks in one chunk."""
 
+MAX_CHUNKS = 2_000_000
+"""Most chunks in one session: what ends it walks through its buckets, so their number must have an end."""
+
 MAX_PUSH_BYTES = 120 * 1024
 """Largest push frame: "Amazon API Gateway quotas" allow 128 KB a WebSocket message."""
