@@ -1,5 +1,7 @@
 """Sessions are taken over whole, repeated requests change nothing, and contradictions are refused."""
 
+import zlib
+
 import pytest
 from controlplane.tests.world import TENANT, World, inputs
 
@@ -201,3 +203,28 @@ def test_a_session_without_options_has_those_that_the_contract_says(world: World
     session = world.grid.submissions.create(TENANT, new_id(), CreateSession())
     assert session.options == SessionOptions()
     assert submitted(world, session) == (0, 0)
+
+
+def test_a_repeated_submission_with_other_tasks_is_refused_and_changes_nothing(world: World) -> None:
+    session = world.create(2)
+    world.messages()
+    stored = world.row(session, 0)
+    for other in (zlib.compress(b'{"other":1}\n{"other":2}'), b"not compressed"):
+        changed = ChunkInput(chunk=0, first_task=0, size=2, inputs=other)
+        request = CreateSession(chunks=(changed,), totals=Totals(chunks=1, tasks=2), options=session.options)
+        with pytest.raises(SessionConflict, match=r"Chunk 0 .* with other tasks"):
+            world.grid.submissions.create(TENANT, session.session_id, request)
+    assert world.row(session, 0) == stored
+    assert world.messages() == []
+    assert submitted(world, session) == (1, 2)
+
+
+def test_the_same_tasks_compressed_otherwise_are_the_same_submission(world: World) -> None:
+    session = world.create(2)
+    data = world.row(session, 0).inputs.data
+    assert data is not None
+    again = ChunkInput(chunk=0, first_task=0, size=2, inputs=zlib.compress(zlib.decompress(data), level=9))
+    assert again.inputs != data
+    request = CreateSession(chunks=(again,), totals=Totals(chunks=1, tasks=2), options=session.options)
+    world.grid.submissions.create(TENANT, session.session_id, request)
+    assert submitted(world, session) == (1, 2)

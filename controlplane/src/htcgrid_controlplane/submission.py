@@ -95,7 +95,9 @@ class Submissions:
 
     def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
         now = self.clock()
-        self.chunks.insert([_row(session, chunk, now) for chunk in chunks], session.expires_at)
+        rows = [_row(session, chunk, now) for chunk in chunks]
+        inserted = self.chunks.insert(rows, session.expires_at)
+        self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
         by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
         for chunk in chunks:
             by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
@@ -113,6 +115,15 @@ class Submissions:
         ]
         self.queues.send(session, [chunk.chunk for chunk in chunks])
         return accounts
+
+    def _check_repeated(self, rows: Sequence[Chunk]) -> None:
+        for row in rows:
+            stored = self.chunks.read(row.key)
+            if stored is not None and not row.holds_same_tasks(stored):
+                raise SessionConflict(
+                    f"Chunk {row.key.chunk} of session {row.key.session_id} was submitted with other tasks: "
+                    "a submission may be repeated, but not changed."
+                )
 
     def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
         if not _holds(seen, totals):
