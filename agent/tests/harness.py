@@ -107,7 +107,8 @@ class Embedded:
             return False
 
     def stop(self) -> None:
-        self._process.terminate()
+        # Nothing is to be kept, and an orderly end would wait for abandoned long polls.
+        self._process.kill()
         self._process.wait(10)
         self._log.close()
 
@@ -181,7 +182,7 @@ class Place:
         return S3Store(self.s3, self.mark)
 
     def environment(self, **settings: object) -> dict[str, str]:
-        """The variables of an agent, with more or other settings."""
+        """The variables of an agent, with more or other settings. Those in capitals are named in full."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -202,7 +203,9 @@ class Place:
             "HTCGRID_RETRY_BASE_SECONDS": "0.05",
             "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({"PLACE": self.mark}),
         }
-        return environment | {f"HTCGRID_{name.upper()}": _setting(value) for name, value in settings.items()}
+        for name, value in settings.items():
+            environment[name if name.isupper() else f"HTCGRID_{name.upper()}"] = _setting(value)
+        return environment
 
     def agent(self, **settings: object) -> AgentProcess:
         """Start an agent."""

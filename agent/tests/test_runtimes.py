@@ -13,7 +13,7 @@ from agent.tests.harness import FUNCTION, ROOT, Place, free_ports, until
 
 import htcgrid_agent
 from htcgrid_controlplane.clock import system_clock
-from htcgrid_events import FailureKind, TaskError
+from htcgrid_events import FailureKind
 
 TESTS = Path(__file__).parent
 NODE_CLIENT = ROOT / ".tools/node/node_modules/.bin/aws-lambda-ric"
@@ -44,19 +44,29 @@ def test_node_handlers_run_as_on_lambda(node: Place) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize(
-    ("event", "kind", "type_"),
-    [
-        ({"do": "raise", "message": "no luck"}, FailureKind.HANDLER, "RangeError"),
-        ({"do": "exit"}, FailureKind.CRASH, "Runtime.ExitError"),
-        ({"do": "hang"}, FailureKind.TIMEOUT, "Sandbox.Timedout"),
-    ],
-)
-def test_node_handlers_that_fail(node: Place, event: dict[str, object], kind: FailureKind, type_: str) -> None:
-    session = node.submit([event, {"do": "echo", "value": 1}], max_retries=0, timeout=2)
-    error, one = node.results(session)
-    assert isinstance(error, TaskError)
-    assert (error.kind, error.type, one) == (kind, type_, 1)
+def test_node_handlers_that_fail(node: Place) -> None:
+    session = node.submit(
+        [{"do": "raise", "message": "no luck"}, {"do": "exit"}, {"do": "hang"}, {"do": "echo", "value": 1}],
+        max_retries=0,
+        timeout=2,
+    )
+    *errors, one = node.results(session)
+    assert [(error.kind, error.type) for error in errors] == [
+        (FailureKind.HANDLER, "RangeError"),
+        (FailureKind.CRASH, "Runtime.ExitError"),
+        (FailureKind.TIMEOUT, "Sandbox.Timedout"),
+    ]
+    assert one == 1
+
+
+@needs_node
+def test_node_handlers_may_stream_and_fail_in_the_middle(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{NODE_CLIENT.parent}{os.pathsep}{os.environ['PATH']}")
+    place.agent(function_dir=TESTS / "function_node", handler="streaming.handler")
+    session = place.submit([{"fail": False}, {"fail": True}], max_retries=0)
+    value, error = place.results(session)
+    assert value == {"a": [1, 2]}
+    assert (error.kind, error.type, error.message) == (FailureKind.HANDLER, "RangeError", "the source ran dry")
 
 
 @needs_curl
@@ -148,27 +158,24 @@ def test_without_workers_an_agent_takes_nothing(pod: Pod) -> None:
     assert place.row(session).stages.claimed_at >= system_clock() - 60_000
 
 
-@pytest.mark.parametrize(
-    ("event", "kind", "words"),
-    [
-        ({"do": "hang"}, FailureKind.TIMEOUT, "longer than 2 s"),
-        ({"do": "exit"}, FailureKind.CRASH, "exit code 3"),
-        ({"do": "segfault"}, FailureKind.CRASH, "signal SIGSEGV"),
-        ({"do": "raise"}, FailureKind.HANDLER, "no luck"),
-    ],
-)
-def test_tasks_in_another_container_fail_alone(
-    pod: Pod, event: dict[str, object], kind: FailureKind, words: str
-) -> None:
+FAILING = [
+    ({"do": "hang"}, FailureKind.TIMEOUT, "longer than 2 s"),
+    ({"do": "exit"}, FailureKind.CRASH, "exit code 3"),
+    ({"do": "segfault"}, FailureKind.CRASH, "signal SIGSEGV"),
+    ({"do": "raise"}, FailureKind.HANDLER, "no luck"),
+]
+
+
+def test_tasks_in_another_container_fail_alone(pod: Pod) -> None:
     place = pod.place
     pod.start_agent()
     pod.start_workers(PYTHON)
-    session = place.submit([event, {"do": "echo", "value": 1}], max_retries=0, timeout=2)
-    error, one = place.results(session)
-    assert (error.kind, one) == (kind, 1)
-    assert words in error.message
-    again = place.submit([{"do": "echo", "value": number} for number in range(4)])
-    assert place.results(again) == list(range(4))
+    session = place.submit([*(event for event, *_ in FAILING), {"do": "echo", "value": 1}], max_retries=0, timeout=2)
+    *errors, one = place.results(session)
+    assert one == 1
+    for error, (_, kind, words) in zip(errors, FAILING, strict=True):
+        assert error.kind == kind
+        assert words in error.message
 
 
 def test_a_task_that_times_out_is_stopped_with_its_children(pod: Pod, tmp_path: Path) -> None:

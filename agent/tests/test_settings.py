@@ -42,7 +42,7 @@ def test_good_settings_are_read() -> None:
         ("HTCGRID_TASK_QUEUE_URLS", "no json", "JSON"),
         ("HTCGRID_TASK_QUEUE_URLS", '{"urgent": "u"}', "'high', 'normal' or 'low'"),
         ("HTCGRID_TASK_QUEUE_URLS", "{}", "at least 1"),
-        ("HTCGRID_HANDLER", "", "at least 1"),
+        ("HTCGRID_HANDLER", "two words", "pattern"),
         ("HTCGRID_LOG_LEVEL", "LOUD", "DEBUG|INFO|WARNING|ERROR"),
     ],
 )
@@ -57,11 +57,33 @@ def test_a_wrong_value_is_named_with_what_is_legal(
 
 
 def test_every_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in GOOD:
+    missing = set(GOOD) - {"HTCGRID_HANDLER"}
+    for name in missing:
         monkeypatch.delenv(name)
     with pytest.raises(BadSettings) as caught:
         load_settings()
-    assert all(name in str(caught.value) for name in GOOD)
+    assert all(name in str(caught.value) for name in missing)
+
+
+@pytest.mark.parametrize("name", ["HTCGRID_HANDLER", "HTCGRID_FUNCTION_DIR"])
+def test_an_agent_must_be_told_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert f"{name} must be set unless" in str(caught.value)
+    monkeypatch.setenv("HTCGRID_WORKER_DIR", str(tmp_path))
+    load_settings()
+
+
+def test_a_file_says_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "settings"
+    file.write_text("HTCGRID_CHUNKS_TABLE=other\nHTCGRID_WORKERS=7\n")
+    monkeypatch.setenv("HTCGRID_SETTINGS_FILE", str(file))
+    settings = load_settings()
+    assert (settings.workers, settings.chunks_table) == (7, "chunks")
+    file.unlink()
+    with pytest.raises(BadSettings, match="HTCGRID_SETTINGS_FILE"):
+        load_settings()
 
 
 def test_a_check_says_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from agent.tests.harness import Place, Session, until
+from agent.tests.harness import Embedded, Place, Session, place_at, until
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
 LARGE = {"do": "large", "bytes": 40_000}
@@ -73,33 +74,54 @@ def check(place: Place, session: Session) -> None:
     assert (row.outcomes, row.finished) == ("CC", True)
 
 
-@pytest.mark.parametrize(("when", "name"), STAGES)
-def test_an_agent_is_killed_at_any_stage(place: Place, net: Network, when: str, name: str) -> None:
-    moment = hold(net, when, name)
-    agent = place.agent(lease_seconds=3)
-    session = place.submit([{"do": "echo", "value": 1}, LARGE])
-    assert moment.reached.wait(20)
-    agent.signal(signal.SIGKILL)
-    agent.process.wait(5)
-    moment.passed.set()
-    until(lambda: not place.processes(), 5)
-    place.agent(lease_seconds=3)
-    check(place, session)
+def in_each_stage(embedded: Embedded, folder: Path, scenario: Callable[[Place, Network, Moment], None]) -> None:
+    """Play a scenario for each stage, in a place of its own; they mostly wait, so several at a time."""
+
+    def play(stage: tuple[str, str]) -> None:
+        own = folder / "-".join(stage)
+        own.mkdir()
+        with place_at(embedded, own) as place, network(embedded.url) as net:
+            place.endpoint = net.url
+            scenario(place, net, hold(net, *stage))
+
+    with ThreadPoolExecutor(4) as pool:
+        plays = [(stage, pool.submit(play, stage)) for stage in STAGES]
+    failures = [(stage, error) for stage, done in plays if (error := done.exception())]
+    for stage, error in failures:
+        error.add_note(f"at the stage {stage}")
+    if failures:
+        raise BaseExceptionGroup("stages that failed", [error for _, error in failures])
 
 
-@pytest.mark.parametrize(("when", "name"), STAGES)
-def test_an_agent_is_told_to_stop_at_any_stage(place: Place, net: Network, when: str, name: str) -> None:
-    moment = hold(net, when, name)
-    # A long poll cannot be called back: what it takes after the end is shown again when the lease is over.
-    agent = place.agent(lease_seconds=5)
-    session = place.submit([{"do": "echo", "value": 1}, LARGE])
-    assert moment.reached.wait(20)
-    agent.signal(signal.SIGTERM)
-    until(lambda: agent.said("the agent stops"))
-    moment.passed.set()
-    assert agent.process.wait(10) == 0
-    place.agent(lease_seconds=5)
-    check(place, session)
+def test_an_agent_is_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> None:
+    def scenario(place: Place, net: Network, moment: Moment) -> None:
+        agent = place.agent(lease_seconds=3)
+        session = place.submit([{"do": "echo", "value": 1}, LARGE])
+        assert moment.reached.wait(20)
+        agent.signal(signal.SIGKILL)
+        agent.process.wait(5)
+        moment.passed.set()
+        until(lambda: not place.processes(), 5)
+        place.agent(lease_seconds=3)
+        check(place, session)
+
+    in_each_stage(embedded, tmp_path, scenario)
+
+
+def test_an_agent_is_told_to_stop_at_any_stage(embedded: Embedded, tmp_path: Path) -> None:
+    def scenario(place: Place, net: Network, moment: Moment) -> None:
+        # A long poll cannot be called back: what it takes after the end is shown again when the lease is over.
+        agent = place.agent(lease_seconds=5)
+        session = place.submit([{"do": "echo", "value": 1}, LARGE])
+        assert moment.reached.wait(20)
+        agent.signal(signal.SIGTERM)
+        until(lambda: agent.said("the agent stops"))
+        moment.passed.set()
+        assert agent.process.wait(10) == 0
+        place.agent(lease_seconds=5)
+        check(place, session)
+
+    in_each_stage(embedded, tmp_path, scenario)
 
 
 @pytest.mark.parametrize("victims", ["worker", "both"])

@@ -17,8 +17,11 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from htcgrid_agent.breaker import Breaker
+from htcgrid_agent.metrics import Registry
 from htcgrid_agent.signing import Keys, Signer
 from htcgrid_agent.wire import SQS, JsonClient
+from htcgrid_controlplane.backoff import Backoff
 
 words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
 
@@ -83,6 +86,8 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
             botocore.session.get_session(),
             connections=1,
             read_timeout=timedelta(seconds=5),
+            breaker=Breaker(100, Backoff()),
+            requests=Registry().requests,
             sleep=service.waits.append,
         )
         yield client
@@ -131,7 +136,21 @@ def test_without_region_or_credentials_there_is_no_client(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(NoRegionError):
-        JsonClient(SQS, botocore.session.get_session(), connections=1, read_timeout=timedelta(seconds=1))
+        JsonClient(
+            SQS,
+            botocore.session.get_session(),
+            connections=1,
+            read_timeout=timedelta(seconds=1),
+            breaker=Breaker(9, Backoff()),
+            requests=Registry().requests,
+        )
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     with pytest.raises(NoCredentialsError):
-        JsonClient(SQS, botocore.session.get_session(), connections=1, read_timeout=timedelta(seconds=1))
+        JsonClient(
+            SQS,
+            botocore.session.get_session(),
+            connections=1,
+            read_timeout=timedelta(seconds=1),
+            breaker=Breaker(9, Backoff()),
+            requests=Registry().requests,
+        )

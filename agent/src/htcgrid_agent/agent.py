@@ -4,37 +4,47 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import botocore.session
 
-from htcgrid_agent.clients import dynamodb, sqs
+from htcgrid_agent import health
+from htcgrid_agent.breaker import Breaker, BreakerState
+from htcgrid_agent.clients import dynamodb, s3_store, sqs
 from htcgrid_agent.dispatcher import Dispatcher
 from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.launching import Launcher
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
+from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
-from htcgrid_agent.payloads import LazyStore, Payloads
+from htcgrid_agent.payloads import GuardedStore, Payloads
+from htcgrid_agent.quarantine import Quarantine
 from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
 from htcgrid_agent.receiver import Receiver
 from htcgrid_agent.rows import RowWriter
 from htcgrid_agent.settings import Settings
+from htcgrid_agent.spot import SpotNotices
 from htcgrid_agent.tasks import Failed
+from htcgrid_agent.transfers import Transfers
 from htcgrid_agent.wire import DYNAMODB, SQS, JsonClient
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, StoreUnavailable
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
 from htcgrid_events import FailureKind
 
 _LOG = logging.getLogger(__name__)
 _TRANSFERS = 4
 _FLUSH = timedelta(seconds=20)
+_FAILURES = 8
+"""So many requests to a service must fail in a row, each counted with its repetitions, before it is left alone."""
+_PAUSE = Backoff(base=timedelta(seconds=1), cap=timedelta(seconds=30))
+_HANDING_BACK = timedelta(seconds=5)
+"""What is kept of a spot notice's time to stop tasks and write what they have yielded."""
 
 
 class Agent:
@@ -48,20 +58,31 @@ class Agent:
         arn: str,
         clock: Clock = system_clock,
     ) -> None:
-        pollers = len(settings.task_queue_urls)
-        read_timeout = timedelta(seconds=MAX_WAIT_SECONDS + 10)
-        rows = JsonClient(DYNAMODB, session, connections=pollers + 2, read_timeout=read_timeout)
-        messages = sqs(JsonClient(SQS, session, connections=pollers + 4, read_timeout=read_timeout))
-        lease = timedelta(seconds=settings.lease_seconds)
-        store = ChunkStore(dynamodb(rows), settings.chunks_table)
-        queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
-        self._grace = settings.grace_seconds
+        self._settings = settings
+        self._clock = clock
+        self._lease = timedelta(seconds=settings.lease_seconds)
+        self._metrics = Registry()
+        self._breakers = {name: Breaker(_FAILURES, _PAUSE) for name in ("dynamodb", "sqs", "s3")}
+        self._quarantine = Quarantine(settings.quarantine_after)
         self._load = Load(settings.workers, settings.prefetch)
-        self._gate = Gate(self._load.room)
-        self._payloads = Payloads(LazyStore(partial(s3_store, session, settings.data_bucket)))
-        self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url))
-        self._transfers = ThreadPoolExecutor(_TRANSFERS, "transfer")
-        self._keeper = LeaseKeeper(store, queues, lease, clock, self._lost, self._kept)
+        self._gate = Gate(self._room)
+        self._transfers = Transfers(_TRANSFERS, self._broke)
+        pollers = len(settings.task_queue_urls)
+        client = partial(
+            JsonClient,
+            session=session,
+            read_timeout=timedelta(seconds=MAX_WAIT_SECONDS + 10),
+            requests=self._metrics.requests,
+        )
+        messages = sqs(client(SQS, connections=pollers + 4, breaker=self._breakers["sqs"]))
+        store = ChunkStore(
+            dynamodb(client(DYNAMODB, connections=pollers + 2, breaker=self._breakers["dynamodb"])),
+            settings.chunks_table,
+        )
+        queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
+        self._payloads = Payloads(GuardedStore(partial(s3_store, session, settings.data_bucket), self._breakers["s3"]))
+        self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url), self._metrics.batch_size)
+        self._keeper = LeaseKeeper(store, queues, self._lease, clock, self._lost, self._kept)
         self._rows = RowWriter(
             agent_id=settings.agent_id,
             store=store,
@@ -73,9 +94,18 @@ class Agent:
             backoff=Backoff(base=timedelta(seconds=settings.retry_base_seconds)),
             clock=clock,
             stirred=self._gate.stir,
+            metrics=self._metrics,
         )
         self._dispatcher = Dispatcher(
-            launcher, arn, settings.workers, self._load, clock, self._rows.conclude, self._gate.stir
+            launcher=launcher,
+            arn=arn,
+            workers=settings.workers,
+            load=self._load,
+            clock=clock,
+            ended=self._rows.conclude,
+            stirred=self._gate.stir,
+            quarantine=self._quarantine,
+            metrics=self._metrics,
         )
         self._receiver = Receiver(
             agent_id=settings.agent_id,
@@ -87,11 +117,14 @@ class Agent:
             clock=clock,
             claimed=self._claimed,
             outbox=self._outbox,
+            metrics=self._metrics,
         )
+        self._grace = timedelta(seconds=settings.grace_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
-        self._broken = False
+        self._exit_code = 0
+        self._add_gauges()
 
     def stop(self) -> None:
         """Stop soon, and sooner if said twice. Nothing is lost either way. To be called in the event loop."""
@@ -99,29 +132,46 @@ class Agent:
             self._hurrying.set()
         self._stopping.set()
 
+    def stop_within(self, time_left: timedelta) -> None:
+        """Stop, with all written when so much time has passed. To be called in the event loop."""
+        _LOG.warning("the host is taken away in %.0f s", time_left.total_seconds())
+        self._grace = max(timedelta(0), min(self._grace, time_left - _HANDING_BACK))
+        self._stopping.set()
+
     async def run(self) -> int:
-        """Run until stopped; gives the exit code."""
+        """Run until stopped; gives the exit code.
+
+        Raises:
+            OSError: a port is taken.
+        """
         self._loop = asyncio.get_running_loop()
         threading.excepthook = self._thread_broke
         self._loop.set_exception_handler(self._loop_broke)
+        probes = await self._serve_health()
         await self._dispatcher.start()
-        self._keeper.start()
-        self._rows.start()
-        self._outbox.start()
-        self._receiver.start()
+        for part in (self._keeper, self._rows, self._outbox, self._receiver):
+            part.start()
+        watch = asyncio.create_task(self._watch())
         _LOG.info("the agent is up")
         await self._stopping.wait()
         _LOG.info("the agent stops: %d chunks in hand", self._load.chunks)
         await self._wind_down()
+        watch.cancel()
+        if probes:
+            probes.close()
         _LOG.info("the agent has stopped")
-        return 1 if self._broken else 0
+        return self._exit_code
+
+    async def _watch(self) -> None:
+        if self._settings.watch_spot:
+            await SpotNotices().watch(self.stop_within)
 
     async def _wind_down(self) -> None:
         self._receiver.close()
         self._dispatcher.drain()
         await asyncio.to_thread(self._receiver.settle, _FLUSH)
         waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.quiet, self._hurrying)]
-        await asyncio.wait(waits, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=self._grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         if not self._dispatcher.quiet.is_set():
@@ -131,18 +181,79 @@ class Agent:
         for stage in (self._rows, self._outbox):
             if not await asyncio.to_thread(stage.flush, _FLUSH):
                 _LOG.error("not everything could be written: what is left comes back when its lease ends")
-        for part in (self._keeper, self._rows, self._outbox):
+        for part in (self._keeper, self._rows, self._outbox, self._transfers):
             part.close()
         await self._dispatcher.stop()
 
+    # --- what decides whether to receive, and what is said of it ---
+
+    def _room(self) -> int:
+        """How many chunks more may be received now."""
+        # What cannot be claimed must not be received.
+        if self._quarantine.active or self._breakers["dynamodb"].state is BreakerState.OPEN:
+            return 0
+        room = self._load.room()
+        return min(room, 1 - self._load.chunks) if self._quarantine.probation else room
+
+    def _not_alive(self) -> str | None:
+        silent = self._keeper.seconds_since_beat
+        return f"no heartbeat for {silent:.0f} s" if silent > self._lease.total_seconds() else None
+
+    def _not_ready(self) -> str | None:
+        # Ready never means free: an agent that is busy is as ready as can be.
+        if self._stopping.is_set():
+            return "the agent stops"
+        if self._quarantine.active:
+            return "in quarantine: workers keep crashing"
+        return None if self._dispatcher.usable else "no worker"
+
+    async def _serve_health(self) -> asyncio.Server | None:
+        if self._settings.health_port is None:
+            return None
+        server = await health.serve(
+            self._settings.health_host,
+            self._settings.health_port,
+            {
+                "/live": lambda: health.yes_or_no(self._not_alive()),
+                "/ready": lambda: health.yes_or_no(self._not_ready()),
+                "/metrics": lambda: health.metrics(self._metrics.render()),
+            },
+        )
+        _LOG.info("health and metrics are answered on port %d", server.sockets[0].getsockname()[1])
+        return server
+
+    def _add_gauges(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("htcgrid_agent_workers", "Workers, by what they do.", "state", lambda: self._dispatcher.states)
+        gauge(
+            "htcgrid_agent_chunks",
+            "Chunks in hand, by what is done with them.",
+            "stage",
+            lambda: {"running": self._load.chunks, "concluding": self._load.concluding},
+        )
+        gauge("htcgrid_agent_waiting_tasks", "Tasks that wait.", None, lambda: {"": self._load.waiting})
+        gauge(
+            "htcgrid_agent_breaker_state",
+            "0 closed, 1 trying, 2 open.",
+            "service",
+            lambda: {name: breaker.state for name, breaker in self._breakers.items()},
+        )
+        gauge(
+            "htcgrid_agent_quarantined",
+            "Whether nothing is received because workers keep crashing.",
+            None,
+            lambda: {"": self._quarantine.active},
+        )
+
+    # --- called by the threads of other parts ---
+
     def _claimed(self, jobs: Sequence[Job]) -> None:
-        """Called by the threads that receive."""
         near = [job for job in jobs if job.chunk.inputs.data is not None and job.chunk.results.stored_bytes is None]
         if near:
             self._fill(near)
         for job in jobs:
             if job not in near:
-                self._transfers.submit(self._fill, [job])
+                self._transfers.do(self._fill, [job])
 
     def _fill(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -157,36 +268,27 @@ class Agent:
         self._in_loop(self._dispatcher.add, jobs)
 
     def _lost(self, job: Job) -> None:
-        """Called by the thread that keeps leases."""
         self._in_loop(self._dispatcher.drop, job)
 
     def _kept(self, job: Job) -> None:
-        """Called by the thread that keeps leases."""
         self._rows.checkpoint(job)
+        if not job.started_at:
+            self._in_loop(self._dispatcher.release_waiting, self._clock() - int(self._lease.total_seconds() * 1000))
 
     def _thread_broke(self, what: threading.ExceptHookArgs) -> None:
-        thread = what.thread.name if what.thread else "?"
-        _LOG.critical("a bug ended the thread %s: the agent stops", thread, exc_info=what.exc_value)
-        self._broken = True
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.stop)
+        if what.exc_value:
+            self._broke(what.exc_value)
 
     def _loop_broke(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        _LOG.critical("a bug: %s; the agent stops", context.get("message"), exc_info=context.get("exception"))
-        self._broken = True
-        self.stop()
+        self._broke(context.get("exception") or RuntimeError(context.get("message")))
 
-    def _in_loop(self, function: Callable[..., None], argument: object) -> None:
+    def _broke(self, error: BaseException) -> None:
+        _LOG.critical("a bug: the agent stops", exc_info=error)
+        self._exit_code = 1
+        self._in_loop(self._stopping.set)
+
+    def _in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:
             raise RuntimeError("the agent does not run yet")
-        self._loop.call_soon_threadsafe(function, argument)
-
-
-def s3_store(session: botocore.session.Session, bucket: str) -> PayloadStore:
-    """The data plane in S3."""
-    # Imported when it is needed: an agent whose payloads are small saves 20 MB.
-    import boto3.session
-
-    from htcgrid_dataplane.s3 import S3Store
-
-    return S3Store(boto3.session.Session(botocore_session=session).client("s3"), bucket)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.metrics import Histogram
 from htcgrid_controlplane.backoff import Backoff
 
 _LOG = logging.getLogger(__name__)
@@ -33,11 +34,13 @@ class Batcher(Generic[T]):
         *,
         most: int,
         linger: timedelta,
+        sizes: Histogram | None = None,
     ) -> None:
         self._name = name
         self._send = send
         self._most = most
         self._linger = linger.total_seconds()
+        self._sizes = sizes
         self._items: deque[T] = deque()
         self._busy = False
         self._closing = False
@@ -89,6 +92,8 @@ class Batcher(Generic[T]):
     def _run(self) -> None:
         failures = 0
         while batch := self._next():
+            if self._sizes:
+                self._sizes.observe(len(batch), self._name)
             try:
                 left = self._send(batch)
             except OUT_OF_REACH as error:

@@ -4,7 +4,11 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import botocore.session
+from botocore.config import Config
+
 from htcgrid_agent.wire import JsonClient
+from htcgrid_dataplane import PayloadStore
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -61,3 +65,14 @@ def _encoded(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _decoded(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"B": base64.b64decode(value["B"])} if "B" in value else value
+
+
+def s3_store(session: botocore.session.Session, bucket: str) -> PayloadStore:
+    """The data plane in S3."""
+    # Imported when it is needed: an agent whose payloads are small saves 20 MB.
+    import boto3.session
+
+    from htcgrid_dataplane.s3 import S3Store
+
+    config = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+    return S3Store(boto3.session.Session(botocore_session=session).client("s3", config=config), bucket)

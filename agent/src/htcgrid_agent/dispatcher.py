@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.launching import Launcher
 from htcgrid_agent.load import Load
+from htcgrid_agent.metrics import Registry
+from htcgrid_agent.quarantine import Quarantine
 from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
-from htcgrid_agent.workers import Worker
+from htcgrid_agent.workers import State, Worker
 from htcgrid_controlplane.clock import Clock
 from htcgrid_events import Priority
 
@@ -33,11 +35,15 @@ class Dispatcher:
         clock: Clock,
         ended: Callable[[Job], None],
         stirred: Callable[[], None],
+        quarantine: Quarantine,
+        metrics: Registry,
     ) -> None:
         self._load = load
         self._clock = clock
         self._ended = ended
         self._stirred = stirred
+        self._quarantine = quarantine
+        self._metrics = metrics
         self._workers = [Worker(number, launcher, arn, self, clock) for number in range(workers)]
         self._ready: deque[Worker] = deque()
         self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
@@ -69,6 +75,26 @@ class Dispatcher:
             else:
                 self._conclude(job)
         self._pump()
+
+    @property
+    def states(self) -> dict[str, float]:
+        """How many workers are in each state."""
+        counts = dict.fromkeys((state.name.lower() for state in State), 0.0)
+        for worker in self._workers:
+            counts[worker.state.name.lower()] += 1
+        return counts
+
+    @property
+    def usable(self) -> bool:
+        """Whether any worker can run tasks, or soon will."""
+        return any(worker.usable for worker in self._workers)
+
+    def release_waiting(self, received_before: int) -> None:
+        """Hand back chunks that wait since `received_before` (ms) and have not begun: another agent may be idle."""
+        for job in [job for job in self._jobs if not (job.running or job.ends or job.concluding)]:
+            if job.delivery.received_at < received_before:
+                _LOG.info("a chunk that would wait on is handed back", extra=job.ids)
+                self._conclude(job)
 
     def drop(self, job: Job) -> None:
         """Stop a job and forget what it yielded: its lease is lost."""
@@ -114,6 +140,7 @@ class Dispatcher:
         job = self._next_job()
         if job is None or self._draining:
             return
+        self._judge(job.chunk.key.session_id, failure)
         while job.pending:
             job.ends[job.pending.popleft()] = failure
             self._load.task_started()
@@ -164,7 +191,10 @@ class Dispatcher:
         self._note_quiet()
         job.running -= 1
         job.ends[invocation.task - job.chunk.first_task] = end
-        self._load.task_ended(time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._load.task_ended(seconds)
+        self._metrics.task_seconds.observe(seconds)
+        self._judge(invocation.session_id, end)
         if isinstance(end, Failed):
             _LOG.warning(
                 "a task failed: %s %s",
@@ -176,6 +206,10 @@ class Dispatcher:
             self._conclude(job)
         else:
             self._stirred()
+
+    def _judge(self, session_id: str, end: TaskEnd) -> None:
+        self._metrics.tasks.add(1, end.kind if isinstance(end, Failed) else "completed")
+        self._quarantine.ended(session_id, end)
 
     def _conclude(self, job: Job) -> None:
         self._jobs.discard(job)

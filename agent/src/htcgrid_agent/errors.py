@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from htcgrid_controlplane.errors import StorageUnavailable
 from htcgrid_dataplane import StoreUnavailable
@@ -19,6 +19,12 @@ class AgentError(Exception):
 
 class BadSettings(AgentError):
     """Raised when a setting is missing or illegal; the message names each and says what is legal."""
+
+
+class ServiceAvoided(HTTPClientError):
+    """Raised instead of asking a service that has kept failing, until its pause is over."""
+
+    fmt = "{service} kept failing: it is not asked for another {seconds:.1f} s"
 
 
 class BadFunction(AgentError):

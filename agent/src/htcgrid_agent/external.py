@@ -14,6 +14,8 @@ from pathlib import Path
 
 from htcgrid_agent.launching import Exit
 
+_ASK_EVERY = 1.0
+"""Seconds between looks for the other container while a task runs whose runtime holds no connection."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -45,6 +47,7 @@ class ExternalRuntime:
     def __init__(self, place: "_Place") -> None:
         self._place = place
         self._end: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._asking: asyncio.TimerHandle | None = None
         place.end = self._end
 
     def kill(self) -> None:
@@ -55,14 +58,27 @@ class ExternalRuntime:
     def met(self) -> None:
         """See `Running`."""
         self._place.began = True
+        self._ask_no_more()
 
     def lost_touch(self) -> None:
-        """See `Running`. The entrypoint will say how the runtime ended, unless its container has gone with it."""
-        self._place.order("ping")
+        """See `Running`. The entrypoint will say how the runtime ended, unless its container goes with it."""
+        self._ask_no_more()
+        if not self._end.done():
+            self._place.order("ping")
+            # A container does not end all at once, and some runtimes make a connection for each request.
+            self._asking = asyncio.get_running_loop().call_later(_ASK_EVERY, self.lost_touch)
 
     async def ended(self) -> Exit:
         """See `Running`."""
-        return await self._end
+        try:
+            return await self._end
+        finally:
+            self._ask_no_more()
+
+    def _ask_no_more(self) -> None:
+        if self._asking:
+            self._asking.cancel()
+            self._asking = None
 
 
 class _Place:

@@ -12,6 +12,8 @@ WEIGHTS: Final[Mapping[Priority, int]] = {Priority.HIGH: 16, Priority.NORMAL: 4,
 """Shares of the chunks taken while all queues have some: low is slowed, and never starved."""
 
 _MOST = 10
+_LOOK_AGAIN = 1.0
+"""Seconds after which room is looked for unasked: pauses end without a word."""
 _LAPSE = timedelta(milliseconds=250)
 
 
@@ -62,7 +64,7 @@ class Gate:
                         self._reached = self._used[queue]
                         self._booked[queue] = (granted, now + self._lapse)
                         return granted
-                    self._changed.wait(self._until_lapse(now))
+                    self._changed.wait(min(self._until_lapse(now), _LOOK_AGAIN))
                 return 0
             finally:
                 self._waiting.discard(queue)
@@ -93,5 +95,5 @@ class Gate:
     def _free(self, now: float) -> int:
         return self._room() - sum(count for count, lapses in self._booked.values() if lapses > now)
 
-    def _until_lapse(self, now: float) -> float | None:
-        return min((lapses - now for _, lapses in self._booked.values() if lapses > now), default=None)
+    def _until_lapse(self, now: float) -> float:
+        return min((lapses - now for _, lapses in self._booked.values() if lapses > now), default=_LOOK_AGAIN)

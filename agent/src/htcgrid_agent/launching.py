@@ -22,7 +22,7 @@ class Running(Protocol):
         """End it and all that it started at once. Harmless if it has ended."""
 
     def met(self) -> None:
-        """It has asked for its first task."""
+        """It has asked for a task."""
 
     def lost_touch(self) -> None:
         """Its connection was closed while it ran a task."""

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -17,7 +18,7 @@ MARGIN_MS = 1_000
 
 
 class LeaseKeeper:
-    """Beats for all jobs together, three times within a lease.
+    """Beats for all jobs together: three times within a lease, and the first time before their messages reappear.
 
     `lost` is told, in this thread, of each lost lease, and `kept` of each that was prolonged.
     """
@@ -37,14 +38,22 @@ class LeaseKeeper:
         self._clock = clock
         self._lost = lost
         self._kept = kept
-        self._jobs: set[Job] = set()
+        self._next_beat = int(lease.total_seconds() * 1000 / 3)
+        self._first_beat = int(min(queues.hidden_for, lease).total_seconds() * 1000 / 3)
+        self._due: dict[Job, int] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._beaten = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
         self._thread.start()
+
+    @property
+    def seconds_since_beat(self) -> float:
+        """How long ago it last looked after the leases."""
+        return time.monotonic() - self._beaten
 
     def expiry(self, received_at: int) -> int:
         """When the lease of a row ends whose message was hidden at `received_at` (both in ms)."""
@@ -53,12 +62,12 @@ class LeaseKeeper:
     def hold(self, job: Job) -> None:
         """Keep the lease of a job."""
         with self._changed:
-            self._jobs.add(job)
+            self._due[job] = job.delivery.received_at + self._first_beat
 
     def release(self, job: Job) -> None:
         """Keep it no longer."""
         with self._changed:
-            self._jobs.discard(job)
+            self._due.pop(job, None)
 
     def close(self) -> None:
         """Stop beating."""
@@ -67,12 +76,13 @@ class LeaseKeeper:
             self._changed.notify_all()
 
     def beat(self) -> None:
-        """Prolong all leases once."""
+        """Prolong all leases that are due."""
+        now = self._clock()
         with self._changed:
-            jobs = [job for job in self._jobs if not job.lost]
+            jobs = [job for job, due in self._due.items() if due <= now and not job.lost]
         if not jobs:
             return
-        answers = self._store.extend([job.held for job in jobs], self.expiry(self._clock()))
+        answers = self._store.extend([job.held for job in jobs], self.expiry(now))
         held = [job for job, accepted in zip(jobs, answers, strict=True) if accepted]
         for job, accepted in zip(jobs, answers, strict=True):
             if not accepted and self._holds(job):
@@ -80,20 +90,22 @@ class LeaseKeeper:
                 self._lost(job)
         seconds = int(self._lease.total_seconds())
         self._queues.hide([(job.delivery, seconds) for job in held])
+        with self._changed:
+            self._due.update((job, now + self._next_beat) for job in held if job in self._due)
         for job in held:
             self._kept(job)
 
     def _holds(self, job: Job) -> bool:
         # A job that was finished while the beat was under way has no lease to lose.
         with self._changed:
-            return job in self._jobs and not job.concluding
+            return job in self._due and not job.concluding
 
     def _run(self) -> None:
-        beat = self._lease.total_seconds() / 3
         while True:
             with self._changed:
-                if self._changed.wait_for(lambda: self._closed, beat):
+                if self._changed.wait_for(lambda: self._closed, self._first_beat / 1000):
                     return
+            self._beaten = time.monotonic()
             try:
                 self.beat()
             except OUT_OF_REACH as error:

@@ -47,6 +47,11 @@ class Load:
             for_idle = math.ceil(idle / self._chunk_tasks)
             return min(most, max(for_idle, self._ahead()))
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for a worker."""
+        return self._waiting
+
     def wait_until_empty(self, within: timedelta) -> bool:
         """Wait until no chunk is worked on; false if that took too long."""
         with self._changed:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from htcgrid_agent.batcher import Batcher
 from htcgrid_agent.jobs import Delivery
+from htcgrid_agent.metrics import Histogram
 from htcgrid_agent.queues import MAX_BATCH, EventQueue, TaskQueues
 from htcgrid_controlplane.chunks import Chunk
 from htcgrid_events import ChunkFinished
@@ -23,11 +24,11 @@ class _Event(NamedTuple):
 class Outbox:
     """A message is only deleted once the event of its chunk has been accepted."""
 
-    def __init__(self, queues: TaskQueues, events: EventQueue) -> None:
+    def __init__(self, queues: TaskQueues, events: EventQueue, sizes: Histogram) -> None:
         self._queue = events
-        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY)
-        self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED)
-        self._hidings = Batcher("hidings", queues.hide, most=MAX_BATCH, linger=_COMPANY)
+        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY, sizes=sizes)
+        self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED, sizes=sizes)
+        self._hidings = Batcher("hidings", queues.hide, most=MAX_BATCH, linger=_COMPANY, sizes=sizes)
 
     def start(self) -> None:
         """Begin to send."""

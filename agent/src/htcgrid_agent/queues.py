@@ -2,7 +2,8 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -22,6 +23,9 @@ MAX_WAIT_SECONDS = 20
 """Longest long poll (Amazon SQS API Reference)."""
 MAX_VISIBILITY_SECONDS = 43_200
 """Longest time that a message can be hidden (Amazon SQS API Reference)."""
+_HIDDEN_SECONDS = 15
+"""A long poll cannot be called back. What it takes after its agent has ended is lost to all for so long, so this is
+shorter than a lease."""
 _GONE = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
 """What SQS says of a message that was deleted, or that it has shown to somebody else meanwhile."""
 
@@ -32,7 +36,8 @@ class TaskQueues:
     def __init__(self, client: "SQSClient", urls: Mapping[Priority, str], lease_seconds: int, clock: Clock) -> None:
         self._client = client
         self._urls = urls
-        self._lease_seconds = lease_seconds
+        self.hidden_for = timedelta(seconds=min(lease_seconds, _HIDDEN_SECONDS))
+        """For how long a message is hidden when it is received. Whoever keeps it hides it for longer."""
         self._clock = clock
 
     @property
@@ -41,13 +46,13 @@ class TaskQueues:
         return list(self._urls)
 
     def receive(self, priority: Priority, most: int) -> list[Delivery]:
-        """Wait up to 20 s for messages and take up to `most`, hidden from others for the length of a lease."""
+        """Wait up to 20 s for messages and take up to `most`, hidden from others for `hidden_for`."""
         url = self._urls[priority]
         response = self._client.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=min(most, MAX_BATCH),
             WaitTimeSeconds=MAX_WAIT_SECONDS,
-            VisibilityTimeout=self._lease_seconds,
+            VisibilityTimeout=int(self.hidden_for.total_seconds()),
             AttributeNames=["SentTimestamp"],
         )
         now = self._clock()
@@ -108,11 +113,13 @@ class EventQueue:
         return {int(entry["Id"]) for entry in failed}
 
 
-def _by_queue(deliveries: Iterable[Delivery]) -> Iterable[tuple[str, list[Delivery]]]:
+def _by_queue(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, list[Delivery]]]:
     by_url: defaultdict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
         by_url[delivery.queue_url].append(delivery)
-    return by_url.items()
+    for url, some in by_url.items():
+        for start in range(0, len(some), MAX_BATCH):
+            yield url, some[start : start + MAX_BATCH]
 
 
 def _worth_repeating(failed: Iterable[Mapping[str, object]]) -> list[int]:

@@ -11,6 +11,7 @@ from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Delivery, Job
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
+from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
 from htcgrid_agent.queues import TaskQueues
 from htcgrid_controlplane.backoff import Backoff
@@ -38,6 +39,7 @@ class Receiver:
         clock: Clock,
         claimed: Callable[[Sequence[Job]], None],
         outbox: Outbox,
+        metrics: Registry,
     ) -> None:
         self._agent_id = agent_id
         self._queues = queues
@@ -48,6 +50,7 @@ class Receiver:
         self._clock = clock
         self._claimed = claimed
         self._outbox = outbox
+        self._metrics = metrics
         self._closed = threading.Event()
         self._changed = threading.Condition()
         self._taking = 0
@@ -75,6 +78,8 @@ class Receiver:
             try:
                 received = self._queues.receive(priority, most)
                 if received:
+                    self._metrics.received.add(len(received), priority)
+                    self._metrics.batch_size.observe(len(received), "claims")
                     self._take(received)
                 failures = 0
             except OUT_OF_REACH as error:

@@ -8,7 +8,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -17,10 +16,12 @@ from htcgrid_agent.errors import OUT_OF_REACH
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
+from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
 from htcgrid_agent.outcomes import Conclusion, conclude
 from htcgrid_agent.payloads import Payloads
 from htcgrid_agent.tasks import Completed, TaskEnd
+from htcgrid_agent.transfers import Transfers
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore, Progress
 from htcgrid_controlplane.chunks import Chunk, Payload
@@ -54,10 +55,11 @@ class RowWriter:
         keeper: LeaseKeeper,
         outbox: Outbox,
         load: Load,
-        transfers: Executor,
+        transfers: Transfers,
         backoff: Backoff,
         clock: Clock,
         stirred: Callable[[], None],
+        metrics: Registry,
     ) -> None:
         self._agent_id = agent_id
         self._store = store
@@ -69,7 +71,8 @@ class RowWriter:
         self._backoff = backoff
         self._clock = clock
         self._stirred = stirred
-        self._batches = Batcher("rows", self._write, most=MAX_STATEMENTS, linger=_COMPANY)
+        self._chunks = metrics.chunks
+        self._batches = Batcher("rows", self._write, most=MAX_STATEMENTS, linger=_COMPANY, sizes=metrics.batch_size)
         self._changed = threading.Condition()
         self._unwritten = 0
         self._closed = threading.Event()
@@ -104,7 +107,7 @@ class RowWriter:
     def _take(self, draft: _Draft) -> None:
         size = sum(len(end.result) for end in draft.ends.values() if isinstance(end, Completed))
         if size > _LARGE:
-            self._transfers.submit(self._encode_and_put, draft)
+            self._transfers.do(self._encode_and_put, draft)
         else:
             self._batches.put(draft)
 
@@ -165,7 +168,7 @@ class RowWriter:
         data = self._payloads.encode(conclusion.lines)
         if self._payloads.fits_row(draft.job, data):
             return replace(draft, results=Payload(data))
-        self._transfers.submit(self._put, draft, data)
+        self._transfers.do(self._put, draft, data)
         return None
 
     def _write_checkpoints(self, drafts: Sequence[_Draft]) -> None:
@@ -188,7 +191,7 @@ class RowWriter:
                 [
                     (draft.job.delivery, _as_written(draft.job, progress))
                     for (draft, progress), accepted in zip(work, answers, strict=True)
-                    if _is_written(draft.job, accepted)
+                    if self._is_written(draft, accepted)
                 ]
             )
         if retries:
@@ -198,7 +201,7 @@ class RowWriter:
                 [
                     (draft.job.delivery, _seconds_until(at, now))
                     for (draft, at), accepted in zip(retries, answers, strict=True)
-                    if _is_written(draft.job, accepted)
+                    if self._is_written(draft, accepted)
                 ]
             )
 
@@ -211,6 +214,18 @@ class RowWriter:
             self._unwritten -= len(finals)
             self._changed.notify_all()
         self._stirred()
+
+    def _is_written(self, draft: _Draft, accepted: bool) -> bool:
+        if not accepted:
+            self._chunks.add(1, "lost")
+            _LOG.warning("the lease was lost: what the tasks yielded is dropped", extra=draft.job.ids)
+            return False
+        conclusion = _conclusion_of(draft)
+        if conclusion.open_offsets:
+            self._chunks.add(1, "retry" if conclusion.retry else "handed back")
+        else:
+            self._chunks.add(1, "finished")
+        return True
 
     def _conclusion(self, draft: _Draft) -> Conclusion:
         job = draft.job
@@ -238,12 +253,6 @@ def _conclusion_of(draft: _Draft) -> Conclusion:
     if draft.conclusion is None:
         raise RuntimeError("a draft is written before its tasks have been judged")
     return draft.conclusion
-
-
-def _is_written(job: Job, accepted: bool) -> bool:
-    if not accepted:
-        _LOG.warning("the lease was lost: what the tasks yielded is dropped", extra=job.ids)
-    return accepted
 
 
 def _as_written(job: Job, progress: Progress) -> Chunk:

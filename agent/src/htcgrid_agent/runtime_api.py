@@ -5,6 +5,8 @@ with 202, since runtimes end themselves at anything else; what was wrong with th
 """
 
 import asyncio
+import base64
+import binascii
 import json
 import logging
 from typing import Protocol, cast
@@ -19,6 +21,8 @@ _ROOT = b"/2018-06-01/runtime/"
 _NEXT = _ROOT + b"invocation/next"
 _INVOCATION = _ROOT + b"invocation/"
 _INIT_ERROR = _ROOT + b"init/error"
+_STREAM_ERROR = b"lambda-runtime-function-error-body"
+"""Trails a streamed response whose handler failed in the middle: the error report in base64."""
 _ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status": "OK"}'
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -57,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._expects = False
         self._body: list[bytes] = []
         self._size = 0
+        self._stream_error = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -81,15 +86,18 @@ class Connection(asyncio.Protocol):
         self._expects = False
         self._body = []
         self._size = 0
+        self._stream_error = b""
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
+        """Called by the parser, for headers and for what trails a streamed body."""
         if len(name) == len(b"expect") and name.lower() == b"expect":
             self._expects = True
+        elif len(name) == len(_STREAM_ERROR) and name.lower() == _STREAM_ERROR:
+            self._stream_error = value
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -119,7 +127,9 @@ class Connection(asyncio.Protocol):
             self._write(_NOT_FOUND)
             return
         self._write(_ACCEPTED)
-        if what == b"response":
+        if self._stream_error:
+            self._runtime.reported(request_id.decode("latin-1"), _from_trailer(self._stream_error))
+        elif what == b"response":
             self._runtime.answered(request_id.decode("latin-1"), body, self._size)
         else:
             self._runtime.reported(request_id.decode("latin-1"), body)
@@ -136,6 +146,13 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._transport:
             self._transport.write(data)
+
+
+def _from_trailer(value: bytes) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return value
 
 
 def _head(invocation: Invocation, deadline_ms: int, arn: str) -> bytes:

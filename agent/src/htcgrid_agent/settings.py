@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, model_validator
@@ -79,6 +80,18 @@ class Settings(BaseSettings):
     function_environment: dict[str, str] = {}
     """More environment variables for the function: a JSON object. Default: none."""
 
+    quarantine_after: Annotated[int, Field(ge=1, le=1_000)] = 5
+    """After workers have crashed on tasks of so many sessions in a row, nothing is received for a while. Default: 5."""
+
+    watch_spot: bool = False
+    """Whether to ask the instance metadata service for notices that a spot instance ends. Default: no."""
+
+    health_host: str = "127.0.0.1"
+    """Where `/live`, `/ready` and `/metrics` are answered; `0.0.0.0` in a pod. Default: 127.0.0.1."""
+
+    health_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """The port of these; 0 for any that is free. Default: none, they are not answered."""
+
     log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     """`DEBUG`, `INFO`, `WARNING` or `ERROR`. Default: `INFO`."""
 
@@ -93,13 +106,18 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment, and what it does not say from the file that it names.
+
+    The file `HTCGRID_SETTINGS_FILE` has lines of the form `HTCGRID_WORKERS=4`.
 
     Raises:
         BadSettings: a variable is missing or illegal.
     """
+    file = os.environ.get(f"{_PREFIX}SETTINGS_FILE")
+    if file is not None and not Path(file).is_file():
+        raise BadSettings(f"{_PREFIX}SETTINGS_FILE: there is no file {file}.")
     try:
-        return Settings()
+        return Settings(_env_file=file)
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in error.errors())
         raise BadSettings(f"The environment is not right: {faults}.") from error

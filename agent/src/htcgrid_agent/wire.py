@@ -22,6 +22,9 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from htcgrid_agent.breaker import Breaker
+from htcgrid_agent.errors import ServiceAvoided
+from htcgrid_agent.metrics import Counter
 from htcgrid_agent.signing import Keys, Signer
 from htcgrid_controlplane.backoff import Backoff
 
@@ -64,6 +67,8 @@ class JsonClient:
         *,
         connections: int,
         read_timeout: timedelta,
+        breaker: Breaker,
+        requests: Counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Find out where the service is and who asks.
@@ -80,6 +85,8 @@ class JsonClient:
         self._protocol = protocol
         self._credentials = credentials
         self._signer = Signer(protocol.service, region)
+        self._breaker = breaker
+        self._requests = requests
         self._sleep = sleep
         self._url = urlsplit(_endpoint(protocol.service, region, session))
         self._host = self._url.netloc
@@ -90,21 +97,36 @@ class JsonClient:
 
         Raises:
             ClientError: the service refused.
-            HTTPClientError: it could not be reached.
+            HTTPClientError: it could not be reached, or kept failing and is left alone for a while.
         """
         body = json.dumps(request, separators=(",", ":")).encode()
         retry = 0
         while True:
             retry += 1
+            if not self._breaker.allows():
+                raise ServiceAvoided(service=self._protocol.service, seconds=self._breaker.seconds_left)
             try:
-                return self._call_once(operation, body)
+                answer = self._call_once(operation, body)
             except HTTPClientError:
+                self._note(operation, "unreachable", passing=True)
                 if retry == _TRIES:
                     raise
             except ClientError as error:
-                if retry == _TRIES or not _may_pass(error):
+                passing = _may_pass(error)
+                self._note(operation, error.response["Error"]["Code"], passing=passing)
+                if retry == _TRIES or not passing:
                     raise
+            else:
+                self._note(operation, "", passing=False)
+                return answer
             self._sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+
+    def _note(self, operation: str, error: str, *, passing: bool) -> None:
+        self._requests.add(1, operation, error)
+        if passing:
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
 
     def _call_once(self, operation: str, body: bytes) -> dict[str, Any]:
         frozen = self._credentials.get_frozen_credentials()

@@ -129,7 +129,7 @@ class Worker:
         if self.state is State.DOWN:
             connection.abort()
             return
-        if self.state is State.STARTING and self._running:
+        if self._running:
             self._running.met()
         self._stop_timer()
         if self._invocation:
