@@ -58,6 +58,7 @@ import os, subprocess, sys, time
 import boto3
 print(os.environ["HTCGRID_AGENT_ID"], boto3.client("sts").get_caller_identity()["Arn"], flush=True)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("the agent is up", flush=True)
 time.sleep(600)
 """
 

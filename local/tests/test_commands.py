@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from htcgrid_local import Project
+from htcgrid_local.emulator import listen
 from htcgrid_local.home import Home
 from htcgrid_local.state import Phase, State, read_state
 
@@ -86,9 +89,13 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     assert code == 0
     assert "ready" in output
 
-    code, _, errors = shell.run("up", "--function", str(function), "--detach")
-    assert code == 1
-    assert "already runs" in errors
+    for extra in ([], ["--detach"]):
+        code, _, errors = shell.run("up", "--function", str(function), *extra)
+        assert code == 1
+        assert errors == (
+            f"Error: A grid already runs in {shell.home.root} (process {state.supervisor.pid}): stop it with "
+            "`htcgrid local down`, or set HTCGRID_HOME to another directory for a second one.\n"
+        )
 
     code, output, _ = shell.run("logs", "deploy")
     assert code == 0
@@ -131,8 +138,119 @@ def test_a_signal_during_the_start_leaves_nothing_behind(shell: Shell, function:
     assert "emulator" in {child.name for child in children}
 
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
 
-    assert "The grid is down" in output, errors
+    assert process.returncode == 128 + number
+    assert errors.strip() == "The start was interrupted; nothing is left running."
     assert not [child for child in children if child.alive]
+    assert "No grid runs" in shell.run("status")[1]
+
+
+@pytest.mark.grid
+def test_ctrl_c_ends_a_grid_that_is_starting_in_the_background(shell: Shell, function: Path) -> None:
+    process = shell.start("up", "--function", str(function), "--detach")
+    state = shell.wait_for(lambda state: "deploy" in state.step)
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert not [child for child in (state.supervisor, *state.children) if child.alive]
+    assert "No grid runs" in shell.run("status")[1]
+
+
+@pytest.mark.grid
+def test_agents_get_the_settings_that_are_named(shell: Shell, function: Path) -> None:
+    settings = ["--env", "HTCGRID_LEASE_SECONDS=7", "--env", 'HTCGRID_FUNCTION_ENVIRONMENT={"A": "b=c"}']
+    code, output, errors = shell.run("up", "--function", str(function), *settings, "--detach")
+    assert code == 0, output + errors
+    (agent,) = (child for child in shell.state().children if child.name == "agent-0")
+
+    environment = psutil.Process(agent.pid).environ()
+
+    assert environment["HTCGRID_LEASE_SECONDS"] == "7"
+    assert environment["HTCGRID_FUNCTION_ENVIRONMENT"] == '{"A": "b=c"}'
+    assert "the agent is up" in shell.home.log("agent-0").read_text()
+    shell.run("down")
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("extra", [[], ["--detach"]])
+def test_a_grid_whose_agent_ends_is_not_ready(shell: Shell, function: Path, extra: list[str]) -> None:
+    code, output, errors = shell.run("up", "--function", str(function), "--env", "HTCGRID_LEASE_SECONDS=1", *extra)
+
+    assert code == 1
+    assert "ready" not in output
+    assert errors.startswith("Error: agent-0 ended with exit code 2: The environment is not right: ")
+    assert "HTCGRID_LEASE_SECONDS: " in errors
+    assert errors.count("\n") == 1
     assert shell.state().phase is Phase.FAILED
+    assert not shell.state().children
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--workers", "257"], "256"),
+        (["--workers", "0"], "greater than or equal to 1"),
+        (["--agents", "65"], "64"),
+        (["--env", "LEASE=3"], "must have the form HTCGRID_NAME=VALUE"),
+        (["--env", "HTCGRID_LEASE_SECONDS"], "must have the form HTCGRID_NAME=VALUE"),
+        (["--env", "HTCGRID_LEASE=3"], "HTCGRID_LEASE_SECONDS"),
+        (["--env", "HTCGRID_WORKERS=3"], "use --workers"),
+        (["--env", "HTCGRID_AGENT_ID=me"], "the grid does"),
+    ],
+)
+def test_options_out_of_bounds_start_nothing(shell: Shell, function: Path, options: list[str], complaint: str) -> None:
+    code, _, errors = shell.run("up", "--function", str(function), *options)
+
+    assert code != 0
+    assert complaint in errors
+    assert not shell.home.root.exists()
+
+
+@pytest.mark.parametrize("command", [["up"], ["up", "--detach"], ["status"], ["down"], ["logs"]])
+@pytest.mark.parametrize("place", ["", "below", "below/deep"])
+def test_a_home_that_is_a_file_is_one_sentence(
+    tmp_path: Path, project: Project, function: Path, command: list[str], place: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    options = ["--function", str(function)] if command[0] == "up" else []
+
+    code, _, errors = Shell(file / place, project).run(*command, *options)
+
+    assert code == 1
+    assert errors.startswith(f"Error: The home {file / place} of a grid cannot be used ({file} is not a directory)")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("extra", [[], ["--detach"]])
+def test_a_home_that_cannot_be_made_is_one_sentence(project: Project, function: Path, extra: list[str]) -> None:
+    code, _, errors = Shell(Path("/proc/none/home"), project).run("up", "--function", str(function), *extra)
+
+    assert code == 1
+    assert errors.startswith("Error: The home /proc/none/home of a grid cannot be used (")
+    assert errors.count("\n") == 1
+
+
+def test_a_taken_port_is_named_with_no_step(shell: Shell, function: Path) -> None:
+    with listen(None) as taken:
+        port = taken.getsockname()[1]
+        code, _, errors = shell.run("up", "--function", str(function), "--port", str(port))
+
+    assert code == 1
+    assert errors.startswith(f"Error: Port {port} ")
+    output = shell.run("status")[1]
+    assert f"Port {port} " in output
+    assert "step" not in output
+
+
+@pytest.mark.parametrize(
+    ("command", "defaults"), [("up", ["the example's", "handler.handler", "a free one"]), ("logs", ["all"])]
+)
+def test_the_help_says_the_defaults(shell: Shell, command: str, defaults: list[str]) -> None:
+    shown = " ".join(shell.run(command, "--help")[1].replace("│", " ").split())
+
+    for default in defaults:
+        assert re.search(rf"\[default: \(?{default}\)?\]", shown)

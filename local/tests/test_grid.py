@@ -20,6 +20,7 @@ from htcgrid_local import (
     HandlerError,
     LocalGrid,
     NoGridError,
+    OptionError,
     PortInUseError,
     Project,
 )
@@ -166,6 +167,14 @@ def test_nothing_starts_for_a_handler_that_is_not_there(project: Project, functi
         LocalGrid(tmp_path, function=function, handler="handler.absent", project=project).start()
 
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("agents", "workers"), [(-1, 1), (65, 1), (1, 0), (1, 257)])
+def test_a_grid_too_large_for_one_machine_is_refused(
+    project: Project, function: Path, tmp_path: Path, agents: int, workers: int
+) -> None:
+    with pytest.raises(OptionError, match=r"(64|256)"):
+        LocalGrid(tmp_path, function=function, agents=agents, workers=workers, project=project)
 
 
 def test_a_taken_port_leaves_no_process_and_no_lock(project: Project, function: Path, tmp_path: Path) -> None:

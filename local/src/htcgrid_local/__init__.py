@@ -2,13 +2,16 @@
 
 from htcgrid_local.agents import Agent
 from htcgrid_local.errors import (
+    AgentStartError,
     DeployError,
     EmulatorError,
     GridRunningError,
     HandlerError,
+    HomeError,
     LocalGridError,
     NoGridError,
     NotInstalledError,
+    OptionError,
     PortInUseError,
 )
 from htcgrid_local.grid import LocalGrid
@@ -17,14 +20,17 @@ from htcgrid_local.project import Project, find_project
 
 __all__ = [
     "Agent",
+    "AgentStartError",
     "DeployError",
     "EmulatorError",
     "GridRunningError",
     "HandlerError",
+    "HomeError",
     "LocalGrid",
     "LocalGridError",
     "NoGridError",
     "NotInstalledError",
+    "OptionError",
     "PortInUseError",
     "Progress",
     "Project",

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from htcgrid_local.emulator import REGION, ROOT_KEY, inherited_environment
+from htcgrid_local.errors import AgentStartError
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Child, Processes, kill_group
+from htcgrid_local.words import end_of
 
 _LOG = logging.getLogger(__name__)
 _PROFILE: Final = "htcgrid-agent"
@@ -24,6 +26,9 @@ _GRACE: Final = timedelta(seconds=5)
 _FIRST_PAUSE: Final = timedelta(seconds=0.5)
 _LONGEST_PAUSE: Final = timedelta(seconds=30)
 _HEALTHY_AFTER: Final = timedelta(seconds=60)
+_UP_WITHIN: Final = timedelta(seconds=60)
+_UP: Final = b"the agent is up"
+"""What an agent says, at level INFO, when it is about to receive."""
 
 
 @dataclass
@@ -77,6 +82,24 @@ class AgentPool:
             self._agents.append(agent)
             return agent
 
+    def wait_until_up(self) -> None:
+        """Return once every agent runs and has said that it is up.
+
+        Raises:
+            AgentStartError: one ended, or did not say so in time.
+        """
+        deadline = time.monotonic() + _UP_WITHIN.total_seconds()
+        quiet = self._environment.get("HTCGRID_LOG_LEVEL", "INFO") not in ("DEBUG", "INFO")
+        for agent in self.agents:
+            log = self._home.log(agent.name)
+            while not (quiet or _UP in log.read_bytes()):
+                _check_running(agent, log)
+                if time.monotonic() > deadline:
+                    raise AgentStartError(f"{agent.name} was not up within {_UP_WITHIN.seconds} s; see {log}.")
+                time.sleep(0.05)
+        for agent in self.agents:
+            _check_running(agent, self._home.log(agent.name))
+
     def kill(self, index: int) -> None:
         """Kill an agent and its workers at once, as when a machine is lost; the pool starts it again after a pause."""
         kill_group(self._agents[index].pid)
@@ -126,6 +149,12 @@ class AgentPool:
             log=self._home.log(name),
             folder=self._home.scratch,
         )
+
+
+def _check_running(agent: Agent, log: Path) -> None:
+    if not agent.running:
+        said = end_of(log).removeprefix("htcgrid-agent: ") or "it said nothing"
+        raise AgentStartError(f"{agent.name} ended with exit code {agent.child.exit_code}: {said} (see {log})")
 
 
 def agent_environment(

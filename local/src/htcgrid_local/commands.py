@@ -19,6 +19,7 @@ from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.grid import LocalGrid
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
+from htcgrid_local.options import MOST_AGENTS, MOST_WORKERS, environment_of
 from htcgrid_local.progress import shown
 from htcgrid_local.project import find_project
 from htcgrid_local.state import Phase, read_state
@@ -32,59 +33,78 @@ _errors = Console(stderr=True)
 @app.command()
 def up(
     function: Annotated[
-        Path | None, typer.Option(help="The directory with the function that the agents run [default: the example's].")
+        Path | None,
+        typer.Option(help="The directory with the function that the agents run.", show_default="the example's"),
     ] = None,
     handler: Annotated[str, typer.Option(help="The function in it, as module.function.")] = "handler.handler",
-    agents: Annotated[int, typer.Option(min=0, help="How many agents (processes).")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="How many workers each agent keeps busy.")] = 2,
+    agents: Annotated[int, typer.Option(min=0, max=MOST_AGENTS, help="How many agents (processes).")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="How many workers each agent keeps busy.")] = 2,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port [default: a free one].")
+        int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port.", show_default="a free one")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A setting of the agents, as HTCGRID_LEASE_SECONDS=30; repeatable."),
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when the grid is ready, and leave it running.")
     ] = False,
 ) -> None:
     """Start a grid and keep it up until Ctrl-C (or, with --detach, until `down`)."""
-    home = Home(default_home())
     with _errors_shown(), shown(_console) as progress:
+        home = _home()
+        environment = environment_of(env or [])
         function = function or find_project().root / _EXAMPLE
         if detach:
             check_handler(function, handler)
             options = ["--function", str(function.resolve()), "--handler", handler]
             options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
+            options += [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
             detached.start(home, options, progress)
             _tell_ready(home)
             return
         _let_signals_interrupt()
         logs.record(home)
         grid = LocalGrid(
-            home.root, function=function, handler=handler, agents=agents, workers=workers, port=port, progress=progress
+            home.root,
+            function=function,
+            handler=handler,
+            agents=agents,
+            workers=workers,
+            port=port,
+            environment=environment,
+            progress=progress,
         )
+        ready = False
         try:
             with grid:
+                ready = True
                 _tell_ready(home)
                 _console.print("Press Ctrl-C to stop it.")
                 if failure := grid.wait():
                     raise failure
-        except KeyboardInterrupt:
+        except _Interrupted as signalled:
             progress.abandon()
+            if not ready:
+                _errors.print("The start was interrupted; nothing is left running.", highlight=False)
+                raise typer.Exit(128 + signalled.number) from signalled
             _console.print("The grid is down.")
 
 
 @app.command()
 def down() -> None:
     """Stop the grid, and whatever a crashed one left behind."""
-    home = Home(default_home())
     with _errors_shown(), _console.status("stopping …"):
-        text = detached.stop(home)
+        text = detached.stop(_home())
     _console.print(text)
 
 
 @app.command()
 def status() -> None:
     """Say whether a grid runs; exits with 0 only when one is ready."""
-    home = Home(default_home())
-    state = read_state(home.state)
+    with _errors_shown():
+        home = _home()
+        state = read_state(home.state)
     if state is None or (state.phase is not Phase.FAILED and not state.supervisor.alive):
         _console.print(f"No grid runs in {home.root}.")
         raise typer.Exit(1)
@@ -104,13 +124,14 @@ def status() -> None:
 @app.command(name="logs")
 def show_logs(
     names: Annotated[
-        list[str] | None, typer.Argument(help="supervisor, emulator, agent, functions, build, deploy [default: all].")
+        list[str] | None,
+        typer.Argument(help="supervisor, emulator, agent, functions, build, deploy.", show_default="all"),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:
     """Show what the grid's processes wrote."""
     with _errors_shown():
-        home = Home(default_home())
+        home = _home()
         state = read_state(home.state)
         if state and state.phase is Phase.READY and state.supervisor.alive and state.endpoint_url:
             save_function_logs(home, state.endpoint_url)
@@ -120,6 +141,19 @@ def show_logs(
                 typer.echo(line)
         except KeyboardInterrupt:
             return
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal to end has come."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _home() -> Home:
+    home = Home(default_home())
+    home.check()
+    return home
 
 
 def _tell_ready(home: Home) -> None:
@@ -144,7 +178,7 @@ def _let_signals_interrupt() -> None:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        raise _Interrupted(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)

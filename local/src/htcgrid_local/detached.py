@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from htcgrid_local.errors import GridRunningError, LocalGridError
-from htcgrid_local.home import HOME_VARIABLE, Home
+from htcgrid_local.errors import LocalGridError
+from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import Progress
 from htcgrid_local.state import Phase, read_state
@@ -25,14 +25,13 @@ def start(home: Home, options: Sequence[str], progress: Progress) -> None:
     """Start `up` with `options` in the background and return when the grid is ready.
 
     Raises:
+        HomeError: the home cannot be made.
         GridRunningError: a grid already runs in this home.
         LocalGridError: the grid did not come up; the message is the background process's.
     """
     if (running := read_state(home.state)) and running.supervisor.alive:
-        raise GridRunningError(
-            f"A grid already runs in {home.root} (process {running.supervisor.pid}): stop it with `htcgrid local down`."
-        )
-    home.logs.mkdir(parents=True, exist_ok=True)
+        raise already_runs(home.root, running.supervisor.pid)
+    home.make()
     with home.log("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "htcgrid_local", "up", *options],

@@ -9,6 +9,14 @@ class NotInstalledError(LocalGridError):
     """Raised when the source tree or one of the tools that `make install` brings is missing."""
 
 
+class OptionError(LocalGridError):
+    """Raised when a grid is asked for in a form that none can have."""
+
+
+class HomeError(LocalGridError):
+    """Raised when the home directory is none, or cannot be made or used."""
+
+
 class HandlerError(LocalGridError):
     """Raised when the function that the agents should run cannot be found where it was said to be."""
 
@@ -27,6 +35,10 @@ class NoGridError(LocalGridError):
 
 class EmulatorError(LocalGridError):
     """Raised when the embedded AWS does not start, or ends while the grid is up."""
+
+
+class AgentStartError(LocalGridError):
+    """Raised when an agent ends, or says nothing, while the grid starts."""
 
 
 class DeployError(LocalGridError):

@@ -21,6 +21,7 @@ from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, N
 from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home
+from htcgrid_local.options import check_size
 from htcgrid_local.processes import Processes, kill_leftovers
 from htcgrid_local.progress import Progress, Silent
 from htcgrid_local.project import Project, find_project
@@ -50,7 +51,7 @@ class LocalGrid:
 
     `agents` processes each keep `workers` workers busy with `handler` (module.function) from the directory
     `function`. `environment` is added to the agents' (short leases in a test, for example). After `stop` nothing is
-    left but the logs and the profile.
+    left but the logs and the profile. Raises OptionError for a grid that is too large for one machine.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LocalGrid:
         project: Project | None = None,
         progress: Progress | None = None,
     ) -> None:
+        check_size(agents, workers)
         self._home = Home(home)
         self._function = function.resolve()
         self._handler = handler
@@ -94,10 +96,12 @@ class LocalGrid:
         Raises:
             NotInstalledError: the checkout or a tool is missing.
             HandlerError: the function to run does not exist.
+            HomeError: the home directory cannot be made or used.
             GridRunningError: a grid already runs in this home.
             PortInUseError: the named port is taken.
             EmulatorError: the embedded AWS did not start.
             DeployError: the template could not be built or deployed.
+            AgentStartError: an agent ended, or did not come up.
         """
         if self._running is not None:
             raise GridRunningError("This grid is already running: call stop() before another start().")
@@ -191,7 +195,10 @@ class LocalGrid:
         except BaseException as error:
             processes.close()
             self._home.clear_scratch()
-            report.note(phase=Phase.FAILED, error=str(error) or type(error).__name__)
+            if isinstance(error, Exception):
+                report.note(phase=Phase.FAILED, error=str(error) or type(error).__name__)
+            else:  # Interrupted: nothing has failed, and nothing is left.
+                self._home.state.unlink(missing_ok=True)
             raise
 
     def _deploy_and_start(self, processes: Processes, report: Report) -> _Up:
@@ -199,10 +206,10 @@ class LocalGrid:
             self._progress.begin(text)
             report.note(step=text)
 
-        step("build the functions (sam build)")
         # MiniStack starts while sam builds.
         emulator = Emulator(self._project, self._home, processes, self._port)
         report.note(endpoint_url=emulator.endpoint_url)
+        step("build the functions (sam build)")
         template = build(self._project, self._home, processes)
         step("start the embedded AWS")
         emulator.wait_until_ready()
@@ -215,6 +222,7 @@ class LocalGrid:
             step("start the functions")
             for function, reason in emulator.warm_functions().items():
                 raise DeployError(f"The function {function} does not start: {reason}")
+            pool.wait_until_up()
         except KeyError as error:
             raise DeployError(f"The deployed template has no output {error}, which a grid needs.") from error
         except (BotoCoreError, ClientError) as error:

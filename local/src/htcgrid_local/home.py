@@ -8,15 +8,31 @@ import shutil
 from pathlib import Path
 from typing import IO, Final
 
-from htcgrid_local.errors import GridRunningError
+from htcgrid_local.errors import GridRunningError, HomeError
 
 HOME_VARIABLE: Final = "HTCGRID_HOME"
+_NAME_ANOTHER: Final = f"set {HOME_VARIABLE} to a directory that you may write to."
 
 
 def default_home() -> Path:
-    """$HTCGRID_HOME, or ~/.htcgrid."""
-    named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser().resolve() if named else Path.home() / ".htcgrid"
+    """$HTCGRID_HOME, or ~/.htcgrid.
+
+    Raises:
+        HomeError: it lies in the home of a user who does not exist.
+    """
+    named = os.environ.get(HOME_VARIABLE) or "~/.htcgrid"
+    try:
+        return Path(named).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise HomeError(f"The home {named} of a grid cannot be found ({error}): {_NAME_ANOTHER}") from error
+
+
+def already_runs(root: Path, owner: int | str) -> GridRunningError:
+    """The error that says that the process `owner` has a grid in `root`."""
+    return GridRunningError(
+        f"A grid already runs in {root} (process {owner}): stop it with `htcgrid local down`, "
+        f"or set {HOME_VARIABLE} to another directory for a second one."
+    )
 
 
 class Home:
@@ -55,14 +71,44 @@ class Home:
         """The log file of the process called `name`."""
         return self.logs / f"{name}.log"
 
+    def check(self) -> None:
+        """Make sure that the home, where it exists, is a directory that can be used.
+
+        Raises:
+            HomeError: it is something else, lies in something else, or is somebody else's.
+        """
+        try:
+            for folder in (self.state.parent, self.root, *self.root.parents):
+                if folder.exists():
+                    if not folder.is_dir():
+                        raise self._unusable(f"{folder} is not a directory")
+                    if folder in (self.state.parent, self.root) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                        raise self._unusable(f"{folder} may not be written to")
+                    return
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+
+    def make(self) -> None:
+        """Make the directories of the home that do not exist yet.
+
+        Raises:
+            HomeError: they cannot be made.
+        """
+        self.check()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+
     def acquire(self) -> None:
         """Take the home for this process; the kernel gives it back when the process ends, however it ends.
 
         Raises:
+            HomeError: the home cannot be made.
             GridRunningError: another process has it.
         """
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.root / "local").mkdir(exist_ok=True)
+        self.make()
         lock = (self.root / "local/lock").open("a+", encoding="ascii")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,10 +116,7 @@ class Home:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             lock.close()
-            raise GridRunningError(
-                f"A grid already runs in {self.root} (process {owner}): stop it with `htcgrid local down`, "
-                f"or set {HOME_VARIABLE} to another directory for a second one."
-            ) from error
+            raise already_runs(self.root, owner) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -100,3 +143,6 @@ class Home:
         """Empty the directory of temporary files."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
+
+    def _unusable(self, reason: str) -> HomeError:
+        return HomeError(f"The home {self.root} of a grid cannot be used ({reason}): {_NAME_ANOTHER}")

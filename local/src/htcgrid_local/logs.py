@@ -13,7 +13,7 @@ from htcgrid_local.home import Home
 
 def record(home: Home) -> None:
     """Write what the supervisor itself has to say into its log, and warnings on the terminal too."""
-    home.logs.mkdir(parents=True, exist_ok=True)
+    home.make()
     file = logging.FileHandler(home.log("supervisor"), encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("htcgrid_local")

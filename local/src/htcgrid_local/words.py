@@ -12,7 +12,12 @@ def first_error(log: Path) -> str:
 
 def last_words(log: Path) -> str:
     """The first line of `log` that speaks of an error, else its last line with text, else nothing."""
-    return first_error(log) or next(reversed(_lines(log)), "")
+    return first_error(log) or end_of(log)
+
+
+def end_of(log: Path) -> str:
+    """The last line of `log` with text, where a program says why it gave up."""
+    return next(reversed(_lines(log)), "")
 
 
 def _lines(log: Path) -> list[str]:
