@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     alone = positions_of([load_handler(FUNCTION)(event_for(book, market), None)], book)
     seconds = time.perf_counter() - started
-    console.print(f"{seconds:.1f} s, {seconds / run.seconds:.2f} times as long as on the grid")
+    console.print(comparison(run.seconds, seconds))
+    if options.profile is None:
+        console.print(sharing(os.cpu_count() or 1))
     return verdict(positions, alone)
 
 
@@ -115,6 +117,24 @@ def run_on_grid(events: Sequence[Event], profile: Profile | str) -> GridRun:
         results = list(session.results(progress=True))
         seconds = time.perf_counter() - started
         return GridRun(results, list(session.timeline()), seconds)
+
+
+def comparison(grid: float, alone: float) -> str:
+    """Say which took fewer seconds, the grid or one process alone, and by how much."""
+    took = f"The grid took {grid:.1f} s, one process alone {alone:.1f} s: "
+    if f"{max(grid, alone) / min(grid, alone):.2f}" == "1.00":
+        return f"{took}they were equally fast."
+    if grid < alone:
+        return f"{took}the grid was {alone / grid:.2f} times as fast."
+    return f"{took}the process alone was {grid / alone:.2f} times as fast."
+
+
+def sharing(processors: int) -> str:
+    """Say what the figures of a grid on this machine cannot show."""
+    return (
+        f"(On this machine {WORKERS} workers, the agent and the emulated AWS share {processors} processor(s); "
+        "the process alone had one to itself.)"
+    )
 
 
 def verdict(grid: Mapping[str, "Position"], alone: Mapping[str, "Position"]) -> int:

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from demo import parse_options, verdict
+from demo import comparison, parse_options, sharing, verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from make_book import DATA, listed_strike, make_book, third_fridays
@@ -170,6 +170,22 @@ def test_a_figure_that_both_sides_lack_is_no_agreement() -> None:
 def test_the_verdict_on_equal_valuations_is_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert verdict({"T1": position("T1")}, {"T1": position("T1")}) == 0
     assert "All 1 trades are exactly equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("grid", "alone", "said"),
+    [
+        (10.0, 15.0, "The grid took 10.0 s, one process alone 15.0 s: the grid was 1.50 times as fast."),
+        (15.0, 10.0, "The grid took 15.0 s, one process alone 10.0 s: the process alone was 1.50 times as fast."),
+        (10.0, 10.01, "The grid took 10.0 s, one process alone 10.0 s: they were equally fast."),
+    ],
+)
+def test_the_comparison_says_who_was_faster(grid: float, alone: float, said: str) -> None:
+    assert comparison(grid, alone) == said
+
+
+def test_what_shares_the_processors_is_said() -> None:
+    assert "share 2 processor(s)" in sharing(2)
 
 
 def test_the_verdict_on_a_difference_is_failure_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
