@@ -10,6 +10,8 @@ import pytest
 from agent.tests.harness import Embedded, Place, Session, place_at, until
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
+from htcgrid_events import FailureKind
+
 LARGE = {"do": "large", "bytes": 40_000}
 
 
@@ -212,3 +214,46 @@ def test_heartbeats_go_on_while_results_are_uploaded(place: Place, net: Network)
     moment.passed.set()
     check(place, session)
     assert place.row(session).attempt == 1
+
+
+def test_a_task_that_kills_its_agents_is_found_and_fails_alone(place: Place, tmp_path: Path) -> None:
+    notes = [tmp_path / str(number) for number in range(3)]
+    session = place.submit(
+        [
+            {"do": "echo", "value": 0, "note": str(notes[0])},
+            {"do": "kill_agent", "note": str(notes[1])},
+            {"do": "echo", "value": 2, "note": str(notes[2])},
+        ],
+        max_retries=0,
+    )
+
+    def finished() -> bool:
+        # As Kubernetes does.
+        if not place.agents or place.agents[-1].process.poll() is not None:
+            place.agent(lease_seconds=3, workers=3)
+        return bool(place.events_of(session))
+
+    until(finished, 60)
+    zero, error, two = place.results(session)
+    assert (zero, error.kind, error.type, two) == (0, FailureKind.CRASH, "Agent.Lost", 2)
+    # Twice by accident, as far as anybody could tell, and once on trial.
+    assert len(notes[1].read_text().splitlines()) == 3
+    until(place.is_clean)
+
+
+def test_a_chunk_on_trial_is_handed_back_without_blame(place: Place, tmp_path: Path) -> None:
+    note, gate = tmp_path / "note", tmp_path / "gate"
+    session = place.submit([{"do": "wait", "until": str(gate), "note": str(note), "value": 1}], max_retries=0)
+    for _ in range(2):
+        agent = place.agent(lease_seconds=3)
+        until(lambda: place.row(session).attempt == len(place.agents))
+        agent.signal(signal.SIGKILL)
+        agent.process.wait(5)
+    trial = place.agent(lease_seconds=3, grace_seconds=0)
+    until(lambda: place.row(session).tries == {0: 1})
+    assert trial.end() == 0
+    row = place.row(session)
+    assert (row.tries, row.returned, row.outcomes) == ({0: 0}, 3, "Q")
+    gate.touch()
+    place.agent(lease_seconds=3)
+    assert place.results(session) == [1]

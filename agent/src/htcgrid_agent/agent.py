@@ -94,6 +94,7 @@ class Agent:
             backoff=Backoff(base=timedelta(seconds=settings.retry_base_seconds)),
             clock=clock,
             stirred=self._gate.stir,
+            marked=self._marked,
             metrics=self._metrics,
         )
         self._dispatcher = Dispatcher(
@@ -103,6 +104,7 @@ class Agent:
             load=self._load,
             clock=clock,
             ended=self._rows.conclude,
+            marking=self._rows.mark,
             stirred=self._gate.stir,
             quarantine=self._quarantine,
             metrics=self._metrics,
@@ -266,6 +268,9 @@ class Agent:
                 job.set_back = True
                 _LOG.warning("the inputs are out of reach: %s", error, extra=job.ids)
         self._in_loop(self._dispatcher.add, jobs)
+
+    def _marked(self, job: Job, offset: int) -> None:
+        self._in_loop(self._dispatcher.marked, job, offset)
 
     def _lost(self, job: Job) -> None:
         self._in_loop(self._dispatcher.drop, job)

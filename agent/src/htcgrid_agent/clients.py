@@ -31,6 +31,13 @@ class _DynamoDb:
                     holder["Item"] = {name: _decoded(value) for name, value in holder["Item"].items()}
         return answer
 
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        request["Key"] = {name: _encoded(value) for name, value in request["Key"].items()}
+        answer = self._client.call("GetItem", request)
+        if "Item" in answer:
+            answer["Item"] = {name: _decoded(value) for name, value in answer["Item"].items()}
+        return answer
+
 
 class _Sqs:
     def __init__(self, client: JsonClient) -> None:
@@ -50,7 +57,7 @@ class _Sqs:
 
 
 def dynamodb(client: JsonClient) -> "DynamoDBClient":
-    """A client with `batch_execute_statement`, and nothing else."""
+    """A client with `batch_execute_statement` and `get_item`, and nothing else."""
     return cast("DynamoDBClient", _DynamoDb(client))
 
 

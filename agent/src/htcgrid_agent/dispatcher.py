@@ -23,7 +23,8 @@ _LOG = logging.getLogger(__name__)
 class Dispatcher:
     """Knows the workers and the jobs.
 
-    `ended` is told of each job all of whose tasks have ended, `stirred` whenever there may be room for more jobs.
+    `ended` is told of each job all of whose tasks have ended, `stirred` whenever there may be room for more jobs, and
+    `marking` of each task that must not run before the row says that it does.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Dispatcher:
         load: Load,
         clock: Clock,
         ended: Callable[[Job], None],
+        marking: Callable[[Job, int], None],
         stirred: Callable[[], None],
         quarantine: Quarantine,
         metrics: Registry,
@@ -41,6 +43,7 @@ class Dispatcher:
         self._load = load
         self._clock = clock
         self._ended = ended
+        self._marking = marking
         self._stirred = stirred
         self._quarantine = quarantine
         self._metrics = metrics
@@ -69,12 +72,22 @@ class Dispatcher:
         """Run the open tasks of chunks."""
         for job in jobs:
             self._jobs.add(job)
-            self._load.begun(len(job.pending))
-            if job.pending and not self._draining:
+            job.waiting = len(job.pending) + len(job.later)
+            self._load.begun(job.waiting)
+            if self._draining or not (job.pending or job.later):
+                self._conclude(job)
+            elif job.pending:
                 self._waiting[job.delivery.priority].append(job)
             else:
-                self._conclude(job)
+                self._mark_next(job)
         self._pump()
+
+    def marked(self, job: Job, offset: int) -> None:
+        """The row says now that this task runs."""
+        if job in self._jobs:
+            job.pending.append(offset)
+            self._waiting[job.delivery.priority].append(job)
+            self._pump()
 
     @property
     def states(self) -> dict[str, float]:
@@ -104,9 +117,10 @@ class Dispatcher:
         _LOG.warning("the lease is lost: its tasks are stopped", extra=job.ids)
         self._stop(job)
         self._jobs.discard(job)
-        self._load.untouched(len(job.pending))
+        self._load.untouched(job.waiting)
         self._load.dropped(1)
         job.pending.clear()
+        job.later.clear()
         self._stirred()
 
     def drain(self) -> None:
@@ -143,6 +157,7 @@ class Dispatcher:
         self._judge(job.chunk.key.session_id, failure)
         while job.pending:
             job.ends[job.pending.popleft()] = failure
+            job.waiting -= 1
             self._load.task_started()
             self._load.task_ended(0.0)
         if not job.running:
@@ -170,6 +185,7 @@ class Dispatcher:
         if not job.started_at:
             job.started_at = self._clock()
         job.running += 1
+        job.waiting -= 1
         queued = job.delivery.queued
         invocation = Invocation(
             request_id=_request_id(),
@@ -202,8 +218,10 @@ class Dispatcher:
                 end.type,
                 extra={**job.ids, "task": invocation.task, "worker": worker.number},
             )
-        if not job.running and (self._draining or not job.pending):
+        if not job.running and (self._draining or not (job.pending or job.later)):
             self._conclude(job)
+        elif not job.running and not job.pending:
+            self._mark_next(job)
         else:
             self._stirred()
 
@@ -211,12 +229,15 @@ class Dispatcher:
         self._metrics.tasks.add(1, end.kind if isinstance(end, Failed) else "completed")
         self._quarantine.ended(session_id, end)
 
+    def _mark_next(self, job: Job) -> None:
+        self._marking(job, job.later.popleft())
+
     def _conclude(self, job: Job) -> None:
         self._jobs.discard(job)
         job.finished_at = self._clock()
-        left = len(job.pending)
+        self._load.untouched(job.waiting)
         job.pending.clear()
-        self._load.untouched(left)
+        job.later.clear()
         self._load.concluded()
         self._ended(job)
         self._stirred()

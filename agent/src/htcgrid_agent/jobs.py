@@ -11,6 +11,9 @@ from htcgrid_controlplane.chunk_store import Held
 from htcgrid_controlplane.chunks import Chunk
 from htcgrid_events import ChunkQueued, Priority
 
+CAREFUL_AFTER = 2
+"""Once is an accident: a host that was taken away, an agent that was killed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
@@ -45,14 +48,20 @@ class Job:
     """What earlier attempts made of the tasks, one line per task."""
     pending: deque[int] = field(default_factory=deque)
     """Offsets of tasks that have not been started."""
+    later: deque[int] = field(default_factory=deque)
+    """Offsets of tasks that may only be started, one at a time, once the row says so: see `careful`."""
     ends: dict[int, TaskEnd] = field(default_factory=dict)
     """How the tasks of this attempt ended, by offset."""
+    waiting: int = 0
+    """How many of its tasks have not been started."""
     running: int = 0
     """How many of its tasks run."""
     started_at: int = 0
     finished_at: int = 0
     set_back: bool = False
     """Whether its payloads were out of reach, so that it has to wait."""
+    marked: set[int] = field(default_factory=set)
+    """Offsets of tasks that count as tried in the row from before they ran."""
     saved: int = 0
     """How many ends the last checkpoint held."""
     storing: threading.Lock = field(default_factory=threading.Lock)
@@ -63,6 +72,11 @@ class Job:
     """Whether all its tasks have ended and only the last write to its row is left."""
     lost: bool = False
     """Whether another agent has taken it, or its session was cancelled: what it yields counts for nothing."""
+
+    @property
+    def careful(self) -> bool:
+        """Whether agents keep dying over this chunk, so that its tasks are run one by one to find the culprit."""
+        return self.chunk.died >= CAREFUL_AFTER
 
     @cached_property
     def held(self) -> Held:

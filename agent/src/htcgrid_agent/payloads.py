@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from htcgrid_agent.breaker import Breaker
 from htcgrid_agent.jobs import Job
+from htcgrid_agent.tasks import Failed
 from htcgrid_controlplane.chunks import Payload
 from htcgrid_dataplane import (
     PayloadCorrupt,
@@ -20,8 +21,9 @@ from htcgrid_dataplane import (
     input_key,
     result_key,
 )
-from htcgrid_events import INLINE_BYTES, OutcomeCode
+from htcgrid_events import INLINE_BYTES, FailureKind, OutcomeCode
 
+_AGENT_LOST = Failed(FailureKind.CRASH, "Agent.Lost", "Every agent that ran the task was lost while it did.")
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +82,16 @@ class Payloads:
         chunk = job.chunk
         key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk)
         job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
-        job.pending = deque(chunk.open_offsets)
+        blamed = [
+            offset for offset in chunk.open_offsets if chunk.tries.get(offset, 0) > job.delivery.queued.max_retries
+        ]
+        # Only what was marked before it ran has more tries than are allowed and is open still.
+        job.ends = dict.fromkeys(blamed, _AGENT_LOST)
+        waiting = deque(offset for offset in chunk.open_offsets if offset not in job.ends)
+        if job.careful:
+            job.later = waiting
+        else:
+            job.pending = waiting
 
     @staticmethod
     def encode(lines: Sequence[bytes]) -> bytes:

@@ -42,6 +42,8 @@ class _Draft:
     final: bool
     conclusion: Conclusion | None = None
     results: Payload = field(default_factory=Payload)
+    marked: int | None = None
+    """Offset of a task that waits for this checkpoint, which counts it as tried."""
 
 
 class RowWriter:
@@ -59,6 +61,7 @@ class RowWriter:
         backoff: Backoff,
         clock: Clock,
         stirred: Callable[[], None],
+        marked: Callable[[Job, int], None],
         metrics: Registry,
     ) -> None:
         self._agent_id = agent_id
@@ -71,6 +74,7 @@ class RowWriter:
         self._backoff = backoff
         self._clock = clock
         self._stirred = stirred
+        self._marked = marked
         self._chunks = metrics.chunks
         self._batches = Batcher("rows", self._write, most=MAX_STATEMENTS, linger=_COMPANY, sizes=metrics.batch_size)
         self._changed = threading.Condition()
@@ -92,6 +96,11 @@ class RowWriter:
         """Write what has become of a job so far, if there is anything new."""
         if len(job.ends) > job.saved and not job.concluding:
             self._take(_Draft(job, dict(job.ends), final=False))
+
+    def mark(self, job: Job, offset: int) -> None:
+        """Write that a task is tried before it is, so that it is known if its agent dies over it."""
+        job.marked.add(offset)
+        self._take(_Draft(job, dict(job.ends), final=False, marked=offset))
 
     def flush(self, within: timedelta) -> bool:
         """Write everything now that has been concluded; false if that took too long."""
@@ -124,7 +133,7 @@ class RowWriter:
             except StoreUnavailable as error:
                 failures += 1
                 _LOG.warning("the results could not be stored yet: %s", error, extra=draft.job.ids)
-                if not draft.final:
+                if not draft.final and draft.marked is None:
                     return
                 self._closed.wait(self._backoff.wait(failures, random.random).total_seconds())
             else:
@@ -150,7 +159,7 @@ class RowWriter:
             self._write_finals(finals)
         except OUT_OF_REACH as error:
             _LOG.warning("%d chunks could not be written yet: %s", len(ready), error)
-            return finals
+            return [draft for draft in ready if draft.final or draft.marked is not None]
         self._done(finals)
         return []
 
@@ -180,6 +189,8 @@ class RowWriter:
             # A lost lease is for the next heartbeat to find.
             if accepted:
                 draft.job.saved = len(draft.ends)
+                if draft.marked is not None:
+                    self._marked(draft.job, draft.marked)
 
     def _write_finals(self, drafts: Sequence[_Draft]) -> None:
         finishes = [draft for draft in drafts if not _conclusion_of(draft).open_offsets]
@@ -234,10 +245,14 @@ class RowWriter:
     def _progress(self, draft: _Draft) -> Progress:
         job, conclusion = draft.job, _conclusion_of(draft)
         stages = job.chunk.stages
+        # A mark is taken back when its task is not to blame, also where no other task has ever failed.
+        tries = {offset: job.chunk.tries.get(offset, 0) for offset in job.marked} | dict(conclusion.tries)
+        if not draft.final:
+            tries.update((offset, tries[offset] + 1) for offset in job.marked if offset not in draft.ends)
         return Progress(
             outcomes=conclusion.outcomes,
             results=draft.results,
-            tries=dict(conclusion.tries),
+            tries=tries,
             started_at=job.started_at or stages.started_at,
             finished_at=stages.finished_at if conclusion.open_offsets else job.finished_at,
         )

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +60,12 @@ def do_exit(event: dict[str, Any], context: Any) -> Any:
     sys.stderr.write("about to leave\n")
     sys.stderr.flush()
     os._exit(3)
+
+
+def do_kill_agent(event: dict[str, Any], context: Any) -> Any:
+    """As a task that brings its host down."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    return do_hang(event, context)
 
 
 def do_sys_exit(event: dict[str, Any], context: Any) -> Any:

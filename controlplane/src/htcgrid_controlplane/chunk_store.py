@@ -179,6 +179,8 @@ class ChunkStore:
             ]
             if claimable_at is not None:
                 changes.append(("claimable_at", number(claimable_at)))
+            if state is ChunkState.RETRY:
+                changes.append(("returned", number(held.attempt)))
             if progress.tries:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
             clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
@@ -269,6 +271,7 @@ def _chunk(key: ChunkKey, item: Item) -> Chunk:
         results=_payload(item, "results"),
         results_attempt=item.number("results_attempt"),
         tries={int(offset): count for offset, count in json.loads(item.text("tries", "{}")).items()},
+        returned=item.number("returned"),
         owner=item.text("owner"),
         claimable_at=item.number("claimable_at"),
         message_id=item.text("message_id"),

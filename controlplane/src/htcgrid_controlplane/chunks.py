@@ -52,6 +52,8 @@ class Chunk:
     """The attempt under whose key stored results lie."""
     tries: Mapping[int, int] = field(default_factory=dict)
     """How often tasks of the chunk (by their offset) have failed, for those that have."""
+    returned: int = 0
+    """The last attempt that came to an orderly end and left tasks open."""
     owner: str = ""
     claimable_at: int = 0
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
@@ -80,6 +82,11 @@ class Chunk:
             return decode_lines(mine, self.size) == decode_lines(others, self.size)
         except PayloadCorrupt:
             return False
+
+    @property
+    def died(self) -> int:
+        """How many attempts in a row, before the one that runs, ended without a word: with their agents."""
+        return max(0, self.attempt - 1 - self.returned)
 
     def outcome(self, notified_at: int = 0, url: str | None = None) -> ChunkOutcome:
         """What a finished chunk has to say."""
