@@ -131,6 +131,20 @@ def test_a_handler_that_cannot_be_loaded_fails_its_tasks(place: Place) -> None:
     assert [(error.kind, error.type) for error in errors] == [(FailureKind.INIT, "Runtime.HandlerNotFound")] * 2
 
 
+def test_a_handler_that_never_loads_fails_its_tasks(place: Place) -> None:
+    place.agent(handler="endless.handler", init_timeout_seconds=1)
+    session = place.submit([echo(1)], max_retries=0)
+    (error,) = place.results(session)
+    assert (error.kind, error.message) == (FailureKind.INIT, "The handler was not loaded within 1 s.")
+
+
+def test_a_task_that_allocates_without_end_fails_alone(place: Place) -> None:
+    place.agent(worker_memory_mb=512)
+    session = place.submit([{"do": "allocate"}, echo(1)], max_retries=0)
+    error, one = place.results(session)
+    assert (error.kind, error.type, one) == (FailureKind.HANDLER, "MemoryError", 1)
+
+
 def test_inputs_that_are_missing_fail_the_task(place: Place) -> None:
     session = place.submit([echo("x" * 1000 + str(number)) for number in range(1000)])
     place.s3.delete_object(Bucket=place.mark, Key=f"{TENANT}/{session.session_id}/inputs/0")

@@ -101,6 +101,7 @@ class Agent:
             launcher=launcher,
             arn=arn,
             workers=settings.workers,
+            init_timeout=timedelta(seconds=settings.init_timeout_seconds),
             load=self._load,
             clock=clock,
             ended=self._rows.conclude,

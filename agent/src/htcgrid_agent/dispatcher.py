@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.launching import Launcher
@@ -32,6 +33,7 @@ class Dispatcher:
         launcher: Launcher,
         arn: str,
         workers: int,
+        init_timeout: timedelta,
         load: Load,
         clock: Clock,
         ended: Callable[[Job], None],
@@ -47,7 +49,7 @@ class Dispatcher:
         self._stirred = stirred
         self._quarantine = quarantine
         self._metrics = metrics
-        self._workers = [Worker(number, launcher, arn, self, clock) for number in range(workers)]
+        self._workers = [Worker(number, launcher, arn, self, clock, init_timeout) for number in range(workers)]
         self._ready: deque[Worker] = deque()
         self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
         self._running: dict[Invocation, tuple[Job, Worker, float]] = {}

@@ -10,6 +10,7 @@ from htcgrid_agent.errors import OUT_OF_REACH
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.queues import TaskQueues
 from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.chunks import ChunkKey
 from htcgrid_controlplane.clock import Clock
 
 _LOG = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ MARGIN_MS = 1_000
 class LeaseKeeper:
     """Beats for all jobs together: three times within a lease, and the first time before their messages reappear.
 
-    `lost` is told, in this thread, of each lost lease, and `kept` of each that was prolonged.
+    `lost` is told of each lost lease, and `kept` of each that was prolonged; mostly in this thread.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LeaseKeeper:
         self._next_beat = int(lease.total_seconds() * 1000 / 3)
         self._first_beat = int(min(queues.hidden_for, lease).total_seconds() * 1000 / 3)
         self._due: dict[Job, int] = {}
+        self._held: dict[ChunkKey, Job] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._beaten = time.monotonic()
@@ -60,14 +62,21 @@ class LeaseKeeper:
         return received_at + int(self._lease.total_seconds() * 1000) - MARGIN_MS
 
     def hold(self, job: Job) -> None:
-        """Keep the lease of a job."""
+        """Keep the lease of a job. An earlier attempt at its chunk that is still held here has lost its own."""
         with self._changed:
+            former = self._held.get(job.chunk.key)
+            self._held[job.chunk.key] = job
             self._due[job] = job.delivery.received_at + self._first_beat
+        if former:
+            self.release(former)
+            self._lost(former)
 
     def release(self, job: Job) -> None:
         """Keep it no longer."""
         with self._changed:
             self._due.pop(job, None)
+            if self._held.get(job.chunk.key) is job:
+                del self._held[job.chunk.key]
 
     def close(self) -> None:
         """Stop beating."""

@@ -63,7 +63,7 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str]:
     )
     if settings.worker_dir:
         return Pod(settings.worker_dir, settings.runtime_port), function.arn
-    return Spawner(function), function.arn
+    return Spawner(function, settings.worker_memory_mb), function.arn
 
 
 async def _run(agent: Agent) -> int:

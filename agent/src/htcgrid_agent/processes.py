@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -26,8 +27,9 @@ class Spawner:
 
     own = True
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, memory_mb: int | None) -> None:
         self._function = function
+        self._memory = memory_mb * 1024 * 1024 if memory_mb else None
         self._command = function.command()
 
     def port(self, number: int) -> int:
@@ -44,7 +46,7 @@ class Spawner:
             cwd=self._function.path,
             env=self._function.variables(runtime_api, f"worker-{number}"),
             start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),
+            preexec_fn=partial(_prepare, os.getpid(), self._memory),
         )
         return WorkerProcess(process)
 
@@ -96,8 +98,15 @@ class WorkerProcess:
         self._tail.extend(line[:_TAIL_LINE].decode(errors="replace") for line in lines)
 
 
-def _die_with(parent: int) -> None:
+def _prepare(parent: int, memory: int | None) -> None:
     # Runs between fork and exec. The signal comes when the thread that forked ends, which is the agent's main thread.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    if memory:
+        # What a process may write to; unlike its address space, which runtimes reserve without using it.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    # If the host runs out of memory, a worker is to die and not the agent.
+    adjustment = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(adjustment, b"1000")
+    os.close(adjustment)

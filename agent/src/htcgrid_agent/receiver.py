@@ -108,9 +108,13 @@ class Receiver:
         if self._closed.is_set():
             self._outbox.hide([(delivery, 0) for delivery in received])
             return
-        claims = [self._claim(delivery) for delivery in received]
+        # A request may not name a row twice.
+        single = {ChunkKey(delivery.queued.session_id, delivery.queued.chunk): delivery for delivery in received}
+        wait = int(self._queues.hidden_for.total_seconds())
+        self._outbox.hide([(delivery, wait) for delivery in received if delivery not in single.values()])
+        claims = [self._claim(key, delivery) for key, delivery in single.items()]
         jobs = []
-        for delivery, claim, (accepted, row) in zip(received, claims, self._store.claim(claims), strict=True):
+        for delivery, claim, (accepted, row) in zip(single.values(), claims, self._store.claim(claims), strict=True):
             if row is not None and (accepted or _is_mine(row, claim)):
                 jobs.append(Job(delivery, row))
             else:
@@ -121,9 +125,9 @@ class Receiver:
         if jobs:
             self._claimed(jobs)
 
-    def _claim(self, delivery: Delivery) -> Claim:
+    def _claim(self, key: ChunkKey, delivery: Delivery) -> Claim:
         return Claim(
-            key=ChunkKey(delivery.queued.session_id, delivery.queued.chunk),
+            key=key,
             owner=self._agent_id,
             now=self._clock(),
             lease_expires_at=self._keeper.expiry(delivery.received_at),

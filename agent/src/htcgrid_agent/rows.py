@@ -181,14 +181,17 @@ class RowWriter:
         return None
 
     def _write_checkpoints(self, drafts: Sequence[_Draft]) -> None:
-        if not drafts:
+        # A request may not name a row twice; the latest draft of a job holds what the others do.
+        latest = {draft.job: draft for draft in drafts}
+        if not latest:
             return
         lease = self._keeper.expiry(self._clock())
-        answers = self._store.checkpoint([(draft.job.held, self._progress(draft), lease) for draft in drafts])
-        for draft, accepted in zip(drafts, answers, strict=True):
-            # A lost lease is for the next heartbeat to find.
-            if accepted:
-                draft.job.saved = len(draft.ends)
+        answers = self._store.checkpoint([(job.held, self._progress(draft), lease) for job, draft in latest.items()])
+        # A lost lease is for the next heartbeat to find.
+        kept = {job for job, accepted in zip(latest, answers, strict=True) if accepted}
+        for draft in drafts:
+            if draft.job in kept:
+                draft.job.saved = max(draft.job.saved, len(draft.ends))
                 if draft.marked is not None:
                     self._marked(draft.job, draft.marked)
 

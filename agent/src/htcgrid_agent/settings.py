@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
     """How many tasks run at a time. Default: one per processor."""
 
+    init_timeout_seconds: Annotated[int, Field(ge=1, le=3_600)] = 120
+    """How long a worker started here may take to load the handler, in seconds. Default: 120."""
+
+    worker_memory_mb: Annotated[int, Field(ge=64, le=16_777_216)] | None = None
+    """Most memory that a worker started here may take, in MB. Default: none, but for the container's limit."""
+
     prefetch: Annotated[int, Field(ge=0, le=100)] = 1
     """Most chunks per worker that wait in the agent while all workers are busy. Default: 1."""
 

@@ -48,8 +48,11 @@ class Owner(Protocol):
 class Worker:
     """A place for one runtime. It has a port of its own, so that whoever connects to it is known."""
 
-    def __init__(self, number: int, launcher: Launcher, arn: str, owner: Owner, clock: Clock) -> None:
+    def __init__(
+        self, number: int, launcher: Launcher, arn: str, owner: Owner, clock: Clock, init_timeout: timedelta
+    ) -> None:
         self.number = number
+        self._init_timeout = init_timeout.total_seconds()
         self.state = State.DOWN
         self._launcher = launcher
         self._arn = arn
@@ -188,8 +191,11 @@ class Worker:
         self._running = await self._launcher.launch(self.number, self._address)
         try:
             self.state = State.STARTING
+            if self._launcher.own:
+                self._timer = asyncio.get_running_loop().call_later(self._init_timeout, self._init_timed_out)
             end = await self._running.ended()
         finally:
+            self._stop_timer()
             self._running.kill()
             self._running = None
         self._exited(end)
@@ -218,6 +224,14 @@ class Worker:
             if self._at_fault:
                 _LOG.warning("the runtime ended with %s between tasks", how, extra={"worker": self.number})
             self._down()
+
+    def _init_timed_out(self) -> None:
+        self._init_error = Failed(
+            FailureKind.INIT, "Sandbox.Timedout", f"The handler was not loaded within {self._init_timeout:.0f} s."
+        )
+        # Still starting, so that its end counts as a failed start.
+        if self._running:
+            self._running.kill()
 
     def _timed_out(self, invocation: Invocation) -> None:
         if self._invocation is invocation:
