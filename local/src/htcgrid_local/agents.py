@@ -27,6 +27,7 @@ _FIRST_PAUSE: Final = timedelta(seconds=0.5)
 _LONGEST_PAUSE: Final = timedelta(seconds=30)
 _HEALTHY_AFTER: Final = timedelta(seconds=60)
 _UP_WITHIN: Final = timedelta(seconds=60)
+_UP_EACH: Final = timedelta(seconds=2)
 _UP: Final = b"the agent is up"
 """What an agent says, at level INFO, when it is about to receive."""
 
@@ -88,14 +89,15 @@ class AgentPool:
         Raises:
             AgentStartError: one ended, or did not say so in time.
         """
-        deadline = time.monotonic() + _UP_WITHIN.total_seconds()
+        within = _UP_WITHIN + len(self._agents) * _UP_EACH
+        deadline = time.monotonic() + within.total_seconds()
         quiet = self._environment.get("HTCGRID_LOG_LEVEL", "INFO") not in ("DEBUG", "INFO")
         for agent in self.agents:
             log = self._home.log(agent.name)
             while not (quiet or _UP in log.read_bytes()):
                 _check_running(agent, log)
                 if time.monotonic() > deadline:
-                    raise AgentStartError(f"{agent.name} was not up within {_UP_WITHIN.seconds} s; see {log}.")
+                    raise AgentStartError(f"{agent.name} was not up within {within.seconds} s; see {log}.")
                 time.sleep(0.05)
         for agent in self.agents:
             _check_running(agent, self._home.log(agent.name))
