@@ -28,6 +28,13 @@ def test_without_a_user_nobody_is_asked(stub: StubGrid) -> None:
     assert stub.requests == []
 
 
+@pytest.mark.parametrize("given", [{"password": ""}, {"username": ""}])
+def test_an_empty_user_or_password_is_not_replaced_by_the_profiles(stub: StubGrid, given: dict[str, str]) -> None:
+    with pytest.raises(AuthenticationFailed, match="neither of them empty"):
+        Grid.connect(stub.profile(), username=given.get("username"), password=given.get("password"))
+    assert stub.requests == []
+
+
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [

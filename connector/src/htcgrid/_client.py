@@ -41,10 +41,15 @@ class Client:
         cls, profile: "Profile", username: str | None, password: str | None, time_limit: timedelta
     ) -> "Client":
         """Sign in. Raises `AuthenticationFailed` and what else `Api` raises."""
-        username = username or profile.username
-        password = password or (profile.password.get_secret_value() if profile.password else None)
+        # Only what is not given comes from the profile: an empty text is given, and must not sign in somebody else.
+        if username is None:
+            username = profile.username
+        if password is None and profile.password is not None:
+            password = profile.password.get_secret_value()
         if not username or not password:
-            raise AuthenticationFailed("a user name and a password are needed: in the profile, or given to connect()")
+            raise AuthenticationFailed(
+                "a user name and a password are needed, neither of them empty: in the profile, or given to connect()"
+            )
         client = cls(profile, username, password, Patience(limit=time_limit))
         try:
             await client.api.sign_in()
