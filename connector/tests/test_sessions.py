@@ -5,6 +5,7 @@ from connector.tests.stub_grid import Failing, StubGrid
 
 from htcgrid import (
     Grid,
+    InvalidOption,
     SessionCancelled,
     SessionNotFound,
     SessionState,
@@ -139,11 +140,45 @@ def test_an_unknown_session_is_not_found(grid: Grid, session_id: str) -> None:
         grid.session(session_id)
 
 
+@pytest.mark.parametrize("session_id", [5, None, b"id", ["id"]])
+def test_what_is_no_session_id_is_told(stub: StubGrid, grid: Grid, session_id: object) -> None:
+    with pytest.raises(InvalidOption, match=r"session_id=.* is not legal: give a session's id, a text of 32 hexa"):
+        grid.session(session_id)  # type: ignore[arg-type]
+    assert stub.count("/api/") == 0
+
+
 def test_a_task_has_a_record(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit([1, 2])
     assert session.task(1).task_id == f"{session.id}_1"
     with pytest.raises(TaskNotFound):
         session.task(2)
+
+
+def test_there_is_no_task_before_the_first(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1])
+    with pytest.raises(TaskNotFound, match=f"session {session.id} has no task -1: the first one is task 0"):
+        session.task(-1)
+    assert stub.count("/tasks/") == 0
+
+
+@pytest.mark.parametrize("index", ["a", "0", 1.0, True, None])
+def test_what_is_no_tasks_number_is_told(stub: StubGrid, grid: Grid, index: object) -> None:
+    session = grid.submit([1])
+    with pytest.raises(InvalidOption, match=r"index=.* is not legal: give a task's number .* from 0 up"):
+        session.task(index)  # type: ignore[arg-type]
+    assert stub.count("/tasks/") == 0
+
+
+class Number:
+    """A whole number of another library, as numpy's are."""
+
+    def __index__(self) -> int:
+        return 1
+
+
+def test_a_whole_number_of_another_library_names_a_task(grid: Grid) -> None:
+    session = grid.submit([1, 2])
+    assert session.task(Number()).index == 1
 
 
 def test_the_timeline_tells_when_each_task_passed_its_stages(stub: StubGrid, grid: Grid) -> None:

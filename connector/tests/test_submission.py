@@ -86,9 +86,21 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
         ({"task_timeout": timedelta(0)}, r"task_timeout=datetime.timedelta\(0\) is not legal: give a timedelta or"),
         ({"timeout": 1.5}, "timeout=1.5 is not legal: .* whole seconds"),
         ({"publish_completions": "perhaps"}, "publish_completions='perhaps' is not legal: give True or False"),
+        ({"publish_completions": "yes"}, "publish_completions='yes' is not legal: give True or False"),
+        ({"publish_completions": 1}, "publish_completions=1 is not legal"),
+        ({"max_retries": True}, "max_retries=True is not legal: give a whole number from 0 to 20"),
+        ({"max_retries": 2.0}, "max_retries=2.0 is not legal"),
+        ({"max_retries": "2"}, "max_retries='2' is not legal"),
+        ({"task_timeout": "5"}, "task_timeout='5' is not legal: give a timedelta or a number of seconds"),
+        ({"task_timeout": True}, "task_timeout=True is not legal"),
+        ({"timeout": "3600"}, "timeout='3600' is not legal"),
+        ({"timeout": None}, "timeout=None is not legal"),
+        ({"priority": b"high"}, "priority=b'high' is not legal"),
+        ({"partition": 5}, "partition=5 is not legal"),
         ({"chunk_size": 0}, "chunk_size=0 is not legal: give a whole number from 1 to 1,000"),
         ({"chunk_size": 1001}, "chunk_size=1001 is not legal"),
         ({"chunk_size": True}, "chunk_size=True is not legal"),
+        ({"session_id": 5}, "session_id=5 is not legal: give the id of an earlier submission"),
         ({"session_id": "mine"}, "session_id='mine' is not legal: give the id of an earlier submission"),
     ],
 )
@@ -112,6 +124,12 @@ def test_options_reach_the_grid(stub: StubGrid, grid: Grid) -> None:
     options = stub.sessions[session.id].options
     assert (options.partition, options.priority, options.max_retries) == ("gpu", Priority.HIGH, 0)
     assert (options.task_timeout_seconds, options.session_timeout_seconds) == (60, 3600)
+
+
+def test_a_priority_of_the_contract_and_a_tight_deadline_are_legal(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([1], priority=Priority.LOW, task_timeout=100, timeout=10)
+    options = stub.sessions[session.id].options
+    assert (options.priority, options.task_timeout_seconds, options.session_timeout_seconds) == (Priority.LOW, 100, 10)
 
 
 def test_tasks_travel_as_they_are_and_in_their_order(stub: StubGrid, grid: Grid) -> None:

@@ -105,9 +105,9 @@ class Client:
             link.collector.wake()
 
 
-def is_id(text: str) -> bool:
-    """Whether a text can be the id of a session: 32 hexadecimal digits."""
-    return len(text) == len(new_id()) and set(text) <= set("0123456789abcdef")
+def is_id(given: object) -> bool:
+    """Whether this can be the id of a session: a text of 32 hexadecimal digits."""
+    return isinstance(given, str) and len(given) == len(new_id()) and set(given) <= set("0123456789abcdef")
 
 
 class SessionLink:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from htcgrid.errors import EmptySession, GridError, InvalidOption, SessionNotFound
-from htcgrid.options import JSON, SubmitOptions, as_seconds, session_options
+from htcgrid.options import JSON, SubmitOptions, as_seconds, check_session_id, session_options
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ class Grid:
 
         Raises:
             SessionNotFound: the user has no such session; other users' sessions are not told apart from none.
+            InvalidOption: what is given is no text.
         """
+        check_session_id(session_id)
         return Session(self._connection, self._connection.run(self._client.attach(session_id)))
 
     def close(self) -> None:

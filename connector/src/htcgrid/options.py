@@ -1,8 +1,9 @@
 """What a user may say of a submission, and the sentences about what he may not."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias, TypedDict
 
 from htcgrid.errors import InvalidOption
 
@@ -51,6 +52,15 @@ _LEGAL = {
     "timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 30 days",
     "publish_completions": "True or False",
 }
+_TYPES: dict[str, tuple[type, ...]] = {
+    "partition": (str,),
+    "priority": (str,),
+    "max_retries": (int,),
+    "task_timeout": (timedelta, int, float),
+    "timeout": (timedelta, int, float),
+    "publish_completions": (bool,),
+}
+"""Checked here, since the contract takes "5" for 5 and "yes" for True, which are more likely mistakes."""
 
 
 def session_options(given: Mapping[str, object]) -> "SessionOptions":
@@ -66,13 +76,24 @@ def session_options(given: Mapping[str, object]) -> "SessionOptions":
     unknown = sorted(given.keys() - _FIELDS.keys())
     if unknown:
         raise InvalidOption(f"there is no option {unknown[0]!r}; the options are {', '.join(sorted(_FIELDS))}")
+    for name, value in given.items():
+        if not _is_of(_TYPES[name], value):
+            raise _illegal(name, value)
     values = {_FIELDS[name]: _seconds(value) for name, value in given.items()}
     try:
         return SessionOptions.model_validate(values)
     except ValidationError as error:
         fields = {field: name for name, field in _FIELDS.items()}
         name = fields[str(error.errors()[0]["loc"][0])]
-        raise InvalidOption(f"{name}={given[name]!r} is not legal: give {_LEGAL[name]}") from None
+        raise _illegal(name, given[name]) from None
+
+
+def _is_of(types: tuple[type, ...], value: object) -> bool:
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))  # True is an int, but no number
+
+
+def _illegal(name: str, value: object) -> InvalidOption:
+    return InvalidOption(f"{name}={value!r} is not legal: give {_LEGAL[name]}")
 
 
 def _seconds(value: object) -> object:
@@ -91,3 +112,24 @@ def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> floa
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         raise InvalidOption(f"{name}={timeout!r} is not legal: give a timedelta or seconds from 0 up, or None")
     return float(seconds)
+
+
+def check_session_id(given: object) -> None:
+    """Raises `InvalidOption` for what is no text; a text that is no session's id is left to be not found."""
+    if not isinstance(given, str):
+        raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, a text of 32 hexadecimal digits")
+
+
+def task_number(index: SupportsIndex) -> int:
+    """A task's number as an `int`, also when it comes as that of another library.
+
+    Raises:
+        InvalidOption: it is no whole number.
+    """
+    wrong = f"index={index!r} is not legal: give a task's number in its session, a whole number from 0 up"
+    if isinstance(index, bool):
+        raise InvalidOption(wrong)
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise InvalidOption(wrong) from None

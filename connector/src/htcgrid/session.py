@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from htcgrid._ordered import OrderedResults
-from htcgrid.options import as_seconds
+from htcgrid.errors import TaskNotFound
+from htcgrid.options import as_seconds, task_number
 from htcgrid.progress import progress_of
 from htcgrid.results import Arrival, Completed, Lost, TaskTimes, opened
 
@@ -97,13 +98,17 @@ class Session:
         """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
         return self._connection.run(self._client.api.cancel(self.id))
 
-    def task(self, index: int) -> "TaskRecord":
+    def task(self, index: SupportsIndex) -> "TaskRecord":
         """The grid's record of one task.
 
         Raises:
             TaskNotFound: the session has no task with this number.
+            InvalidOption: what is given is no whole number.
         """
-        return self._connection.run(self._client.api.task(self.id, index))
+        number = task_number(index)
+        if number < 0:
+            raise TaskNotFound(f"session {self.id} has no task {number}: the first one is task 0")
+        return self._connection.run(self._client.api.task(self.id, number))
 
     def timeline(self) -> list[TaskTimes]:
         """When each task that has finished so far passed the stages of its way, in the order of the tasks."""
