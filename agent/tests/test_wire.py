@@ -1,5 +1,6 @@
 """Requests to AWS without boto3 are the same requests."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import botocore.session
 import pytest
-from botocore.auth import SigV4Auth
+import urllib3
+from agent.tests.harness import Place
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
@@ -18,28 +21,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htcgrid_agent.breaker import Breaker
+from htcgrid_agent.clients import s3
 from htcgrid_agent.metrics import Registry
 from htcgrid_agent.signing import Keys, Signer
-from htcgrid_agent.wire import SQS, JsonClient
+from htcgrid_agent.wire import JsonClient, ObjectClient, Reach
 from htcgrid_controlplane.backoff import Backoff
+from htcgrid_dataplane import PayloadMissing
+from htcgrid_dataplane.s3 import S3Store
 
 words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
 
 
-@given(words, words, st.none() | words, st.binary(), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)))  # noqa: DTZ001
+@given(
+    words,
+    words,
+    st.none() | words,
+    st.binary(),
+    st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)),  # noqa: DTZ001
+    st.sampled_from([("sqs", "POST", "/"), ("s3", "PUT", "/bucket/a%20b/c.1"), ("s3", "GET", "/t/s/inputs/7")]),
+)
 def test_signatures_are_those_of_botocore(
-    access: str, secret: str, token: str | None, body: bytes, moment: datetime
+    access: str, secret: str, token: str | None, body: bytes, moment: datetime, target: tuple[str, str, str]
 ) -> None:
-    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "A.B", "host": "sqs.eu-west-1.aws:444"}
-    signed = Signer("sqs", "eu-west-1").sign(headers, body, Keys(access, secret, token), moment.replace(tzinfo=UTC))
-    auth = SigV4Auth(Credentials(access, secret, token), "sqs", "eu-west-1")
-    request = AWSRequest("POST", "https://sqs.eu-west-1.aws:444/", headers=headers, data=body)
+    service, method, path = target
+    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "A.B", "host": "eu-west-1.aws:444"}
+    keys = Keys(access, secret, token)
+    signed = Signer(service, "eu-west-1").sign(method, path, headers, body, keys, moment.replace(tzinfo=UTC))
+    make = S3SigV4Auth if service == "s3" else SigV4Auth
+    auth = make(Credentials(access, secret, token), service, "eu-west-1")
+    request = AWSRequest(method, f"https://eu-west-1.aws:444{path}", headers=headers, data=body)
     request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
     request.headers["X-Amz-Date"] = request.context["timestamp"]
+    if service == "s3":
+        request.context["payload_signing_enabled"] = True
+        request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
     if token:
         request.headers["X-Amz-Security-Token"] = token
-    canonical = auth.canonical_request(request)
-    signature = auth.signature(auth.string_to_sign(request, canonical), request)
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert signed["authorization"].endswith(f"Signature={signature}")
     assert f"SignedHeaders={auth.signed_headers(auth.headers_to_sign(request))}," in signed["authorization"]
 
@@ -81,18 +99,21 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        client = JsonClient(
-            SQS,
-            botocore.session.get_session(),
-            connections=1,
-            read_timeout=timedelta(seconds=5),
-            breaker=Breaker(100, Backoff()),
-            requests=Registry().requests,
-            sleep=service.waits.append,
-        )
+        client = JsonClient("sqs", reach(service))
         yield client
         server.shutdown()
         thread.join()
+
+
+def reach(service: Service) -> Reach:
+    return Reach(
+        session=botocore.session.get_session(),
+        breaker=Breaker(100, Backoff()),
+        requests=Registry().requests,
+        connections=1,
+        read_timeout=timedelta(seconds=5),
+        sleep=service.waits.append,
+    )
 
 
 def refusal(code: str) -> bytes:
@@ -136,21 +157,48 @@ def test_without_region_or_credentials_there_is_no_client(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(NoRegionError):
-        JsonClient(
-            SQS,
-            botocore.session.get_session(),
-            connections=1,
-            read_timeout=timedelta(seconds=1),
-            breaker=Breaker(9, Backoff()),
-            requests=Registry().requests,
-        )
+        JsonClient("sqs", reach(Service([])))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     with pytest.raises(NoCredentialsError):
-        JsonClient(
-            SQS,
-            botocore.session.get_session(),
-            connections=1,
-            read_timeout=timedelta(seconds=1),
-            breaker=Breaker(9, Backoff()),
-            requests=Registry().requests,
-        )
+        JsonClient("sqs", reach(Service([])))
+
+
+def test_objects_come_back_from_the_embedded_aws_as_they_were(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in place.environment().items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    store = S3Store(s3(ObjectClient(place.mark, reach(Service([])))), place.mark)
+    data = bytes(range(256)) * 1000
+    store.put("tenant+1 ü/session/results/0.1", data)
+    assert store.get("tenant+1 ü/session/results/0.1") == data
+    assert place.payloads.get("tenant+1 ü/session/results/0.1") == data
+    with pytest.raises(PayloadMissing):
+        store.get("tenant/other")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region", "host", "path"),
+    [
+        ("data", "eu-west-1", "data.s3.eu-west-1.amazonaws.com", "/a/b%20c"),
+        ("data", "cn-north-1", "data.s3.cn-north-1.amazonaws.com.cn", "/a/b%20c"),
+        ("my.data", "eu-west-1", "s3.eu-west-1.amazonaws.com", "/my.data/a/b%20c"),
+    ],
+)
+def test_buckets_are_found_where_aws_has_them(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, region: str, host: str, path: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    asked: list[tuple[str, str]] = []
+
+    def urlopen(pool: urllib3.HTTPSConnectionPool, method: str, url: str, **options: object) -> object:
+        asked.append((pool.host, url))
+        raise urllib3.exceptions.HTTPError
+
+    monkeypatch.setattr(urllib3.HTTPSConnectionPool, "urlopen", urlopen)
+    with pytest.raises(HTTPClientError):
+        ObjectClient(bucket, reach(Service([]))).get("a/b c")
+    assert set(asked) == {(host, path)}

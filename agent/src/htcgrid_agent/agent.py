@@ -5,14 +5,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import botocore.session
 
 from htcgrid_agent import health
 from htcgrid_agent.breaker import Breaker, BreakerState
-from htcgrid_agent.clients import dynamodb, s3_store, sqs
+from htcgrid_agent.clients import dynamodb, s3, sqs
 from htcgrid_agent.dispatcher import Dispatcher
 from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Job
@@ -21,7 +20,7 @@ from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
 from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
-from htcgrid_agent.payloads import GuardedStore, Payloads
+from htcgrid_agent.payloads import Payloads
 from htcgrid_agent.quarantine import Quarantine
 from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
 from htcgrid_agent.receiver import Receiver
@@ -30,11 +29,12 @@ from htcgrid_agent.settings import Settings
 from htcgrid_agent.spot import SpotNotices
 from htcgrid_agent.tasks import Failed
 from htcgrid_agent.transfers import Transfers
-from htcgrid_agent.wire import DYNAMODB, SQS, JsonClient
+from htcgrid_agent.wire import JsonClient, ObjectClient, Reach
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
+from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import FailureKind
 
 _LOG = logging.getLogger(__name__)
@@ -67,20 +67,11 @@ class Agent:
         self._load = Load(settings.workers, settings.prefetch)
         self._gate = Gate(self._room)
         self._transfers = Transfers(_TRANSFERS, self._broke)
-        pollers = len(settings.task_queue_urls)
-        client = partial(
-            JsonClient,
-            session=session,
-            read_timeout=timedelta(seconds=MAX_WAIT_SECONDS + 10),
-            requests=self._metrics.requests,
-        )
-        messages = sqs(client(SQS, connections=pollers + 4, breaker=self._breakers["sqs"]))
-        store = ChunkStore(
-            dynamodb(client(DYNAMODB, connections=pollers + 2, breaker=self._breakers["dynamodb"])),
-            settings.chunks_table,
-        )
+        messages = sqs(JsonClient("sqs", self._reach(session, "sqs")))
+        store = ChunkStore(dynamodb(JsonClient("dynamodb", self._reach(session, "dynamodb"))), settings.chunks_table)
         queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
-        self._payloads = Payloads(GuardedStore(partial(s3_store, session, settings.data_bucket), self._breakers["s3"]))
+        bucket = settings.data_bucket
+        self._payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._reach(session, "s3"))), bucket))
         self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url), self._metrics.batch_size)
         self._keeper = LeaseKeeper(store, queues, self._lease, clock, self._lost, self._kept)
         self._rows = RowWriter(
@@ -128,6 +119,15 @@ class Agent:
         self._hurrying = asyncio.Event()
         self._exit_code = 0
         self._add_gauges()
+
+    def _reach(self, session: botocore.session.Session, service: str) -> Reach:
+        return Reach(
+            session=session,
+            breaker=self._breakers[service],
+            requests=self._metrics.requests,
+            connections=len(self._settings.task_queue_urls) + _TRANSFERS,
+            read_timeout=timedelta(seconds=MAX_WAIT_SECONDS + 10),
+        )
 
     def stop(self) -> None:
         """Stop soon, and sooner if said twice. Nothing is lost either way. To be called in the event loop."""

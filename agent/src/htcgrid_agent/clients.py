@@ -1,18 +1,22 @@
-"""The few operations of DynamoDB and SQS that an agent needs, named and shaped as boto3 names and shapes them."""
+"""The few operations of DynamoDB, SQS and S3 that an agent needs, named and shaped as boto3 names and shapes them."""
 
 import base64
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
-import botocore.session
-from botocore.config import Config
+from botocore.exceptions import ClientError
 
-from htcgrid_agent.wire import JsonClient
-from htcgrid_dataplane import PayloadStore
+from htcgrid_agent.wire import JsonClient, ObjectClient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sqs.client import SQSClient
+
+
+class NoSuchKeyError(ClientError):
+    """Raised when nothing lies under a key of a bucket."""
 
 
 class _DynamoDb:
@@ -56,6 +60,25 @@ class _Sqs:
         return self._client.call("ChangeMessageVisibilityBatch", request)
 
 
+class _S3:
+    class exceptions:  # noqa: N801 - so boto3 calls it
+        NoSuchKey = NoSuchKeyError
+
+    def __init__(self, client: ObjectClient) -> None:
+        self._client = client
+
+    def put_object(self, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: N803
+        self._client.put(Key, Body, ContentType)
+
+    def get_object(self, Bucket: str, Key: str) -> dict[str, BytesIO]:  # noqa: N803
+        try:
+            return {"Body": BytesIO(self._client.get(Key))}
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchKey":
+                raise NoSuchKeyError(error.response, "GetObject") from error
+            raise
+
+
 def dynamodb(client: JsonClient) -> "DynamoDBClient":
     """A client with `batch_execute_statement` and `get_item`, and nothing else."""
     return cast("DynamoDBClient", _DynamoDb(client))
@@ -74,12 +97,6 @@ def _decoded(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"B": base64.b64decode(value["B"])} if "B" in value else value
 
 
-def s3_store(session: botocore.session.Session, bucket: str) -> PayloadStore:
-    """The data plane in S3."""
-    # Imported when it is needed: an agent whose payloads are small saves 20 MB.
-    import boto3.session
-
-    from htcgrid_dataplane.s3 import S3Store
-
-    config = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
-    return S3Store(boto3.session.Session(botocore_session=session).client("s3", config=config), bucket)
+def s3(client: ObjectClient) -> "S3Client":
+    """A client that puts and gets whole objects of one bucket; nothing else."""
+    return cast("S3Client", _S3(client))

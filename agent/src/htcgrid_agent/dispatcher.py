@@ -132,7 +132,9 @@ class Dispatcher:
             self._conclude(job)
 
     def cut_short(self) -> None:
-        """Stop all running tasks. Their jobs are ended without them."""
+        """Stop all running tasks. Their jobs are ended without them, and no runtime takes the place of theirs."""
+        for worker in self._workers:
+            worker.retire()
         for job in list(self._jobs):
             self._stop(job)
             self._conclude(job)

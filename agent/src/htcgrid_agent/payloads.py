@@ -1,13 +1,10 @@
 """Brings a claimed chunk's inputs, and what earlier attempts made of it, from the row or the data plane."""
 
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
-from htcgrid_agent.breaker import Breaker
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.tasks import Failed
 from htcgrid_controlplane.chunks import Payload
@@ -15,7 +12,6 @@ from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
     PayloadStore,
-    StoreUnavailable,
     decode_lines,
     encode_lines,
     input_key,
@@ -24,46 +20,7 @@ from htcgrid_dataplane import (
 from htcgrid_events import INLINE_BYTES, FailureKind, OutcomeCode
 
 _AGENT_LOST = Failed(FailureKind.CRASH, "Agent.Lost", "Every agent that ran the task was lost while it did.")
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-
-
-class GuardedStore:
-    """A `PayloadStore` that is made when it is first used, and left alone for a while when it keeps failing."""
-
-    def __init__(self, make: Callable[[], PayloadStore], breaker: Breaker) -> None:
-        self._make = make
-        self._breaker = breaker
-        self._lock = threading.Lock()
-        self._store: PayloadStore | None = None
-
-    def put(self, key: str, data: bytes) -> None:
-        """See `PayloadStore.put`."""
-        self._guarded(lambda store: store.put(key, data))
-
-    def get(self, key: str) -> bytes:
-        """See `PayloadStore.get`."""
-        return self._guarded(lambda store: store.get(key))
-
-    def _guarded(self, use: Callable[[PayloadStore], T]) -> T:
-        if not self._breaker.allows():
-            raise StoreUnavailable(f"The data plane kept failing: not asked for {self._breaker.seconds_left:.1f} s.")
-        try:
-            answer = use(self._made())
-        except StoreUnavailable:
-            self._breaker.failed()
-            raise
-        except (PayloadMissing, PayloadCorrupt):
-            self._breaker.succeeded()
-            raise
-        self._breaker.succeeded()
-        return answer
-
-    def _made(self) -> PayloadStore:
-        with self._lock:
-            if self._store is None:
-                self._store = self._make()
-            return self._store
 
 
 class Payloads:

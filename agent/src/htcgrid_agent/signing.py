@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for POST requests to `/`, which is all that the JSON protocols of AWS use."""
+"""AWS Signature Version 4 ("Create a signed AWS API request", IAM User Guide), for requests without a query."""
 
 import hashlib
 import hmac
@@ -24,17 +24,25 @@ class Signer:
         self._region = region
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
-    def sign(self, headers: Mapping[str, str], body: bytes, keys: Keys, now: datetime) -> dict[str, str]:
-        """The headers to send: those given (lower-case names, `host` among them) and what proves the sender."""
+    def sign(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, keys: Keys, now: datetime
+    ) -> dict[str, str]:
+        """The headers to send: those given (lower-case names, `host` among them) and what proves the sender.
+
+        `path` is encoded as it will be sent.
+        """
         moment = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         day = moment[:8]
+        digest = hashlib.sha256(body).hexdigest()
         signed = {**headers, "x-amz-date": moment}
         if keys.token:
             signed["x-amz-security-token"] = keys.token
+        if self._service == "s3":
+            signed["x-amz-content-sha256"] = digest
         names = sorted(signed)
         listed = ";".join(names)
         lines = "".join(f"{name}:{signed[name]}\n" for name in names)
-        request = f"POST\n/\n\n{lines}\n{listed}\n{hashlib.sha256(body).hexdigest()}"
+        request = f"{method}\n{path}\n\n{lines}\n{listed}\n{digest}"
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signature = _hmac(self._key(keys.secret_key, day), text).hex()

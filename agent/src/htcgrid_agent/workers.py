@@ -69,6 +69,7 @@ class Worker:
         self._init_error: Failed | None = None
         self._failed_starts = 0
         self._at_fault = False
+        self._retired = False
         self._was_usable = launcher.own
 
     async def start(self) -> None:
@@ -78,6 +79,10 @@ class Worker:
         port = self._server.sockets[0].getsockname()[1]
         self._address = f"{_HOST}:{port}"
         self._keeping = asyncio.create_task(self._keep_running())
+
+    def retire(self) -> None:
+        """Start no other runtime when this one has ended."""
+        self._retired = True
 
     async def stop(self) -> None:
         """End the runtime for good."""
@@ -177,7 +182,7 @@ class Worker:
         return connection
 
     async def _keep_running(self) -> None:
-        while True:
+        while not self._retired:
             try:
                 await self._run_once()
             except OSError as error:
@@ -188,10 +193,13 @@ class Worker:
 
     async def _run_once(self) -> None:
         self._at_fault = True
+        # A quick runtime asks for its first task before its launch is known here.
+        self.state = State.STARTING
         self._running = await self._launcher.launch(self.number, self._address)
         try:
-            self.state = State.STARTING
-            if self._launcher.own:
+            if self.state is not State.STARTING:
+                self._running.met()
+            elif self._launcher.own:
                 self._timer = asyncio.get_running_loop().call_later(self._init_timeout, self._init_timed_out)
             end = await self._running.ended()
         finally:
