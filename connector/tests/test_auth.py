@@ -67,6 +67,17 @@ def test_a_grid_that_is_not_there_is_named(stub: StubGrid) -> None:
     assert told.value.retryable
 
 
+@pytest.mark.parametrize("local", [True, False])
+def test_a_local_grid_that_is_down_says_how_to_start_it(
+    stub: StubGrid, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    nowhere = "http://127.0.0.1:1/"
+    monkeypatch.setattr("htcgrid._cognito._regional_url", lambda _region: nowhere)
+    with pytest.raises(GridUnreachable) as told:
+        Grid.connect(stub.profile(aws_endpoint_url=nowhere if local else None), request_timeout=0.1)
+    assert str(told.value).endswith("; is the local grid up? start it with `htcgrid local up`") == local
+
+
 def test_a_refused_token_is_replaced_once(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit([1])
     stub.expire_tokens()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_a_missing_profile_is_one_sentence_and_exit_code_1(tmp_path: Path) -> No
     done = htcgrid("status", new_id(), profile=tmp_path / "none.json")
     assert done.returncode == 1
     assert "htcgrid local up" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_a_grid_that_is_down_is_told_soon(stub: StubGrid, tmp_path: Path, command: str) -> None:
+    nowhere = "http://127.0.0.1:1/"
+    profile = stub.profile(api_url=nowhere, aws_endpoint_url=nowhere).save(tmp_path / "profile.json")
+    began = time.monotonic()
+    done = htcgrid(command, new_id(), profile=profile)
+    assert time.monotonic() - began < 20
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"htcgrid: the grid cannot be reached at {nowhere}: ")
+    assert done.stderr.endswith("start it with `htcgrid local up`\n")
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["no-such-command"], ["status", "--no-such-option", "x"]])

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from htcgrid.profile import Profile
     from htcgrid_events import ChunkOutcome, PushTicket
 
+_LOCAL_HINT = "is the local grid up? start it with `htcgrid local up`"
+"""For profiles that name an embedded AWS."""
+
 
 class Client:
     """Everything below the facades. Lives on one event loop, and is built there."""
 
     def __init__(self, profile: "Profile", username: str, password: str, patience: Patience) -> None:
-        self._http = Http(patience, trust_environment=not is_loopback(profile.api_url))
+        hint = _LOCAL_HINT if profile.aws_endpoint_url is not None else ""
+        self._http = Http(patience, trust_environment=not is_loopback(profile.api_url), hint=hint)
         tokens = Tokens(Cognito(profile, self._http), username, password)
         self.api = Api(profile.api_url, tokens, self._http)
         self.subscriber_id = new_id()

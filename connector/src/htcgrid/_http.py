@@ -40,9 +40,11 @@ class Patience:
 class Http:
     """A pool of connections to the grid."""
 
-    def __init__(self, patience: Patience, *, trust_environment: bool = True) -> None:
+    def __init__(self, patience: Patience, *, trust_environment: bool = True, hint: str = "") -> None:
+        """`hint` ends the sentence that tells that nothing answers."""
         logging.getLogger("httpx").addFilter(_without_queries)
         self._patience = patience
+        self._hint = f"; {hint}" if hint else ""
         self._client = httpx.AsyncClient(
             # The default of 5 s would open a new connection for almost every call of an interactive user.
             limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
@@ -75,7 +77,8 @@ class Http:
                 timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS), pool=None)
                 response = await self._client.request(method, url, headers=headers, content=content, timeout=timeout)
             except httpx.RequestError as error:
-                failure = GridUnreachable(f"the grid cannot be reached at {_place(url)}: {_reason(error)}")
+                what = f"the grid cannot be reached at {_place(url)}: {_reason(error)}"
+                failure = GridUnreachable(what + self._hint)
             else:
                 if not repeat_if(response):
                     return response

@@ -1,6 +1,7 @@
 """The command line. Other parts of the grid add their commands by the entry point group `htcgrid.commands`."""
 
 import sys
+from datetime import timedelta
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_REQUEST_TIMEOUT = timedelta(seconds=10)
+"""Shorter than a program's: somebody sits before the screen, and can repeat the command."""
+
 _Id = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 _ProfileFile = Annotated[
     Path | None, typer.Option("--profile", help="The grid's profile. Default: $HTCGRID_PROFILE, else ~/.htcgrid.")
@@ -39,14 +43,14 @@ def print_version() -> None:
 @app.command("status")
 def print_status(session: _Id, profile: _ProfileFile = None, *, as_json: _Json = False) -> None:
     """Print how a session stands."""
-    with Grid.connect(profile) as grid:
+    with Grid.connect(profile, request_timeout=_REQUEST_TIMEOUT) as grid:
         _print_status(grid.session(session).status(), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel(session: _Id, profile: _ProfileFile = None, *, as_json: _Json = False) -> None:
     """Cancel a session's open tasks."""
-    with Grid.connect(profile) as grid:
+    with Grid.connect(profile, request_timeout=_REQUEST_TIMEOUT) as grid:
         _print_status(grid.session(session).cancel(), as_json=as_json)
 
 
