@@ -1,6 +1,8 @@
 """The file that says where the grid is."""
 
 import json
+import os
+import re
 import stat
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import pytest
 from htcgrid import Grid, Profile, ProfileInvalid, ProfileMissing
 
 VALUES: dict[str, object] = {
-    "api_url": "https://abc.execute-api.eu-west-1.amazonaws.com/grid",
-    "push_url": "wss://def.execute-api.eu-west-1.amazonaws.com/grid",
+    "api_url": "https://abc.execute-api.eu-west-1.amazonaws.com",
+    "push_url": "wss://def.execute-api.eu-west-1.amazonaws.com/v1",
     "region": "eu-west-1",
     "user_pool_client_id": "client",
 }
@@ -55,7 +57,8 @@ def test_a_missing_profile_says_how_to_make_one(tmp_path: Path, monkeypatch: pyt
     [
         ({"api_url": "ftp://x"}, "'api_url' is not legal: it is the address of the sessions API, such as https://"),
         ({"api_url": "https://"}, "'api_url' is not legal"),
-        ({"push_url": "https://host:99999/"}, "'push_url' is not legal"),
+        ({"api_url": ""}, r"such as https://abc\.execute-api\.eu-west-1\.amazonaws\.com$"),
+        ({"push_url": "https://host:99999/"}, r"such as wss://def\.execute-api\.eu-west-1\.amazonaws\.com/v1$"),
         ({"region": None}, "'region' is not legal: it is the AWS Region of the user pool"),
         ({"colour": "red"}, "there is no field 'colour'; the fields are api_url, push_url"),
     ],
@@ -80,3 +83,21 @@ def test_what_is_no_json_object_is_told(tmp_path: Path, text: str) -> None:
     place.write_text(text)
     with pytest.raises(ProfileInvalid, match="is wrong: it is not a JSON object"):
         Profile.load(place)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes elsewhere")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_password_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    place = Profile.model_validate(VALUES | {"password": "right-Horse-7"}).save(tmp_path / "my profile.json")
+    place.chmod(mode)
+    with pytest.raises(ProfileInvalid, match=re.escape(f"`chmod 600 '{place}'`")) as told:
+        Profile.load(place)
+    assert "right-Horse-7" not in str(told.value)
+    place.chmod(0o600)
+    Profile.load(place)
+
+
+def test_a_profile_without_a_password_may_be_open(tmp_path: Path) -> None:
+    place = Profile.model_validate(VALUES | {"username": "ada"}).save(tmp_path / "profile.json")
+    place.chmod(0o644)
+    assert Profile.load(place).username == "ada"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated, Self
@@ -23,9 +24,12 @@ _HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), AfterVal
 _PushUrl = Annotated[str, StringConstraints(pattern=r"^(https?|wss?)://\S+$"), AfterValidator(_with_host)]
 _Word = Annotated[str, StringConstraints(min_length=1)]
 
+_OTHERS = 0o077
+"""The bits of a file's mode that open it to others than its owner."""
+
 _LEGAL = {
-    "api_url": "the address of the sessions API, such as https://abc.execute-api.eu-west-1.amazonaws.com/grid",
-    "push_url": "the address of the WebSocket API, such as wss://abc.execute-api.eu-west-1.amazonaws.com/grid",
+    "api_url": "the address of the sessions API, such as https://abc.execute-api.eu-west-1.amazonaws.com",
+    "push_url": "the address of the WebSocket API, such as wss://def.execute-api.eu-west-1.amazonaws.com/v1",
     "region": "the AWS Region of the user pool, such as eu-west-1",
     "user_pool_client_id": "the id of the user pool's client",
     "aws_endpoint_url": "the address of an embedded AWS, or null on AWS",
@@ -69,11 +73,14 @@ class Profile(BaseModel):
 
         Raises:
             ProfileMissing: there is no such file; says how to make one.
-            ProfileInvalid: it is not JSON, or a field is wrong; names it and what is legal.
+            ProfileInvalid: it is not JSON, or a field is wrong; names it and what is legal. Or it holds a password
+                and is open to other users (not asked on Windows).
         """
         place = cls.default_path() if path is None else Path(path)
         try:
-            text = place.read_text(encoding="utf-8")
+            with place.open(encoding="utf-8") as file:
+                text = file.read()
+                mode = os.fstat(file.fileno()).st_mode
         except FileNotFoundError:
             raise ProfileMissing(
                 f"there is no grid profile at {place}: start a grid on this machine with `htcgrid local up`, "
@@ -82,9 +89,15 @@ class Profile(BaseModel):
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileInvalid(f"the grid profile {place} cannot be read: {error}") from error
         try:
-            return cls.model_validate_json(text)
+            profile = cls.model_validate_json(text)
         except ValidationError as error:
             raise ProfileInvalid(f"the grid profile {place} is wrong: {_first_fault(error)}") from None
+        if profile.password is not None and os.name == "posix" and mode & _OTHERS:
+            raise ProfileInvalid(
+                f"the grid profile {place} holds a password and is open to other users: "
+                f"make it yours alone with `chmod 600 {shlex.quote(str(place))}`"
+            )
+        return profile
 
     def save(self, path: Path | str | None = None) -> Path:
         """Write the profile so that only its owner can read it, whole or not at all. Gives the path."""
