@@ -13,7 +13,9 @@ from htcgrid import (
     TaskNotFound,
     WaitTimeout,
 )
-from htcgrid_events import new_id
+from htcgrid.results import Arrival, opened
+from htcgrid_dataplane import encode_lines
+from htcgrid_events import ChunkOutcome, FailureKind, Stages, TaskError, new_id
 
 
 def double(event: object) -> object:
@@ -187,3 +189,13 @@ def test_the_timeline_tells_when_each_task_passed_its_stages(stub: StubGrid, gri
     assert [(t.index, t.claimed_at, t.finished_at) for t in session.timeline()] == [(2, 3, 5), (3, 3, 5)]
     stub.run(session.id, double)
     assert [t.index for t in session.timeline()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_a_failure_of_every_kind_is_told_as_such(kind: FailureKind) -> None:
+    told = TaskError(kind=kind, type="T", message="m")
+    stages = Stages(submitted_at=1)
+    outcome = ChunkOutcome(chunk=0, first_task=0, outcomes="F", attempt=1, agent="a", stages=stages)
+    (task,) = opened(new_id(), Arrival(outcome, encode_lines([told.model_dump_json().encode()])), None)
+    assert isinstance(task.error, TaskFailed)
+    assert task.error.kind == kind.value

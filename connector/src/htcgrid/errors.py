@@ -112,7 +112,7 @@ class TaskFailed(GridError):
 
     Attributes:
         index: The task's number in its session.
-        kind: What ended it: `handler`, `timeout`, `crash` or `init`.
+        kind: What ended it, as a text: the value of one of `htcgrid_events.FailureKind`, which tells what each means.
         type: The remote exception's type.
         message: The remote exception's message.
         trace: The remote traceback, line by line.

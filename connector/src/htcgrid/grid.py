@@ -82,7 +82,8 @@ class Grid:
             InvalidTask: a task is not JSON (`PayloadTooLarge`: too large); says which.
             EmptySession: there is no task.
             InvalidOption: an option is unknown or its value illegal.
-            GridUnreachable: the grid does not answer; the note of the error says how to go on.
+            GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
+            GridUnavailable: the grid keeps saying "not now"; likewise.
         """
         from htcgrid._encoding import check_chunk_size, check_tasks, encode, whole
 
