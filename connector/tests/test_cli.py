@@ -79,5 +79,7 @@ def test_wrong_usage_is_exit_code_2(profile: Path, arguments: list[str]) -> None
     assert htcgrid(*arguments, profile=profile).returncode == 2
 
 
-def test_the_version_is_printed(profile: Path) -> None:
-    assert htcgrid("version", profile=profile).stdout.strip() == "0.1.0"
+@pytest.mark.parametrize("spelling", ["version", "--version"])
+def test_the_version_is_printed(profile: Path, spelling: str) -> None:
+    done = htcgrid(spelling, profile=profile)
+    assert (done.returncode, done.stdout) == (0, "0.1.0\n")

@@ -40,6 +40,25 @@ def print_version() -> None:
     typer.echo(version("htcgrid"))
 
 
+def _print_version_and_exit(*, asked: bool) -> None:
+    if asked:
+        print_version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version_and_exit, is_eager=True, help="Print the connector's version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 @app.command("status")
 def print_status(session: _Id, profile: _ProfileFile = None, *, as_json: _Json = False) -> None:
     """Print how a session stands."""
