@@ -35,6 +35,7 @@ from htcgrid_events import (
     SessionState,
     SessionStatus,
     Stages,
+    StopReason,
     TaskError,
     TaskRecord,
     TaskState,
@@ -363,7 +364,7 @@ class StubGrid:
             chunks=session.totals.chunks if session.totals else len(session.chunks),
             created_at=1,
             deadline_at=2,
-            cancel_requested=session.cancelled,
+            stop_reason=StopReason.CANCELLED if session.cancelled else None,
         )
 
     def _page(self, session_id: str, bucket: int, after: int) -> OutcomePage:

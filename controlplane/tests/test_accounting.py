@@ -84,7 +84,7 @@ def test_a_verdict_never_flatters(reason: EndReason, account: Account, totals: T
         assert totals is not None
         assert account.completed == account.submitted == totals.tasks
     if verdict is SessionState.FAILED:
-        assert account.failed
+        assert account.failed or reason is EndReason.FAILURES
 
 
 @given(closed_accounts.filter(lambda account: account.submitted > 0), reasons)
@@ -100,7 +100,11 @@ def test_a_session_whose_tasks_all_ran_is_judged_by_them_whoever_wanted_it_to_st
 
 @pytest.mark.parametrize(
     ("reason", "verdict"),
-    [(EndReason.CANCELLED, SessionState.CANCELLED), (EndReason.TIMED_OUT, SessionState.TIMED_OUT)],
+    [
+        (EndReason.CANCELLED, SessionState.CANCELLED),
+        (EndReason.TIMED_OUT, SessionState.TIMED_OUT),
+        (EndReason.FAILURES, SessionState.FAILED),
+    ],
 )
 def test_a_session_that_was_stopped_says_why(reason: EndReason, verdict: SessionState) -> None:
     stopped = Account(submitted=4, completed=2, failed=1, cancelled=1)

@@ -9,7 +9,7 @@ from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNo
 from htcgrid_controlplane.sessions import Session
 from htcgrid_dataplane import encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
-from htcgrid_events import Account, AddChunks, OutcomePage, TaskRecord, TaskState, Totals, new_id
+from htcgrid_events import Account, AddChunks, OutcomePage, StopReason, TaskRecord, TaskState, Totals, new_id
 
 
 def page(world: World, session: Session, after: int = -1, bucket: int = 0) -> OutcomePage:
@@ -43,8 +43,9 @@ def test_the_status_of_a_session_follows_its_account(world: World) -> None:
     world.record(session, world.finish(session, {0: "CF"}))
     status = world.grid.queries.status(world.read(session))
     assert (status.account, status.chunks) == (Account(submitted=3, completed=1, failed=1), 2)
-    assert not status.cancel_requested
-    assert world.grid.queries.status(world.grid.lifecycle.cancel(TENANT, session.session_id)).cancel_requested
+    assert status.stop_reason is None
+    stopped = world.grid.queries.status(world.grid.lifecycle.cancel(TENANT, session.session_id))
+    assert stopped.stop_reason is StopReason.CANCELLED
 
 
 def test_outcomes_come_when_counted_in_order_with_their_results(world: World) -> None:

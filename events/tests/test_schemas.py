@@ -77,7 +77,8 @@ def test_schema_and_model_agree_on_which_fields_may_be_missing(name: str) -> Non
 def test_no_contract_is_without_a_schema() -> None:
     covered = set(CONTRACTS.values())
     inside = {name for model in covered for name in model.model_json_schema().get("$defs", {})}
-    assert [model.__name__ for model in models() if model not in covered and model.__name__ not in inside] == []
+    uncovered = [model for model in models() if model not in covered and model.__name__ not in inside]
+    assert [model.__name__ for model in uncovered if not any(issubclass(each, model) for each in covered)] == []
 
 
 def test_every_detail_type_of_the_bus_has_a_schema_of_its_own() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from htcgrid.errors import GridError, ResultsUnavailable
 from htcgrid.results import Arrival, Lost
-from htcgrid_events import BUCKET_SIZE, SessionState, bucket_of
+from htcgrid_events import BUCKET_SIZE, SessionState, StopReason, bucket_of
 
 if TYPE_CHECKING:
     from htcgrid._api import Api
@@ -92,7 +92,7 @@ class ResultStream:
         status = await self._api.status(self._collector.session_id)
         if status.state.ended:
             return status.state
-        return SessionState.CANCELLED if status.cancel_requested else SessionState.TIMED_OUT
+        return SessionState.CANCELLED if status.stop_reason is StopReason.CANCELLED else SessionState.TIMED_OUT
 
     def stop(self) -> None:
         """Stop what is being fetched."""

@@ -78,7 +78,7 @@ def _print_status(status: "SessionStatus", *, as_json: bool) -> None:
         typer.echo(status.model_dump_json())
         return
     account = status.account
-    asked = ", cancellation requested" if status.cancel_requested and not status.state.ended else ""
+    asked = f", stopping ({status.stop_reason})" if status.stop_reason and not status.state.ended else ""
     typer.echo(f"session    {status.session_id}")
     typer.echo(f"state      {status.state.value}{asked}")
     typer.echo(f"tasks      {account.submitted:,} in {status.chunks:,} chunks")

@@ -14,6 +14,7 @@ class EndReason(StrEnum):
     DONE = "done"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
+    FAILURES = "failures"
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,11 @@ def verdict_of(reason: EndReason, account: Account, totals: Totals | None) -> Se
         return SessionState.FAILED if account.failed else SessionState.COMPLETED
     if reason is EndReason.DONE:
         raise AccountOpen(f"the session is said to be done, but its account is {account} of {totals}")
-    return SessionState.CANCELLED if reason is EndReason.CANCELLED else SessionState.TIMED_OUT
+    return _VERDICT_OF_STOP[reason]
+
+
+_VERDICT_OF_STOP = {
+    EndReason.CANCELLED: SessionState.CANCELLED,
+    EndReason.TIMED_OUT: SessionState.TIMED_OUT,
+    EndReason.FAILURES: SessionState.FAILED,
+}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from htcgrid_controlplane.accounting import EndReason, buckets_in
-from htcgrid_events import Account, SessionAccepted, SessionOptions, SessionState, SessionStatus, Totals
+from htcgrid_events import Account, SessionAccepted, SessionOptions, SessionState, SessionStatus, StopReason, Totals
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ class Session:
             created_at=self.created_at,
             deadline_at=self.deadline_at,
             ended_at=self.ended_at,
-            cancel_requested=self.stop_reason is EndReason.CANCELLED,
+            stop_reason=StopReason(self.stop_reason) if self.stop_reason else None,
         )

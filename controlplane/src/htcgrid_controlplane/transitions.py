@@ -27,7 +27,9 @@ TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
 }
 
 SESSION_TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
-    SessionState.OPEN: frozenset({SessionState.RUNNING, SessionState.CANCELLED, SessionState.TIMED_OUT}),
+    SessionState.OPEN: frozenset(
+        {SessionState.RUNNING, SessionState.FAILED, SessionState.CANCELLED, SessionState.TIMED_OUT}
+    ),
     SessionState.RUNNING: frozenset(
         {SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED, SessionState.TIMED_OUT}
     ),

@@ -1,5 +1,6 @@
 """Requests and responses of the HTTP API. Both of its sides import them from here."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -8,7 +9,7 @@ from htcgrid_events.identifiers import BUCKET_SIZE
 from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
 from htcgrid_events.model import Blob, Contract, SessionId, SubscriberId, TimestampMs
 from htcgrid_events.options import SessionOptions
-from htcgrid_events.outcome import ChunkOutcome, Stages, TaskError
+from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
 
 
@@ -85,6 +86,17 @@ class SessionAccepted(Contract):
     deadline_at: TimestampMs
 
 
+class StopReason(StrEnum):
+    """Why a session takes no more chunks and its open tasks are cancelled."""
+
+    CANCELLED = "cancelled"
+    """Its owner said so."""
+    TIMED_OUT = "timed_out"
+    """Its deadline has passed."""
+    FAILURES = "failures"
+    """More tasks have failed than its budget allows."""
+
+
 class SessionStatus(Contract):
     """`GET /sessions/{session_id}`: a session with its account as it is now."""
 
@@ -96,7 +108,82 @@ class SessionStatus(Contract):
     created_at: TimestampMs
     deadline_at: TimestampMs
     ended_at: TimestampMs | None = None
-    cancel_requested: bool = False
+    paused: bool = False
+    """Whether its queued tasks are held."""
+    stop_reason: StopReason | None = None
+
+
+class SessionSummary(Contract):
+    """One line of a list of sessions."""
+
+    session_id: SessionId
+    state: SessionState
+    created_at: TimestampMs
+    deadline_at: TimestampMs
+    ended_at: TimestampMs | None = None
+    account: Account | None = None
+    """The account at the verdict; none while the session is open, since counting costs a read for every 128 chunks."""
+
+
+class SessionPage(Contract):
+    """`GET /sessions?state=&before=`: sessions of the tenant, newest first."""
+
+    sessions: tuple[SessionSummary, ...]
+    next_before: TimestampMs | None = None
+    """What to give as `before` to go on; none at the end."""
+
+
+class CancelSessions(Contract):
+    """`POST /sessions/cancel`: stop several sessions, or all open ones of the tenant where none is named."""
+
+    session_ids: Annotated[tuple[SessionId, ...], Field(max_length=100)] | None = None
+
+
+class CancelledSessions(Contract):
+    """Which sessions were told to stop, and which of those named are not the tenant's."""
+
+    stopping: tuple[SessionId, ...]
+    ended: tuple[SessionId, ...] = ()
+    """Those that had their verdict already."""
+    unknown: tuple[SessionId, ...] = ()
+
+
+class ChunkRecord(Contract):
+    """A chunk as it is now, finished or not."""
+
+    chunk: int
+    first_task: int
+    size: int
+    state: TaskState
+    """The state of its tasks that have no outcome yet; of a finished chunk, COMPLETED."""
+    outcomes: str
+    """A letter of `OutcomeCode` per task."""
+    attempt: int
+    owner: str | None
+    claimable_at: TimestampMs
+    """While it runs the end of its lease, while it waits for a retry the end of the wait, else 0."""
+    stages: Stages
+
+
+class ChunkPage(Contract):
+    """`GET /sessions/{session_id}/buckets/{bucket}/chunks?after=`: the chunks of one bucket, in order."""
+
+    chunks: tuple[ChunkRecord, ...]
+    next_after: int | None = None
+    """The chunk after which to go on; none when the bucket was read to its end."""
+
+
+class GridInfo(Contract):
+    """`GET /grid`: what a client may know of the grid that it talks to."""
+
+    version: str
+    region: str
+    partitions: tuple[str, ...]
+    notification_topic: str
+    tenant: str
+    """The caller, as the grid knows it."""
+    now: TimestampMs
+    """The grid's clock."""
 
 
 class OutcomePage(Contract):
@@ -123,6 +210,8 @@ class TaskRecord(Contract):
     lease_expires_at: TimestampMs | None
     stages: Stages
     error: TaskError | None = None
+    history: tuple[Attempt, ...] = ()
+    """The tries that did not complete it, oldest first, of a task that has not failed for good; else see `error`."""
 
 
 class UploadRequest(Contract):

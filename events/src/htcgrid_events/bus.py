@@ -1,10 +1,12 @@
 """What the grid tells the world over its event bus. `SOURCE` is the source, `DETAIL_TYPES` the detail types."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from htcgrid_events.api import Account
+from htcgrid_events.api import Account, StopReason
+from htcgrid_events.dead_letters import DeadLetter
 from htcgrid_events.model import Contract, SessionId, TimestampMs
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import FailureKind, Stages
@@ -66,14 +68,79 @@ class ChunkCompleted(Contract):
     stages: Stages
 
 
+class SessionStopping(Contract):
+    """A session takes no more chunks, and its open tasks are being cancelled."""
+
+    session_id: SessionId
+    tenant: str
+    reason: StopReason
+
+
+class SessionHeld(Contract):
+    """The queued tasks of a session are to be held, or to be let go. The detail type says which."""
+
+    session_id: SessionId
+    tenant: str
+
+
+class LeaseAction(StrEnum):
+    """What was done about a chunk that nobody took care of."""
+
+    REQUEUED = "requeued"
+    """It is run again."""
+    GIVEN_UP = "given-up"
+    """Agents kept dying over it, so its open tasks have failed."""
+    SENT_AGAIN = "sent-again"
+    """It waited, and its message was gone."""
+    COUNTED = "counted"
+    """It had finished, and nobody had counted it."""
+
+
+class ChunkRecovered(Contract):
+    """A chunk whose agent died without a word, or whose message was lost, was found and seen to."""
+
+    session_id: SessionId
+    tenant: str
+    chunk: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=0)]
+    """The attempt that was lost; 0 if it was never claimed."""
+    agent: str
+    action: LeaseAction
+
+
+class TaskDeadLettered(Contract):
+    """Tasks of one chunk that failed for good are kept as dead letters."""
+
+    session_id: SessionId
+    tenant: str
+    chunk: Annotated[int, Field(ge=0)]
+    letters: tuple[DeadLetter, ...]
+
+
+class AccountMismatch(Contract):
+    """A session's account did not close when it should, and was counted anew from the rows."""
+
+    session_id: SessionId
+    tenant: str
+    before: Account
+    after: Account
+
+
 DETAIL_TYPES: dict[str, type[Contract]] = {
     "Session Created": SessionCreated,
+    "Session Reopened": SessionCreated,
+    "Session Paused": SessionHeld,
+    "Session Resumed": SessionHeld,
+    "Session Stopping": SessionStopping,
     "Session Completed": SessionEnded,
     "Session Failed": SessionEnded,
     "Session Cancelled": SessionEnded,
     "Session TimedOut": SessionEnded,
     "Tasks Failed": TasksFailed,
+    "Task Dead-Lettered": TaskDeadLettered,
     "Chunk Completed": ChunkCompleted,
+    "Chunk Recovered": ChunkRecovered,
+    "Account Mismatch": AccountMismatch,
 }
 
 ENDED_DETAIL_TYPE: dict[SessionState, str] = {

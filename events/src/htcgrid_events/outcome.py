@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from htcgrid_events.model import Blob, Contract, SessionId, TimestampMs
+from htcgrid_events.options import RetryPolicy
 from htcgrid_events.states import OutcomeCode
 
 
@@ -22,6 +23,24 @@ class FailureKind(StrEnum):
     """The worker could not load the handler."""
     INPUT = "input"
     """The task's input could not be read from the data plane."""
+    LOST = "lost"
+    """The agent died without a word while it held the task."""
+
+
+class Attempt(Contract):
+    """One try of a task that did not complete it."""
+
+    started_at: TimestampMs
+    """When it began; when its chunk was claimed if that is not known."""
+    ended_at: TimestampMs
+    """When it ended, or when its end was noticed."""
+    agent: str
+    """The agent's id; empty where it died before anybody noted it."""
+    host: str = ""
+    kind: FailureKind
+    type: str
+    message: str
+    trace: tuple[str, ...] = ()
 
 
 class TaskError(Contract):
@@ -33,6 +52,9 @@ class TaskError(Contract):
     trace: tuple[str, ...] = ()
     attempts: int = 1
     agent: str = ""
+    host: str = ""
+    history: tuple[Attempt, ...] = ()
+    """The earlier tries, oldest first; the oldest are left out where there is no room."""
 
 
 class Stages(Contract):
@@ -78,11 +100,11 @@ class ChunkFinished(Contract):
     outcome: ChunkOutcome
 
 
-class ChunkQueued(Contract):
-    """The message that makes a chunk visible to agents: only its key, since the claim of the row returns the rest."""
+class ChunkQueued(RetryPolicy):
+    """The message that makes a chunk visible to agents: its key and what its session's options say of its run, since
+    the claim of the row returns the rest."""
 
     session_id: SessionId
     chunk: Annotated[int, Field(ge=0)]
     tenant: str
-    max_retries: int
     task_timeout_seconds: int

@@ -11,17 +11,23 @@ from pathlib import Path
 
 from htcgrid_events.api import (
     AddChunks,
+    CancelledSessions,
+    CancelSessions,
+    ChunkPage,
     CreateSession,
     ErrorBody,
+    GridInfo,
     OutcomePage,
     PushTicket,
     SessionAccepted,
+    SessionPage,
     SessionStatus,
     TaskRecord,
     UploadPlaces,
     UploadRequest,
 )
 from htcgrid_events.bus import DETAIL_TYPES
+from htcgrid_events.dead_letters import DeadLetterPage, DeadLettersDone, PurgeTasks, RedriveTasks
 from htcgrid_events.model import Contract
 from htcgrid_events.outcome import ChunkFinished, ChunkQueued
 from htcgrid_events.push import ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
@@ -32,10 +38,27 @@ CONTRACTS: Mapping[str, type[Contract]] = {
     **{f"bus.{name.replace(' ', '')}": model for name, model in DETAIL_TYPES.items()},
     **{f"queue.{model.__name__}": model for model in (ChunkQueued, ChunkFinished)},
     **{f"push.{model.__name__}": model for model in (ChunksFrame, SessionEndedFrame, PingFrame, PongFrame)},
-    **{f"api.{model.__name__}": model for model in (CreateSession, AddChunks, UploadRequest)},
     **{
         f"api.{model.__name__}": model
-        for model in (SessionAccepted, SessionStatus, OutcomePage, TaskRecord, UploadPlaces, PushTicket, ErrorBody)
+        for model in (CreateSession, AddChunks, UploadRequest, CancelSessions, RedriveTasks, PurgeTasks)
+    },
+    **{
+        f"api.{model.__name__}": model
+        for model in (
+            SessionAccepted,
+            SessionStatus,
+            SessionPage,
+            CancelledSessions,
+            OutcomePage,
+            ChunkPage,
+            TaskRecord,
+            DeadLetterPage,
+            DeadLettersDone,
+            UploadPlaces,
+            PushTicket,
+            GridInfo,
+            ErrorBody,
+        )
     },
 }
 """Where a contract is used and what it is called (a bus event by its detail type), to its model."""

@@ -1,0 +1,77 @@
+"""Tasks that failed for good, kept for inspection and redrive."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+
+from htcgrid_events.limits import MAX_TASK_BYTES
+from htcgrid_events.model import Contract, TimestampMs
+from htcgrid_events.outcome import FailureKind
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
+addresses."""
+
+
+class DeadLetter(Contract):
+    """Tasks of one chunk that failed for good in the same way."""
+
+    chunk: Annotated[int, Field(ge=0)]
+    fingerprint: Fingerprint
+    kind: FailureKind
+    type: str
+    message: str
+    """Of the first of these tasks, shortened. The whole error of each is in its task record."""
+    tasks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    """Their indexes within the session."""
+    attempts: int
+    """How often the first of them was tried."""
+    agent: str
+    host: str
+    recorded_at: TimestampMs
+
+
+class DeadLetterPage(Contract):
+    """`GET /sessions/{session_id}/dead-letters?bucket=&after=`: a session's dead letters, in the order of chunks."""
+
+    letters: tuple[DeadLetter, ...]
+    next_bucket: int | None = None
+    """With `next_after` where to go on; none at the end."""
+    next_after: int | None = None
+
+
+class _Selection(Contract):
+    """Which dead letters: all of the session, those of one fingerprint, or those of some tasks."""
+
+    fingerprint: Fingerprint | None = None
+    tasks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=1_000)] | None = None
+    bucket: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=-1)] = -1
+    """Where to go on, as the former answer said."""
+
+
+class RedriveTasks(_Selection):
+    """`POST /sessions/{session_id}/dead-letters/redrive`: run tasks again, in a session that reopens if it has ended.
+    A request goes as far as its time allows; its answer says where to go on."""
+
+    events: dict[int, Annotated[str, Field(max_length=MAX_TASK_BYTES)]] = {}
+    """JSON texts with which tasks (by their index) run instead of their own events."""
+
+    @model_validator(mode="after")
+    def _selected(self) -> "RedriveTasks":
+        if self.tasks is not None and not self.events.keys() <= set(self.tasks):
+            raise ValueError("an event is given for a task that is not among those to be redriven")
+        return self
+
+
+class PurgeTasks(_Selection):
+    """`POST /sessions/{session_id}/dead-letters/purge`: forget dead letters. Their tasks stay failed."""
+
+
+class DeadLettersDone(Contract):
+    """What a redrive or purge has done, and where it goes on."""
+
+    tasks: Annotated[int, Field(ge=0)]
+    """How many tasks were redriven or forgotten."""
+    next_bucket: int | None = None
+    next_after: int | None = None
