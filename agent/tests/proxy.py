@@ -1,5 +1,6 @@
 """A network between an agent and AWS that may fail in every way."""
 
+import contextlib
 import http.client
 import json
 import random
@@ -58,6 +59,14 @@ class Network:
         self.after: After = nothing
         self.url = ""
         self.seen: list[Request] = []
+        self.connections: set[socket.socket] = set()
+
+    def cut(self) -> None:
+        """Break all connections, those at long polls too, and let none be made until `before` is set anew."""
+        self.before = lambda request: Fate.DROP
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def count(self, name: str) -> int:
         """How many requests of a name were made."""
@@ -105,6 +114,15 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     net: Network
+
+    def setup(self) -> None:
+        super().setup()
+        self.net.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.net.connections.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def handle_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -36,7 +36,7 @@ class Clock:
 
 def breaker(clock: Clock, threshold: int = 3) -> Breaker:
     pause = Backoff(base=timedelta(seconds=10), cap=timedelta(seconds=40))
-    return Breaker(threshold, pause, clock, dice=lambda: 1.0)
+    return Breaker("test", threshold, pause, clock, dice=lambda: 1.0)
 
 
 def test_a_breaker_opens_after_failures_in_a_row() -> None:
@@ -151,7 +151,7 @@ def test_an_agent_whose_workers_crash_leaves_the_queue_to_others(place: Place) -
     agent = place.agent(quarantine_after=2, health_port=port)
     for _ in range(2):
         place.results(place.submit([{"do": "exit"}], max_retries=0))
-    until(lambda: agent.said("nothing is received"))
+    until(lambda: agent.said("quarantine"))
     # What a long poll still brings is handed back at once or run; what comes later is left alone.
     until(lambda: httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 503)
     assert httpx.get(f"http://127.0.0.1:{port}/live").status_code == 200
@@ -242,7 +242,9 @@ def metadata_service(notice: threading.Event, left: timedelta) -> Iterator[str]:
 def test_a_spot_notice_ends_an_agent_in_time(place: Place, tmp_path: Path) -> None:
     notice = threading.Event()
     with metadata_service(notice, timedelta(seconds=6)) as url:
-        agent = place.agent(watch_spot=True, workers=1, grace_seconds=600, AWS_EC2_METADATA_SERVICE_ENDPOINT=url)
+        agent = place.agent(
+            watch_spot=True, workers=1, grace_seconds=600, lease_seconds=5, AWS_EC2_METADATA_SERVICE_ENDPOINT=url
+        )
         note, gate = tmp_path / "note", tmp_path / "gate"
         session = place.submit(
             [{"do": "echo", "value": 0}, {"do": "wait", "until": str(gate), "note": str(note), "value": 1}]

@@ -108,7 +108,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
 def reach(service: Service) -> Reach:
     return Reach(
         session=botocore.session.get_session(),
-        breaker=Breaker(100, Backoff()),
+        breaker=Breaker("sqs", 100, Backoff()),
         requests=Registry().requests,
         connections=1,
         read_timeout=timedelta(seconds=5),

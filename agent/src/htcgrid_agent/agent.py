@@ -62,7 +62,7 @@ class Agent:
         self._clock = clock
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._metrics = Registry()
-        self._breakers = {name: Breaker(_FAILURES, _PAUSE) for name in ("dynamodb", "sqs", "s3")}
+        self._breakers = {name: Breaker(name, _FAILURES, _PAUSE) for name in ("dynamodb", "sqs", "s3")}
         self._quarantine = Quarantine(settings.quarantine_after)
         self._load = Load(settings.workers, settings.prefetch)
         self._gate = Gate(self._room)

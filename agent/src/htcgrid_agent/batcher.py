@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.errors import OUT_OF_REACH, ServiceAvoided
 from htcgrid_agent.metrics import Histogram
 from htcgrid_controlplane.backoff import Backoff
 
@@ -94,19 +94,25 @@ class Batcher(Generic[T]):
         while batch := self._next():
             if self._sizes:
                 self._sizes.observe(len(batch), self._name)
-            try:
-                left = self._send(batch)
-            except OUT_OF_REACH as error:
-                _LOG.warning("%s: %d items were not sent yet: %s", self._name, len(batch), error)
-                left = batch
+            left, pause = self._try(batch)
             failures = failures + 1 if left else 0
             with self._changed:
                 self._items.extendleft(reversed(left))
                 self._busy = False
                 self._changed.notify_all()
-                if left and not self._closing:
-                    wait = _BACKOFF.wait(failures, random.random).total_seconds()
+                if left:
+                    wait = _BACKOFF.wait(failures, random.random).total_seconds() if pause is None else pause
                     self._changed.wait_for(lambda: self._closing, wait)
+
+    def _try(self, batch: Sequence[T]) -> tuple[Sequence[T], float | None]:
+        """What is left of a batch, and for how many seconds to pause if that is known."""
+        try:
+            return self._send(batch), None
+        except ServiceAvoided as error:
+            return batch, error.seconds
+        except OUT_OF_REACH as error:
+            _LOG.warning("%s: %d items were not sent yet: %s", self._name, len(batch), error)
+            return batch, None
 
     def _next(self) -> list[T]:
         with self._changed:

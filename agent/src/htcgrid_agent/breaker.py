@@ -1,5 +1,6 @@
 """Stops asking what keeps failing, and tries again now and then."""
 
+import logging
 import random
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from htcgrid_controlplane.backoff import Backoff
+
+_LOG = logging.getLogger(__name__)
 
 
 class BreakerState(IntEnum):
@@ -25,11 +28,13 @@ class Breaker:
 
     def __init__(
         self,
+        name: str,
         threshold: int,
         pause: Backoff,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
+        self._name = name
         self._threshold = threshold
         self._pause = pause
         self._clock = clock
@@ -69,6 +74,8 @@ class Breaker:
         # The common case takes no lock.
         if self._failures or self._openings:
             with self._lock:
+                if self._openings:
+                    _LOG.info("%s is well again", self._name)
                 self._failures = self._openings = 0
 
     def failed(self) -> None:
@@ -84,3 +91,4 @@ class Breaker:
             ceiling = self._pause.ceiling(self._openings).total_seconds()
             self._until = self._clock() + ceiling * (0.5 + 0.5 * self._dice())
             self._trial_until = 0.0
+            _LOG.warning("%s kept failing: left alone for %.1f s", self._name, self._until - self._clock())

@@ -26,6 +26,10 @@ class ServiceAvoided(HTTPClientError):
 
     fmt = "{service} kept failing: it is not asked for another {seconds:.1f} s"
 
+    def __init__(self, service: str, seconds: float) -> None:
+        super().__init__(service=service, seconds=seconds)
+        self.seconds = seconds
+
 
 class BadFunction(AgentError):
     """Raised when the program that would run the function is missing."""

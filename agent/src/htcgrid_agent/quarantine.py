@@ -21,7 +21,7 @@ class Quarantine:
 
     def __init__(self, after: int) -> None:
         self._after = after
-        self._breaker = Breaker(1, _PAUSE)
+        self._breaker = Breaker("running tasks", 1, _PAUSE)
         self._sessions: set[str] = set()
 
     @property
@@ -45,9 +45,5 @@ class Quarantine:
         self._sessions.add(session_id)
         if self.probation or len(self._sessions) >= self._after:
             self._breaker.failed()
-            _LOG.error(
-                "workers crashed on tasks of %d sessions in a row: nothing is received for %.0f s",
-                len(self._sessions),
-                self._breaker.seconds_left,
-            )
+            _LOG.error("workers crashed on tasks of %d sessions in a row: quarantine", len(self._sessions))
             self._sessions.clear()

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.errors import OUT_OF_REACH, ServiceAvoided
 from htcgrid_agent.gate import Gate
 from htcgrid_agent.jobs import Delivery, Job
 from htcgrid_agent.leases import LeaseKeeper
@@ -72,7 +72,7 @@ class Receiver:
             return self._changed.wait_for(lambda: not self._taking, within.total_seconds())
 
     def _run(self, priority: Priority) -> None:
-        failures = 0
+        failures, pause = 0, 0.0
         while most := self._gate.enter(priority):
             received: Sequence[Delivery] = ()
             try:
@@ -81,16 +81,20 @@ class Receiver:
                     self._metrics.received.add(len(received), priority)
                     self._metrics.batch_size.observe(len(received), "claims")
                     self._take(received)
-                failures = 0
+                failures, pause = 0, 0.0
+            except ServiceAvoided as error:
+                # Nobody was asked: this is no further failure, and the pause is known.
+                pause = error.seconds
+                self._outbox.hide([(delivery, int(pause)) for delivery in received])
             except OUT_OF_REACH as error:
                 failures += 1
+                pause = _BACKOFF.wait(failures, random.random).total_seconds()
                 _LOG.warning("receiving failed: %s", error, extra={"queue": priority})
-                wait = int(_BACKOFF.wait(failures, random.random).total_seconds())
-                self._outbox.hide([(delivery, wait) for delivery in received])
+                self._outbox.hide([(delivery, int(pause)) for delivery in received])
             finally:
                 self._gate.leave(priority, len(received))
-            if failures:
-                self._closed.wait(_BACKOFF.wait(failures, random.random).total_seconds())
+            if pause:
+                self._closed.wait(pause)
 
     def _take(self, received: Sequence[Delivery]) -> None:
         self._count(1)
