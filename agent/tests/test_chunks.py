@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from agent.tests.harness import TENANT, Place, until
 
@@ -272,6 +273,13 @@ def test_an_idle_agent_ends_within_a_second(place: Place) -> None:
     assert place.results(place.submit([echo(1)])) == [1]
     until(place.is_clean)
     assert agent.end(within=1) == 0
+
+
+def test_an_agent_is_small(place: Place) -> None:
+    agent = place.agent(workers=4)
+    assert place.results(place.submit([echo(number) for number in range(20)])) == list(range(20))
+    until(lambda: len(agent.workers) == 4)
+    assert psutil.Process(agent.pid).memory_info().rss < 80_000_000
 
 
 def test_sigterm_finishes_what_runs_and_hands_the_rest_back(place: Place, tmp_path: Path) -> None:

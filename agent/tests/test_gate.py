@@ -103,6 +103,46 @@ def test_a_closed_gate_lets_nobody_pass() -> None:
     assert gate.enter(Priority.HIGH) == 0
 
 
+def test_a_little_room_waits_a_moment_to_become_more() -> None:
+    clock, room = [0.0], Room(1)
+    gate = Gate(room, more_soon=lambda: True, clock=lambda: clock[0], lapse=HOUR)
+    with ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(gate.enter, Priority.NORMAL)
+        until(lambda: gate.waiting == 1)
+        room.chunks = 10
+        gate.stir()
+        assert entering.result(5) == 10
+        gate.leave(Priority.NORMAL, 10)
+        room.chunks = 1
+        entering = pool.submit(gate.enter, Priority.NORMAL)
+        until(lambda: gate.waiting == 1)
+        # Only the clock of the test moves, and past the moment at last.
+        assert not entering.done()
+        clock[0] = 1.0
+        gate.stir()
+        assert entering.result(5) == 1
+
+
+def test_room_waits_for_nothing_that_will_not_come() -> None:
+    assert Gate(Room(1), more_soon=lambda: False, clock=lambda: 0.0).enter(Priority.NORMAL) == 1
+
+
+def test_more_room_is_expected_of_short_chunks_only() -> None:
+    for seconds, soon in ((0.001, True), (60.0, False)):
+        load = Load(workers=2, prefetch=1)
+        assert not load.more_room_soon
+        for _ in range(2):
+            load.took(1)
+            load.begun(1)
+            load.task_started()
+        load.task_ended(seconds)
+        load.concluded()
+        assert load.more_room_soon is soon
+        load.task_ended(seconds)
+        load.concluded()
+        assert not load.more_room_soon
+
+
 def test_an_agent_takes_no_long_chunks_ahead_of_idle_workers() -> None:
     load = Load(workers=2, prefetch=5)
     assert load.room() == 2

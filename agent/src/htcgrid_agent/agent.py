@@ -65,7 +65,7 @@ class Agent:
         self._breakers = {name: Breaker(name, _FAILURES, _PAUSE) for name in ("dynamodb", "sqs", "s3")}
         self._quarantine = Quarantine(settings.quarantine_after)
         self._load = Load(settings.workers, settings.prefetch)
-        self._gate = Gate(self._room)
+        self._gate = Gate(self._room, lambda: self._load.more_room_soon)
         self._transfers = Transfers(_TRANSFERS, self._broke)
         messages = sqs(JsonClient("sqs", self._reach(session, "sqs")))
         store = ChunkStore(dynamodb(JsonClient("dynamodb", self._reach(session, "dynamodb"))), settings.chunks_table)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
+from htcgrid_agent.load import MOMENT
 from htcgrid_events import Priority
 
 WEIGHTS: Final[Mapping[Priority, int]] = {Priority.HIGH: 16, Priority.NORMAL: 4, Priority.LOW: 1}
@@ -23,16 +24,21 @@ class Gate:
     A thread that passes books room for what it asks for. The booking lapses after a moment: a long poll that has not
     returned by then stands at an empty queue, and must not keep the others from receiving. So what it brings
     later may exceed the room, by one request's worth per queue.
+
+    While `more_soon` says that chunks in hand are about to end, it waits a moment for the room that they leave: a
+    request, and the claim that follows it, cost the same for one message and for ten.
     """
 
     def __init__(
         self,
         room: Callable[[], int],
+        more_soon: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         lapse: timedelta = _LAPSE,
         weights: Mapping[Priority, int] = WEIGHTS,
     ) -> None:
         self._room = room
+        self._more_soon = more_soon
         self._clock = clock
         self._lapse = lapse.total_seconds()
         self._weights = weights
@@ -55,11 +61,17 @@ class Gate:
             # A queue that was empty for long has not saved up turns for later.
             self._used[queue] = max(self._used[queue], self._reached)
             self._waiting.add(queue)
+            # When a little room has waited for more for long enough.
+            give_in: float | None = None
             try:
                 while not self._closed:
                     now = self._clock()
                     free = self._free(now)
                     if free > 0 and self._is_next(queue):
+                        give_in = now + MOMENT.total_seconds() if give_in is None else give_in
+                        if free < _MOST and now < give_in and self._more_soon():
+                            self._changed.wait(give_in - now)
+                            continue
                         granted = min(free, _MOST)
                         self._reached = self._used[queue]
                         self._booked[queue] = (granted, now + self._lapse)

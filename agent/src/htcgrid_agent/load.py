@@ -7,6 +7,8 @@ from datetime import timedelta
 _SOON = timedelta(milliseconds=250)
 """How much work may wait per worker, as far as past chunks tell: enough to hide the time that receiving takes."""
 _SMOOTHING = 0.2
+MOMENT = timedelta(milliseconds=10)
+"""So long something may wait for company, where one request for many saves requests."""
 
 
 class Load:
@@ -46,6 +48,12 @@ class Load:
             idle = self._workers - self._running - self._waiting
             for_idle = math.ceil(idle / self._chunk_tasks)
             return min(most, max(for_idle, self._ahead()))
+
+    @property
+    def more_room_soon(self) -> bool:
+        """Whether chunks in hand are so short that there will be more room in a moment."""
+        seconds = self._task_seconds
+        return bool(self._chunks and seconds is not None and seconds * self._chunk_tasks < MOMENT.total_seconds())
 
     @property
     def waiting(self) -> int:

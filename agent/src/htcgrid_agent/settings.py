@@ -20,6 +20,7 @@ def _agent_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+# Patterns name ASCII only and count nothing: `\w{1,128}` compiles into 13 MB that the agent would keep for good.
 class Settings(BaseSettings):
     """Each field is the environment variable `HTCGRID_<FIELD>`."""
 
@@ -53,7 +54,9 @@ class Settings(BaseSettings):
     runtime: RuntimeKind = RuntimeKind.AUTO
     """`python`, `node`, `provided` (an executable `bootstrap`), or `auto` to tell by the function's files."""
 
-    agent_id: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,128}$")] = Field(default_factory=_agent_id)
+    agent_id: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_.-]+$", max_length=128)] = Field(
+        default_factory=_agent_id
+    )
     """Names this agent as the owner of chunks. Default: host name, process number and random digits."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
@@ -77,7 +80,7 @@ class Settings(BaseSettings):
     retry_base_seconds: Annotated[float, Field(gt=0, le=300)] = 1
     """Longest wait before a failed task's first retry, in seconds; doubles with each retry. Default: 1."""
 
-    function_name: Annotated[str, StringConstraints(pattern=r"^[\w-]{1,64}$")] = "htcgrid-function"
+    function_name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]+$", max_length=64)] = "htcgrid-function"
     """The function's name as its handler sees it. Default: `htcgrid-function`."""
 
     function_memory_mb: Annotated[int, Field(ge=128, le=1_048_576)] = 1_769
