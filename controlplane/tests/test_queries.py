@@ -7,9 +7,19 @@ from htcgrid_controlplane import queries
 from htcgrid_controlplane.chunks import Payload
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNotFound
 from htcgrid_controlplane.sessions import Session
-from htcgrid_dataplane import encode_lines, input_key, result_key
+from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
-from htcgrid_events import Account, AddChunks, OutcomePage, StopReason, TaskRecord, TaskState, Totals, new_id
+from htcgrid_events import (
+    Account,
+    AddChunks,
+    ChunkInput,
+    OutcomePage,
+    StopReason,
+    TaskRecord,
+    TaskState,
+    Totals,
+    new_id,
+)
 
 
 def page(world: World, session: Session, after: int = -1, bucket: int = 0) -> OutcomePage:
@@ -29,6 +39,7 @@ def test_another_tenant_and_an_unknown_id_are_not_told_apart(world: World) -> No
             lambda: ask.session(tenant, session_id),  # noqa: B023 - asked at once
             lambda: ask.outcomes(tenant, session_id, 0, -1),  # noqa: B023
             lambda: ask.task(tenant, session_id, 0),  # noqa: B023
+            lambda: ask.task_input(tenant, session_id, 0),  # noqa: B023
             lambda: ask.follow(tenant, session_id, new_id()),  # noqa: B023
         ):
             with pytest.raises(SessionNotFound) as refusal:
@@ -136,6 +147,28 @@ def test_the_record_of_a_task_tells_its_way(world: World) -> None:
     done = task(world, session, 3)
     assert (done.state, done.attempts, done.error) == (TaskState.COMPLETED, 2, None)
     assert (done.stages.notified_at, done.stages.submitted_at) == (world.clock(), session.created_at)
+
+
+def test_what_a_task_was_given_is_kept_after_its_end(world: World) -> None:
+    session = world.create(2, 3)
+    world.record(session, world.finish(session, {0: "CC", 1: "CFC"}))
+    found = world.grid.queries.task_input(TENANT, session.session_id, 3)
+    assert (found.index, found.line, found.lines, found.url) == (3, 1, 3, None)
+    assert found.inputs is not None
+    assert decode_lines(found.inputs, found.lines)[found.line] == b"{}"
+    with pytest.raises(TaskNotFound):
+        world.grid.queries.task_input(TENANT, session.session_id, 5)
+
+
+def test_large_inputs_come_as_a_link(world: World) -> None:
+    session = world.create(close=False)
+    stored = ChunkInput(chunk=0, first_task=0, size=2, stored_bytes=9)
+    world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=(stored,)))
+    found = world.grid.queries.task_input(TENANT, session.session_id, 1)
+    assert (found.line, found.lines, found.inputs) == (1, 2, None)
+    assert found.url is not None
+    assert input_key(TENANT, session.session_id, 0) in found.url
+    assert "X-Amz-Signature" in found.url
 
 
 def test_an_error_is_read_from_the_data_plane(world: World) -> None:

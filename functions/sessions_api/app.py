@@ -30,6 +30,7 @@ from htcgrid_events import (
     SessionId,
     SessionStatus,
     SubscriberId,
+    TaskInput,
     TaskRecord,
     UploadPlaces,
     UploadRequest,
@@ -93,6 +94,12 @@ def get_outcomes(
 def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskRecord:
     """The record of one task."""
     return grid.queries.task(_tenant(), session_id, index)
+
+
+@app.get("/sessions/<session_id>/tasks/<index>/event")
+def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskInput:
+    """What one task was given."""
+    return grid.queries.task_input(_tenant(), session_id, index)
 
 
 @app.post("/sessions/<session_id>/uploads")

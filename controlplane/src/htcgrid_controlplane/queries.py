@@ -18,6 +18,7 @@ from htcgrid_events import (
     OutcomePage,
     SessionStatus,
     TaskError,
+    TaskInput,
     TaskRecord,
     UploadPlaces,
     bucket_of,
@@ -114,6 +115,19 @@ class Queries:
             lease_expires_at=chunk.lease_expires_at,
             stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
             error=self._error(chunk, offset),
+        )
+
+    def task_input(self, tenant: str, session_id: str, index: int) -> TaskInput:
+        """What a task was given. Raises as `task` does."""
+        chunk = self._chunk_of(self.session(tenant, session_id), index)
+        stored = chunk.inputs.data is None
+        key = input_key(chunk.tenant, session_id, chunk.key.chunk)
+        return TaskInput(
+            index=index,
+            line=index - chunk.first_task,
+            lines=chunk.size,
+            inputs=chunk.inputs.data,
+            url=self.links.download_url(key, LINK_TIME) if stored else None,
         )
 
     def upload_places(self, tenant: str, session_id: str, chunks: tuple[int, ...]) -> UploadPlaces:

@@ -214,6 +214,19 @@ class TaskRecord(Contract):
     """The tries that did not complete it, oldest first, of a task that has not failed for good; else see `error`."""
 
 
+class TaskInput(Contract):
+    """`GET /sessions/{session_id}/tasks/{index}/event`: what a task was given, among the inputs of its chunk, which are
+    JSON lines, compressed: here when small, else in the data plane."""
+
+    index: int
+    line: Annotated[int, Field(ge=0)]
+    """Which of the lines is this task's, from 0."""
+    lines: Annotated[int, Field(ge=1)]
+    inputs: Blob | None = None
+    url: str | None = None
+    """Where the inputs can be fetched for a short while."""
+
+
 class UploadRequest(Contract):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
