@@ -96,7 +96,7 @@ def test_requests_that_are_refused_together_renew_once(stub: StubGrid, grid: Gri
     session = grid.submit(range(600), chunk_size=1)
     stub.run(session.id, lambda event: event)
     with Grid.connect(stub.profile()) as other:
-        again = other.session(session.id)
+        again = other.attach(session.id)
         stub.expire_tokens()
         again.results(timeout=20)
     assert stub.refreshed == 1

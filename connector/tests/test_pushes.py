@@ -26,7 +26,7 @@ def test_a_broken_connection_loses_and_doubles_nothing(stub: StubGrid, grid: Gri
     stub.drop_connections()
     stub.run(session.id, double, list(range(10, 20)))  # while nobody listens
     seen += [next(arriving).index for _ in range(10)]
-    stub.wait_for(lambda: stub.connections_opened == 2 and stub.connected)
+    stub.wait_for(lambda: stub.push.opened == 2 and stub.connected)
     stub.run(session.id, double, list(range(30)), repeat=3)
     seen += [task.index for task in arriving]
     assert sorted(seen) == list(range(30))
@@ -36,7 +36,7 @@ def test_a_broken_connection_loses_and_doubles_nothing(stub: StubGrid, grid: Gri
 def test_a_reconnection_keeps_the_subscriber(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit([1])
     stub.drop_connections()
-    stub.wait_for(lambda: stub.connections_opened == 2)
+    stub.wait_for(lambda: stub.push.opened == 2)
     stub.run(session.id, double)
     assert session.results(timeout=20) == [2]
     assert len(stub.sessions[session.id].subscribers) == 1
@@ -44,9 +44,9 @@ def test_a_reconnection_keeps_the_subscriber(stub: StubGrid, grid: Grid) -> None
 
 def test_lost_pushes_are_found_at_the_verdict(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(5), chunk_size=1)
-    stub.losing_pushes = True
+    stub.push.losing = True
     stub.run(session.id, double, [0, 1, 2])
-    stub.losing_pushes = False
+    stub.push.losing = False
     stub.run(session.id, double, [3, 4])
     assert session.results(timeout=20) == [0, 2, 4, 6, 8]
 
@@ -64,7 +64,7 @@ def test_a_lost_verdict_is_asked_for(stub: StubGrid, grid: Grid) -> None:
     stub.keep_open = True
     stub.run(session.id, double)
     assert session.results(timeout=20) == [2]
-    stub.keep_open, stub.losing_pushes = False, True
+    stub.keep_open, stub.push.losing = False, True
     stub.run(session.id, double)
     assert session.wait(timeout=20).state is SessionState.COMPLETED
 
@@ -115,7 +115,7 @@ def test_a_link_that_has_expired_is_replaced(stub: StubGrid, grid: Grid) -> None
     session = grid.submit(range(3), chunk_size=1)
     stub.run(session.id, double)
     with Grid.connect(stub.profile()) as other:
-        again = other.session(session.id)
+        again = other.attach(session.id)
         again.timeline()  # reads the outcomes with their links
         stub.fail("GET /out/", Answer(403), Answer(403))
         assert again.results(timeout=20) == [0, 2, 4]
@@ -143,7 +143,7 @@ def test_tickets_and_signatures_are_never_logged(stub: StubGrid, caplog: pytest.
 
 def test_an_idle_connection_is_kept_by_pings_and_a_dead_one_replaced(stub: StubGrid) -> None:
     async def ticket() -> PushTicket:
-        return stub.issue_ticket("0" * 32)
+        return stub.push.issue_ticket("0" * 32)
 
     async def scenario() -> None:
         channel = PushChannel(
@@ -156,10 +156,10 @@ def test_an_idle_connection_is_kept_by_pings_and_a_dead_one_replaced(stub: StubG
             pong_within=timedelta(milliseconds=500),
         )
         channel.start()
-        await asyncio.to_thread(stub.wait_for, lambda: stub.pings >= 3)
-        assert (channel.epoch, stub.connections_opened) == (1, 1)
-        stub.deaf = True
-        await asyncio.to_thread(stub.wait_for, lambda: stub.connections_opened >= 2)
+        await asyncio.to_thread(stub.wait_for, lambda: stub.push.pings >= 3)
+        assert (channel.epoch, stub.push.opened) == (1, 1)
+        stub.push.deaf = True
+        await asyncio.to_thread(stub.wait_for, lambda: stub.push.opened >= 2)
         await channel.close()
         assert not channel.connected
 

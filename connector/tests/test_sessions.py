@@ -122,7 +122,7 @@ def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> 
     session = grid.submit(range(1000), chunk_size=3)
     stub.run(session.id, double)
     with Grid.connect(stub.profile()) as other:
-        again = other.session(session.id)
+        again = other.attach(session.id)
         assert again.results(timeout=20) == [2 * i for i in range(1000)]
         assert again.wait(timeout=20).state is SessionState.COMPLETED
 
@@ -130,7 +130,7 @@ def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> 
 def test_a_session_found_again_is_pushed_too(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4), chunk_size=1)
     with Grid.connect(stub.profile()) as other:
-        arriving = other.session(session.id).as_completed(timeout=20)
+        arriving = other.attach(session.id).as_completed(timeout=20)
         for chunk in range(4):
             stub.run(session.id, double, [chunk])
             assert next(arriving).index == chunk
@@ -139,13 +139,13 @@ def test_a_session_found_again_is_pushed_too(stub: StubGrid, grid: Grid) -> None
 @pytest.mark.parametrize("session_id", [new_id(), "no-id", "../../etc", ""])
 def test_an_unknown_session_is_not_found(grid: Grid, session_id: str) -> None:
     with pytest.raises(SessionNotFound, match="you have no session"):
-        grid.session(session_id)
+        grid.attach(session_id)
 
 
 @pytest.mark.parametrize("session_id", [5, None, b"id", ["id"]])
 def test_what_is_no_session_id_is_told(stub: StubGrid, grid: Grid, session_id: object) -> None:
     with pytest.raises(InvalidOption, match=r"session_id=.* is not legal: give a session's id, a text of 32 hexa"):
-        grid.session(session_id)  # type: ignore[arg-type]
+        grid.attach(session_id)  # type: ignore[arg-type]
     assert stub.count("/api/") == 0
 
 

@@ -100,8 +100,8 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
         ({"chunk_size": 0}, "chunk_size=0 is not legal: give a whole number from 1 to 1,000"),
         ({"chunk_size": 1001}, "chunk_size=1001 is not legal"),
         ({"chunk_size": True}, "chunk_size=True is not legal"),
-        ({"session_id": 5}, "session_id=5 is not legal: give the id of an earlier submission"),
-        ({"session_id": "mine"}, "session_id='mine' is not legal: give the id of an earlier submission"),
+        ({"session_id": 5}, "session_id=5 is not legal: give a session.s id"),
+        ({"session_id": "mine"}, "session_id='mine' is not legal: give a session.s id"),
     ],
 )
 def test_a_bad_option_changes_nothing(stub: StubGrid, grid: Grid, options: dict[str, object], said: str) -> None:
@@ -242,7 +242,7 @@ def test_a_long_stream_is_sent_while_it_is_read(stub: StubGrid, grid: Grid) -> N
     assert stub.sessions[session_id].state is SessionState.OPEN
     read_on.set()
     submitting.join()
-    assert grid.session(session_id).status().account.submitted == 3001
+    assert grid.attach(session_id).status().account.submitted == 3001
 
 
 def test_a_long_stream_takes_bounded_memory(stub: StubGrid, grid: Grid) -> None:

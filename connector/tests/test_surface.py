@@ -6,10 +6,11 @@ import sys
 import htcgrid
 
 PUBLIC = """
-    Account AuthenticationFailed Completed EmptySession Grid GridClosed GridError GridUnavailable GridUnreachable
-    InvalidOption InvalidTask JSON PayloadTooLarge Priority Profile ProfileInvalid ProfileMissing RequestRejected
-    ResultsUnavailable Session SessionCancelled SessionNotFound SessionState SessionStatus SessionTimedOut
-    SubmitOptions TaskFailed TaskNotFound TaskRecord TaskState TaskTimes UnexpectedAnswer WaitTimeout
+    Account AuthenticationFailed CancelledSessions ChunkRecord Completed DeadLetter EmptySession Grid GridClosed
+    GridError GridInfo GridUnavailable GridUnreachable InvalidOption InvalidTask JSON PayloadTooLarge Priority
+    Profile ProfileInvalid ProfileMissing RequestRejected ResultsUnavailable Session SessionCancelled
+    SessionNotFound SessionState SessionStatus SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskNotFound
+    TaskRecord TaskState TaskTimes UnexpectedAnswer WaitTimeout
 """
 HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid_events")
 

@@ -153,7 +153,7 @@ def test_another_tenant_neither_sees_nor_cancels_a_session(grid: Grid, stranger:
     session = grid.submit([{"value": 1}])
     for session_id in (session.id, "0" * 32):
         with pytest.raises(SessionNotFound):
-            stranger.session(session_id)
+            stranger.attach(session_id)
     assert session.results(timeout=60) == [1]
     assert session.wait(timeout=30).state is SessionState.COMPLETED
 
@@ -166,4 +166,4 @@ def test_a_partition_that_does_not_exist_is_named(grid: Grid) -> None:
 def test_a_session_is_found_again_by_its_id(grid: Grid, local_grid: object) -> None:
     session = grid.submit([{"value": number} for number in range(20)], chunk_size=5)
     session.wait(timeout=60)
-    assert grid.session(session.id).results(timeout=30) == list(range(20))
+    assert grid.attach(session.id).results(timeout=30) == list(range(20))

@@ -38,7 +38,19 @@ if TYPE_CHECKING:
     from htcgrid.profile import Profile
     from htcgrid.results import Completed, TaskTimes
     from htcgrid.session import Session
-    from htcgrid_events import Account, Priority, SessionState, SessionStatus, TaskRecord, TaskState
+    from htcgrid_events import (
+        Account,
+        CancelledSessions,
+        ChunkRecord,
+        DeadLetter,
+        GridInfo,
+        Priority,
+        SessionState,
+        SessionStatus,
+        SessionSummary,
+        TaskRecord,
+        TaskState,
+    )
 
 _HOMES = {
     "htcgrid.errors": (
@@ -68,7 +80,19 @@ _HOMES = {
     "htcgrid.profile": ("Profile",),
     "htcgrid.results": ("Completed", "TaskTimes"),
     "htcgrid.session": ("Session",),
-    "htcgrid_events": ("Account", "Priority", "SessionState", "SessionStatus", "TaskRecord", "TaskState"),
+    "htcgrid_events": (
+        "Account",
+        "CancelledSessions",
+        "ChunkRecord",
+        "DeadLetter",
+        "GridInfo",
+        "Priority",
+        "SessionState",
+        "SessionStatus",
+        "SessionSummary",
+        "TaskRecord",
+        "TaskState",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -76,11 +100,15 @@ __all__ = [
     "JSON",
     "Account",
     "AuthenticationFailed",
+    "CancelledSessions",
+    "ChunkRecord",
     "Completed",
+    "DeadLetter",
     "EmptySession",
     "Grid",
     "GridClosed",
     "GridError",
+    "GridInfo",
     "GridUnavailable",
     "GridUnreachable",
     "InvalidOption",
@@ -97,6 +125,7 @@ __all__ = [
     "SessionNotFound",
     "SessionState",
     "SessionStatus",
+    "SessionSummary",
     "SessionTimedOut",
     "SubmitOptions",
     "TaskFailed",

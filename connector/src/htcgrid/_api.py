@@ -2,7 +2,7 @@
 
 import json
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
@@ -18,12 +18,22 @@ from htcgrid.errors import (
 )
 from htcgrid_events import (
     AddChunks,
+    CancelledSessions,
+    CancelSessions,
+    ChunkPage,
     Contract,
     CreateSession,
+    DeadLetterPage,
+    DeadLettersDone,
     ErrorBody,
+    GridInfo,
     OutcomePage,
+    PurgeTasks,
     PushTicket,
+    RedriveTasks,
     SessionAccepted,
+    SessionPage,
+    SessionState,
     SessionStatus,
     TaskRecord,
     UploadPlaces,
@@ -75,11 +85,51 @@ class Api:
         """Ask for the cancellation of a session."""
         return await self._ask("POST", f"/sessions/{quote(session_id)}/cancel", SessionStatus, None, session_id)
 
+    async def pause(self, session_id: str) -> SessionStatus:
+        """Hold a session's queued tasks."""
+        return await self._ask("POST", f"/sessions/{quote(session_id)}/pause", SessionStatus, None, session_id)
+
+    async def resume(self, session_id: str) -> SessionStatus:
+        """Let a held session go on."""
+        return await self._ask("POST", f"/sessions/{quote(session_id)}/resume", SessionStatus, None, session_id)
+
+    async def sessions(self, state: SessionState | None, before: int | None) -> SessionPage:
+        """Sessions of the user in this state, or in any, that were created before a moment, in ms since the epoch."""
+        query = _query(state=None if state is None else state.value, before=before)
+        return await self._ask("GET", f"/sessions{query}", SessionPage, None, None)
+
+    async def cancel_sessions(self, request: CancelSessions) -> CancelledSessions:
+        """Ask for the cancellation of several sessions, or of all that are open."""
+        return await self._ask("POST", "/sessions/cancel", CancelledSessions, request, None)
+
+    async def grid_info(self) -> GridInfo:
+        """What the grid tells of itself."""
+        return await self._ask("GET", "/grid", GridInfo, None, None)
+
+    async def dead_letters(self, session_id: str, bucket: int | None, after: int | None) -> DeadLetterPage:
+        """Dead letters of a session, from this chunk of this bucket on."""
+        path = f"/sessions/{quote(session_id)}/dead-letters{_query(bucket=bucket, after=after)}"
+        return await self._ask("GET", path, DeadLetterPage, None, session_id)
+
+    async def redrive(self, session_id: str, request: RedriveTasks) -> DeadLettersDone:
+        """Run dead letters again, as many as the request's time allows."""
+        path = f"/sessions/{quote(session_id)}/dead-letters/redrive"
+        return await self._ask("POST", path, DeadLettersDone, request, session_id)
+
+    async def purge(self, session_id: str, request: PurgeTasks) -> DeadLettersDone:
+        """Forget dead letters, as many as the request's time allows."""
+        path = f"/sessions/{quote(session_id)}/dead-letters/purge"
+        return await self._ask("POST", path, DeadLettersDone, request, session_id)
+
     async def outcomes(self, session_id: str, bucket: int, after: int | None) -> OutcomePage:
         """Finished chunks of a bucket with numbers above `after`."""
-        query = "" if after is None else f"?after={after}"
-        path = f"/sessions/{quote(session_id)}/buckets/{bucket}/outcomes{query}"
+        path = f"/sessions/{quote(session_id)}/buckets/{bucket}/outcomes{_query(after=after)}"
         return await self._ask("GET", path, OutcomePage, None, session_id)
+
+    async def chunks(self, session_id: str, bucket: int, after: int | None) -> ChunkPage:
+        """Chunks of a bucket, finished or not, with numbers above `after`."""
+        path = f"/sessions/{quote(session_id)}/buckets/{bucket}/chunks{_query(after=after)}"
+        return await self._ask("GET", path, ChunkPage, None, session_id)
 
     async def task(self, session_id: str, index: int) -> TaskRecord:
         """The record of one task. Raises `TaskNotFound` when the session has no such task."""
@@ -143,6 +193,12 @@ class Api:
             token = await self._tokens.instead_of(token)
             response = await self._http.send(method, self._base + path, headers=_headers(token), content=content)
         return response
+
+
+def _query(**values: str | int | None) -> str:
+    """A query of the values that are given."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
 
 
 def _headers(token: str) -> dict[str, str]:

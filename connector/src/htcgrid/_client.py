@@ -8,20 +8,32 @@ from htcgrid._api import Api
 from htcgrid._auth import Tokens
 from htcgrid._cognito import Cognito
 from htcgrid._collector import Collector
+from htcgrid._dead_letters import carry_out
 from htcgrid._follower import Follower
 from htcgrid._http import Http, Patience, is_loopback
 from htcgrid._push import PushChannel
 from htcgrid._stream import Fetcher, ResultStream
 from htcgrid._submission import Submission
 from htcgrid.errors import AuthenticationFailed, SessionNotFound
-from htcgrid_events import ChunksFrame, SessionEndedFrame, SessionOptions, SessionStatus, new_id
+from htcgrid_events import (
+    CancelledSessions,
+    CancelSessions,
+    ChunksFrame,
+    SessionEndedFrame,
+    SessionOptions,
+    SessionStatus,
+    new_id,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from htcgrid._encoding import EncodedChunk
     from htcgrid.profile import Profile
-    from htcgrid_events import ChunkOutcome, PushTicket
+    from htcgrid_events import ChunkOutcome, PurgeTasks, PushTicket, RedriveTasks
+
+IDS_AT_A_TIME = 100
+"""Sessions that one request names: the contract's limit."""
 
 _LOCAL_HINT = "is the local grid up? start it with `htcgrid local up`"
 """For profiles that name an embedded AWS."""
@@ -80,6 +92,22 @@ class Client:
         link.collector.see(status)
         return link
 
+    async def cancel_sessions(self, session_ids: "Sequence[str] | None") -> CancelledSessions:
+        """Ask for the cancellation of these sessions, or of all that are open."""
+        if session_ids is None:
+            return await self.api.cancel_sessions(CancelSessions())
+        parts = [
+            await self.api.cancel_sessions(
+                CancelSessions(session_ids=tuple(session_ids[first : first + IDS_AT_A_TIME]))
+            )
+            for first in range(0, len(session_ids), IDS_AT_A_TIME)
+        ]
+        return CancelledSessions(
+            stopping=tuple(found for part in parts for found in part.stopping),
+            ended=tuple(found for part in parts for found in part.ended),
+            unknown=tuple(found for part in parts for found in part.unknown),
+        )
+
     def link(self, session_id: str) -> "SessionLink":
         """What this client holds of a session; one however often it is asked for."""
         link = self._links.get(session_id)
@@ -120,9 +148,14 @@ class SessionLink:
     def __init__(self, client: Client, session_id: str) -> None:
         self._client = client
         self.session_id = session_id
-        self.collector = Collector(session_id)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing yet."""
+        client = self._client
+        self.collector = Collector(self.session_id)
         self.follower = Follower(client.api, client.push, self.collector, client.subscriber_id)
-        self._fetcher = Fetcher(client.api, session_id)
+        self._fetcher = Fetcher(client.api, self.session_id)
 
     async def finish(self, submission: Submission, last: "Sequence[EncodedChunk]") -> None:
         """Send the last chunks. From now on it is known how much the session holds."""
@@ -149,3 +182,15 @@ class SessionLink:
         status = await self._client.api.status(self.session_id)
         self.collector.see(status)
         return status
+
+    async def redrive(self, requests: "Iterable[RedriveTasks]") -> int:
+        """Run dead letters again. What was known of the session is of the past from then on."""
+        api = self._client.api
+        try:
+            return await carry_out(requests, lambda request: api.redrive(self.session_id, request))
+        finally:
+            self._begin()
+
+    async def purge(self, requests: "Iterable[PurgeTasks]") -> int:
+        """Forget dead letters."""
+        return await carry_out(requests, lambda request: self._client.api.purge(self.session_id, request))

@@ -1,7 +1,7 @@
 """A client and the thread it lives on: what a grid and its sessions share."""
 
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -38,6 +38,11 @@ class Connection:
         """See `Engine.run`."""
         return self._engine.run(work, timeout)
 
+    def iterate(self, pages: AsyncIterator[Iterable[_T]]) -> Iterator[_T]:
+        """What lies on the pages, one by one, each page asked for when the one before has been read."""
+        while (page := self.run(_next(pages))) is not None:
+            yield from page
+
     def post(self, call: Callable[[], object]) -> None:
         """See `Engine.post`."""
         self._engine.post(call)
@@ -45,6 +50,10 @@ class Connection:
     def close(self) -> None:
         """Drop the connections and end the thread. A second call does nothing."""
         self._end()
+
+
+async def _next(pages: AsyncIterator[_T]) -> _T | None:
+    return await anext(pages, None)
 
 
 def _shut(engine: Engine, client: Client) -> None:

@@ -113,6 +113,11 @@ def batches(
         yield batch
 
 
+def json_text(index: int, task: JSON) -> str:
+    """A task's event as it travels. Raises `InvalidTask` when it is not JSON or (`PayloadTooLarge`) too large."""
+    return _line(index, task).decode()
+
+
 def _line(index: int, task: JSON) -> bytes:
     try:
         line = _json(task).encode()

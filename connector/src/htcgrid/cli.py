@@ -63,14 +63,14 @@ def options(
 def print_status(session: _Id, profile: _ProfileFile = None, *, as_json: _Json = False) -> None:
     """Print how a session stands."""
     with Grid.connect(profile, request_timeout=_REQUEST_TIMEOUT) as grid:
-        _print_status(grid.session(session).status(), as_json=as_json)
+        _print_status(grid.attach(session).status(), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel(session: _Id, profile: _ProfileFile = None, *, as_json: _Json = False) -> None:
     """Cancel a session's open tasks."""
     with Grid.connect(profile, request_timeout=_REQUEST_TIMEOUT) as grid:
-        _print_status(grid.session(session).cancel(), as_json=as_json)
+        _print_status(grid.attach(session).cancel(), as_json=as_json)
 
 
 def _print_status(status: "SessionStatus", *, as_json: bool) -> None:

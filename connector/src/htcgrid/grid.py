@@ -1,13 +1,21 @@
 """A grid as its user sees it."""
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from htcgrid.errors import EmptySession, GridError, InvalidOption, SessionNotFound
-from htcgrid.options import JSON, SubmitOptions, as_seconds, check_session_id, session_options
+from htcgrid.options import (
+    JSON,
+    SubmitOptions,
+    as_seconds,
+    as_timestamp,
+    check_session_id,
+    session_options,
+    session_state,
+)
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from htcgrid._encoding import EncodedChunk
     from htcgrid._submission import Submission
     from htcgrid.profile import Profile
+    from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
 
 _EMPTY = "there is no task to submit: give at least one"
 
@@ -86,8 +95,10 @@ class Grid:
             GridUnavailable: the grid keeps saying "not now"; likewise.
         """
         from htcgrid._encoding import check_chunk_size, check_tasks, encode, whole
+        from htcgrid_events import new_id
 
         settings = session_options(options)
+        wanted_id = new_id() if session_id is None else _session_id(session_id)
         check_chunk_size(chunk_size)
         check_tasks(tasks)
         chunks: Iterable[EncodedChunk] = encode(tasks, chunk_size)
@@ -95,7 +106,7 @@ class Grid:
             chunks = list(chunks)
             if not chunks:
                 raise EmptySession(_EMPTY)
-        link, submission = self._connection.run(self._client.prepare_submission(_session_id(session_id), settings))
+        link, submission = self._connection.run(self._client.prepare_submission(wanted_id, settings))
         try:
             self._send(link, submission, chunks)
         except BaseException as error:
@@ -103,7 +114,7 @@ class Grid:
             raise
         return Session(self._connection, link)
 
-    def session(self, session_id: str) -> Session:
+    def attach(self, session_id: str) -> Session:
         """A session that exists, whoever of this user's programs submitted it.
 
         Raises:
@@ -112,6 +123,44 @@ class Grid:
         """
         check_session_id(session_id)
         return Session(self._connection, self._connection.run(self._client.attach(session_id)))
+
+    def sessions(
+        self, *, state: "SessionState | str | None" = None, before: datetime | None = None
+    ) -> "Iterator[SessionSummary]":
+        """The user's sessions, newest first. Read in pages, as they are asked for.
+
+        Args:
+            state: Only those in this state, such as `RUNNING`. Default: all that the grid still knows.
+            before: Only those created before this moment; one without a time zone is local time.
+
+        Raises:
+            InvalidOption: there is no such state, or what is given is no moment.
+        """
+        from htcgrid._pages import session_pages
+
+        pages = session_pages(self._client.api, session_state(state), as_timestamp(before, "before"))
+        return self._connection.iterate(pages)
+
+    def cancel(self, session_ids: Iterable[str] | None) -> "CancelledSessions":
+        """Cancel several sessions at once.
+
+        Args:
+            session_ids: Their ids, or None for all of the user's that are open.
+
+        Returns:
+            Which of them were told to stop, which had ended already, and which are not known to be the user's.
+
+        Raises:
+            InvalidOption: what is given is no list of ids. Nothing is cancelled.
+        """
+        if isinstance(session_ids, str):
+            raise InvalidOption("session_ids is a text: give a list of sessions' ids, or None for all that are open")
+        ids = None if session_ids is None else [_session_id(given) for given in session_ids]
+        return self._connection.run(self._client.cancel_sessions(ids))
+
+    def info(self) -> "GridInfo":
+        """What the grid tells of itself: its version, Region, partitions and clock, and how it knows the caller."""
+        return self._connection.run(self._client.api.grid_info())
 
     def close(self) -> None:
         """Drop the connection. Sessions go on, and can be found again by their ids."""
@@ -163,12 +212,9 @@ def _tell(error: BaseException, what: str) -> None:
         error.add_note(what)  # the user's own error, or his Ctrl-C: not ours to reword
 
 
-def _session_id(given: str | None) -> str:
+def _session_id(given: str) -> str:
     from htcgrid._client import is_id
-    from htcgrid_events import new_id
 
-    if given is None:
-        return new_id()
     if not is_id(given):
-        raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
+        raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, 32 hexadecimal digits")
     return given

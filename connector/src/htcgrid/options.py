@@ -2,13 +2,13 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, SupportsIndex, TypeAlias, TypedDict
 
 from htcgrid.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from htcgrid_events import SessionOptions
+    from htcgrid_events import SessionOptions, SessionState
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 """What a task may be: anything that `json.dumps` writes, without NaN and infinities."""
@@ -118,6 +118,28 @@ def check_session_id(given: object) -> None:
     """Raises `InvalidOption` for what is no text; a text that is no session's id is left to be not found."""
     if not isinstance(given, str):
         raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, a text of 32 hexadecimal digits")
+
+
+def session_state(given: "SessionState | str | None") -> "SessionState | None":
+    """A state by its name, in capitals or not; none for any. Raises `InvalidOption` when there is no such state."""
+    from htcgrid_events import SessionState
+
+    if given is None:
+        return None
+    try:
+        return SessionState(given.upper())
+    except (ValueError, AttributeError):
+        names = ", ".join(state.value for state in SessionState)
+        raise InvalidOption(f"state={given!r} is not legal: give one of {names}, or None for any") from None
+
+
+def as_timestamp(given: datetime | None, name: str) -> int | None:
+    """A moment in ms since the epoch; one without a time zone is local time. Raises `InvalidOption` for no moment."""
+    if given is None:
+        return None
+    if not isinstance(given, datetime):
+        raise InvalidOption(f"{name}={given!r} is not legal: give a datetime, or None")
+    return max(0, round(given.timestamp() * 1000))
 
 
 def task_number(index: SupportsIndex) -> int:

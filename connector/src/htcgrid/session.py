@@ -1,14 +1,14 @@
 """A session as its user sees it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from htcgrid._ordered import OrderedResults
 from htcgrid.errors import TaskNotFound
-from htcgrid.options import as_seconds, task_number
+from htcgrid.options import JSON, as_seconds, task_number
 from htcgrid.progress import progress_of
 from htcgrid.results import Arrival, Completed, Lost, TaskTimes, opened
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from htcgrid._client import SessionLink
     from htcgrid._connection import Connection
     from htcgrid._stream import ResultStream
-    from htcgrid_events import SessionState, SessionStatus, TaskRecord
+    from htcgrid_events import ChunkRecord, DeadLetter, SessionState, SessionStatus, TaskRecord
 
 
 class Session:
-    """A vector of tasks on the grid. Made by `Grid.submit` and `Grid.session`; safe to use from several threads.
+    """A vector of tasks on the grid. Made by `Grid.submit` and `Grid.attach`; safe to use from several threads.
 
     Every method raises `GridClosed` after its grid was closed, and `GridUnreachable`, `GridUnavailable` or
     `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing is lost.
@@ -33,7 +33,7 @@ class Session:
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits, with which `Grid.session` finds the session again, from anywhere."""
+        """32 hexadecimal digits, with which `Grid.attach` finds the session again, from anywhere."""
         return self._link.session_id
 
     @property
@@ -97,6 +97,80 @@ class Session:
     def cancel(self) -> "SessionStatus":
         """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
         return self._connection.run(self._client.api.cancel(self.id))
+
+    def pause(self) -> "SessionStatus":
+        """Hold the session's queued tasks, until `resume()`. Running ones finish, and the deadline still counts.
+
+        Raises:
+            RequestRejected: the session has its verdict already.
+        """
+        return self._connection.run(self._client.api.pause(self.id))
+
+    def resume(self) -> "SessionStatus":
+        """Let a session go on that was held by `pause()`; one that was not goes on as it did.
+
+        Raises:
+            RequestRejected: the session has its verdict already.
+        """
+        return self._connection.run(self._client.api.resume(self.id))
+
+    def chunks(self) -> "Iterator[ChunkRecord]":
+        """The grid's records of the session's chunks as they are now, finished or not, in the order of their tasks.
+        Read in pages, as they are asked for."""
+        from htcgrid._pages import chunk_pages
+
+        return self._connection.iterate(chunk_pages(self._client.api, self.id))
+
+    def dead_letters(self) -> "Iterator[DeadLetter]":
+        """The tasks that failed for good, those of one chunk together that failed alike, in the order of the chunks.
+        Read in pages, as they are asked for."""
+        from htcgrid._pages import dead_letter_pages
+
+        return self._connection.iterate(dead_letter_pages(self._client.api, self.id))
+
+    def redrive(
+        self,
+        *,
+        fingerprint: str | None = None,
+        tasks: "Iterable[SupportsIndex] | None" = None,
+        events: Mapping[int, JSON] | None = None,
+    ) -> int:
+        """Run tasks again that failed for good. A session that has ended reopens until they are done.
+
+        Args:
+            fingerprint: Only those that failed in this way; see `DeadLetter.fingerprint`.
+            tasks: Only these, by their numbers. Default: all, or those for which there are events.
+            events: Events with which tasks (by their numbers) run instead of their own.
+
+        Returns:
+            How many tasks run again; those that did not fail are passed over.
+
+        Raises:
+            InvalidTask: an event is not JSON. Nothing is run again.
+            InvalidOption: the selection is malformed. Nothing is run again.
+            RequestRejected: the session takes no more work, since it was cancelled or its time is over.
+        """
+        from htcgrid._dead_letters import redrives
+
+        requests = redrives(fingerprint, tasks, events)
+        return self._connection.run(self._link.redrive(requests))
+
+    def purge(self, *, fingerprint: str | None = None, tasks: "Iterable[SupportsIndex] | None" = None) -> int:
+        """Forget dead letters, so that they are no longer listed or redriven. Their tasks stay failed.
+
+        Args:
+            fingerprint: Only those that failed in this way.
+            tasks: Only these, by their numbers. Default: all.
+
+        Returns:
+            How many tasks' letters were forgotten.
+
+        Raises:
+            InvalidOption: the selection is malformed. Nothing is forgotten.
+        """
+        from htcgrid._dead_letters import purges
+
+        return self._connection.run(self._link.purge(purges(fingerprint, tasks)))
 
     def task(self, index: SupportsIndex) -> "TaskRecord":
         """The grid's record of one task.

@@ -1,0 +1,48 @@
+"""What the grid tells in pages, read page by page as it is asked for."""
+
+from typing import TYPE_CHECKING
+
+from htcgrid_events import BUCKET_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from htcgrid._api import Api
+    from htcgrid_events import ChunkRecord, DeadLetter, SessionState, SessionSummary
+
+
+async def session_pages(
+    api: "Api", state: "SessionState | None", before: int | None
+) -> "AsyncIterator[tuple[SessionSummary, ...]]":
+    """The user's sessions, newest first."""
+    while True:
+        page = await api.sessions(state, before)
+        yield page.sessions
+        if page.next_before is None:
+            return
+        before = page.next_before
+
+
+async def chunk_pages(api: "Api", session_id: str) -> "AsyncIterator[tuple[ChunkRecord, ...]]":
+    """A session's chunks as they are now, in their order."""
+    status = await api.status(session_id)
+    for bucket in range(-(-status.chunks // BUCKET_SIZE)):
+        after: int | None = None
+        while True:
+            page = await api.chunks(session_id, bucket, after)
+            yield page.chunks
+            if page.next_after is None:
+                break
+            after = page.next_after
+
+
+async def dead_letter_pages(api: "Api", session_id: str) -> "AsyncIterator[tuple[DeadLetter, ...]]":
+    """A session's dead letters, in the order of its chunks."""
+    bucket: int | None = None
+    after: int | None = None
+    while True:
+        page = await api.dead_letters(session_id, bucket, after)
+        yield page.letters
+        if page.next_bucket is None:
+            return
+        bucket, after = page.next_bucket, page.next_after
