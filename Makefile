@@ -19,6 +19,8 @@ UV := .tools/uv/bin/uv
 VENV := .venv/.installed
 MINISTACK := .tools/ministack/.installed
 SAM := .tools/sam/.installed
+# Only where there are Node.js and npm: nothing but the tests of Node.js handlers needs it.
+NODE := $(if $(and $(shell command -v node),$(shell command -v npm)),.tools/node/.installed)
 
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard events/pyproject.toml controlplane/pyproject.toml \
 	dataplane/pyproject.toml agent/pyproject.toml connector/pyproject.toml local/pyproject.toml))
@@ -31,7 +33,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(VENV) $(MINISTACK) $(SAM) ## build .venv and .tools (a second run does nothing)
+install: $(VENV) $(MINISTACK) $(SAM) $(NODE) ## build .venv and .tools (a second run does nothing)
 
 .PHONY: demo
 demo: install ## start a whole grid on this machine and value a portfolio on it
@@ -68,6 +70,7 @@ lock: $(UV) ## lock requirements/*.in anew (versions move)
 	for name in uv dev ministack sam; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
 		requirements/functions.in -o requirements/functions.txt
+	$(if $(NODE),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
 
 .PHONY: clean
 clean: ## remove everything that make built
@@ -98,4 +101,19 @@ $(VENV): .venv/.locked $(addsuffix /pyproject.toml,$(PACKAGES))
 .tools/%/.installed: requirements/%.txt | $(UV)
 	test -x .tools/$*/bin/python || $(UV) venv --quiet --python $(PYTHON) .tools/$*
 	$(UV) pip sync --quiet --python .tools/$* --require-hashes $<
+	@touch $@
+
+# The runtime client for Node.js has a part in C++, which is compiled against the headers beside the node on the PATH.
+# Where that fails, all else works, so it only says so. Its own makefiles must not see this make's flags.
+.tools/node/.installed: requirements/node/package-lock.json
+	rm -rf $(@D) && mkdir -p $(@D)
+	cp requirements/node/package.json requirements/node/package-lock.json $(@D)
+	prefix=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v node)")")"); \
+	if test -f "$$prefix/include/node/node.h"; then export npm_config_nodedir="$$prefix"; fi; \
+	export MAKEFLAGS="-j$$(getconf _NPROCESSORS_ONLN)"; unset MAKELEVEL MFLAGS; \
+	npm ci --prefix $(@D) --no-audit --no-fund --fetch-retries=1 >$(@D)/install.log 2>&1 \
+		&& test -f $(@D)/node_modules/aws-lambda-ric/dist/rapid-client.node || \
+		echo "aws-lambda-ric could not be built, so the tests of Node.js handlers will be skipped; all else works." \
+			"It needs cmake, autoconf, automake, libtool and a C++ compiler; $(@D)/install.log says what went wrong." \
+			"To try again: rm -r $(@D) && make install" >&2
 	@touch $@

@@ -15,13 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scenarios import Figures, Scenario, latency, throughput
+from benchmarks.scenarios import Figures, Scenario, going_down, latency, throughput
 from htcgrid import Grid
 from htcgrid_local import LocalGrid
 
 HERE = Path(__file__).parent
-QUICK = (latency(30), throughput(20_000, None), throughput(2_000, 100), throughput(1_000, 1))
-FULL = (latency(100), throughput(100_000, None), throughput(20_000, 100), throughput(2_000, 1))
+WORKERS = 4
+"""As many slots as the agent's memory is judged by."""
+QUICK = (latency(30), throughput(20_000, None), throughput(2_000, 100), throughput(1_000, 1), going_down())
+FULL = (latency(100), throughput(100_000, None), throughput(20_000, 100), throughput(2_000, 1), going_down())
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     measured: dict[str, list[Figures]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="htcgrid-bench-") as home,
-        LocalGrid(Path(home), function=HERE / "function", agents=1, workers=2) as local,
+        LocalGrid(Path(home), function=HERE / "function", agents=1, workers=WORKERS) as local,
         Grid.connect(local.profile) as grid,
     ):
         latency(10).run(local, grid)
@@ -57,9 +59,9 @@ def table(measured: dict[str, list[Figures]]) -> Table:
     """Median and spread of every figure."""
     result = Table(title=f"HTC-Grid on {os.cpu_count()} processors, client, embedded AWS and workers included")
     for heading in ("scenario", "figure"):
-        result.add_column(heading, no_wrap=True)
+        result.add_column(heading)
     for heading in ("median", "least", "most"):
-        result.add_column(heading, justify="right")
+        result.add_column(heading, justify="right", no_wrap=True, min_width=6)
     for scenario, runs in measured.items():
         for place, name in enumerate(runs[0]):
             values = [run[name] for run in runs if name in run]

@@ -1,5 +1,8 @@
 """What is measured. Each scenario runs on a warm grid, and gives its figures by name."""
 
+import os
+import select
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -39,7 +42,8 @@ def throughput(tasks: int, chunk_size: int | None) -> Scenario:
             "tasks/s": tasks / (ended - began),
             "submit s": submitted - began,
             "agent CPU ms/task": (after.agent_cpu_seconds - before.agent_cpu_seconds) / tasks * 1e3,
-            "agent RSS MB": after.agent_rss_mb,
+            "agent RSS MB at the start": before.agent_rss_mb,
+            "agent RSS MB at the end": after.agent_rss_mb,
             "requests/task": requests.total() / tasks,
             **{f"  {name}/task": count / tasks for name, count in requests.most_common(8)},
         }
@@ -62,3 +66,22 @@ def latency(repetitions: int) -> Scenario:
         return {"p50 ms": cuts[49], "p90 ms": cuts[89], "p99 ms": cuts[98]}
 
     return Scenario(f"one no-op task, {repetitions} times", run)
+
+
+def going_down() -> Scenario:
+    """An idle agent, from SIGTERM to its exit. The local grid starts another."""
+
+    def run(local: LocalGrid, grid: Grid) -> Figures:
+        # Whoever runs a task is up, also after the last repetition.
+        grid.submit([{"number": 0}]).wait(timeout=60)
+        agent = os.pidfd_open(local.agents[0].pid)
+        try:
+            began = time.perf_counter()
+            signal.pidfd_send_signal(agent, signal.SIGTERM)
+            if not select.select([agent], [], [], 60)[0]:
+                raise AssertionError("the agent does not end")
+            return {"SIGTERM to exit ms": (time.perf_counter() - began) * 1e3}
+        finally:
+            os.close(agent)
+
+    return Scenario("an idle agent is told to stop", run)

@@ -17,11 +17,12 @@ from htcgrid_events import FailureKind
 
 TESTS = Path(__file__).parent
 NODE_CLIENT = ROOT / ".tools/node/node_modules/.bin/aws-lambda-ric"
+NATIVE_PART = ROOT / ".tools/node/node_modules/aws-lambda-ric/dist/rapid-client.node"
 ENTRYPOINT = Path(htcgrid_agent.__file__).parent / "worker_entrypoint.sh"
 
 needs_node = pytest.mark.skipif(
-    not (shutil.which("node") and NODE_CLIENT.exists()),
-    reason="needs Node.js and its Lambda runtime client: npm install --prefix .tools/node aws-lambda-ric",
+    not (shutil.which("node") and NODE_CLIENT.exists() and NATIVE_PART.exists()),
+    reason="needs aws-lambda-ric, which `make install` builds where it finds node, npm, cmake and a C++ compiler",
 )
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="the custom runtime of the tests is made of curl")
 
