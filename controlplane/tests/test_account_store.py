@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.errors import SessionClosed, StorageUnavailable
+from htcgrid_controlplane.errors import SessionChanged, StorageUnavailable
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, SessionOptions, Stages, new_id
@@ -75,7 +75,7 @@ def test_a_stopped_session_takes_no_more(ledger: Ledger, known: bool) -> None:
         ledger.submit({FIRST: 10})
     before = ledger.tasks
     ledger.sessions.stop(ledger.session_id, EndReason.CANCELLED)
-    with pytest.raises(SessionClosed):
+    with pytest.raises(SessionChanged):
         ledger.submit({FIRST + 1: 10})
     assert ledger.tasks == before
 

@@ -162,5 +162,9 @@ def test_a_wrong_setting_is_named(name: str, value: str | None) -> None:
 
 def test_every_error_says_whether_asking_again_may_help() -> None:
     kinds = ControlPlaneError.__subclasses__()
-    assert {kind.__name__ for kind in kinds if kind.retryable} == {"AccountOpen", "StorageUnavailable"}
+    assert {kind.__name__ for kind in kinds if kind.retryable} == {
+        "AccountOpen",
+        "SessionChanged",
+        "StorageUnavailable",
+    }
     assert all((kind.__doc__ or "").startswith("Raised when") for kind in kinds)

@@ -234,10 +234,17 @@ def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(world: 
     world.push.frames.clear()
     world.grid.lifecycle.announce(session.session_id)
     [(detail_type, detail)] = world.events()
-    [notification] = world.notifications()
+    [(attributes, notification)] = world.notifications()
     [frame] = world.push.frames["me"]
     assert detail_type == "Session Completed"
-    assert notification.model_dump(mode="json") == detail
+    assert (detail["tenant"], detail["account"]) == (TENANT, ended.account.model_dump() if ended.account else None)
+    assert notification == frame
+    assert attributes == {
+        "tenant": TENANT,
+        "session_id": session.session_id,
+        "kind": "session-ended",
+        "state": "COMPLETED",
+    }
     assert isinstance(frame, SessionEndedFrame)
     assert (frame.session_id, frame.state, frame.account, frame.ended_at) == (
         session.session_id,
@@ -245,4 +252,3 @@ def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(world: 
         ended.account,
         ended.ended_at,
     )
-    assert (notification.tenant, notification.account) == (TENANT, ended.account)

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,21 @@ from controlplane.tests.push_server import PushServer
 
 from htcgrid_controlplane.chunk_store import Claim, Held, Progress
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.session_store import TENANT_INDEX
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import (
+    PUSH_FRAME,
     ChunkInput,
     ChunkOutcome,
     ChunkQueued,
+    ChunksFrame,
     CreateSession,
+    PongFrame,
     Priority,
-    SessionEnded,
+    SessionEndedFrame,
     SessionOptions,
     TaskError,
     Totals,
@@ -29,7 +33,11 @@ from htcgrid_events import (
 )
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeDefinitionTypeDef, KeySchemaElementTypeDef
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeDefinitionTypeDef,
+        CreateTableInputTypeDef,
+        KeySchemaElementTypeDef,
+    )
     from mypy_boto3_sqs.client import SQSClient
 
 TENANT = "tenant-1"
@@ -53,18 +61,29 @@ class HandClock:
         return self.now
 
 
-def create_table(name: str, **key: str) -> str:
-    """A table whose key has these attributes (name=type), the sort key last."""
+def create_table(name: str, indexes: Mapping[str, Sequence[str]] | None = None, /, **key: str) -> str:
+    """A table whose key has these attributes (name=type), the sort key last, with indexes by these others (strings)."""
+    types = {**{each: "S" for attributes in (indexes or {}).values() for each in attributes}, **key}
     attributes: list[AttributeDefinitionTypeDef] = [
-        {"AttributeName": each, "AttributeType": "N" if of == "N" else "S"} for each, of in key.items()
+        {"AttributeName": each, "AttributeType": "N" if of == "N" else "S"} for each, of in types.items()
     ]
-    schema: list[KeySchemaElementTypeDef] = [
-        {"AttributeName": each, "KeyType": "RANGE" if place else "HASH"} for place, each in enumerate(key)
-    ]
-    boto3.client("dynamodb").create_table(
-        TableName=name, BillingMode="PAY_PER_REQUEST", AttributeDefinitions=attributes, KeySchema=schema
-    )
+    request: CreateTableInputTypeDef = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": attributes,
+        "KeySchema": _key_schema(key),
+    }
+    if indexes:
+        request["GlobalSecondaryIndexes"] = [
+            {"IndexName": each, "KeySchema": _key_schema(by), "Projection": {"ProjectionType": "ALL"}}
+            for each, by in indexes.items()
+        ]
+    boto3.client("dynamodb").create_table(**request)
     return name
+
+
+def _key_schema(attributes: Iterable[str]) -> "list[KeySchemaElementTypeDef]":
+    return [{"AttributeName": each, "KeyType": "RANGE" if place else "HASH"} for place, each in enumerate(attributes)]
 
 
 @dataclass
@@ -153,10 +172,16 @@ class World:
         events = [json.loads(body) for body in self.drain(self.watcher_url)]
         return [(event["detail-type"], event["detail"]) for event in events]
 
-    def notifications(self) -> list[SessionEnded]:
-        """Take what was published on the topic."""
-        bodies = [json.loads(body)["Message"] for body in self.drain(self.topic_queue_url)]
-        return [SessionEnded.model_validate_json(body) for body in bodies]
+    def notifications(self) -> list[tuple[dict[str, str], ChunksFrame | SessionEndedFrame | PongFrame]]:
+        """Take what was published on the topic: its attributes and the frame."""
+        bodies = [json.loads(body) for body in self.drain(self.topic_queue_url)]
+        return [
+            (
+                {name: attribute["Value"] for name, attribute in body["MessageAttributes"].items()},
+                PUSH_FRAME.validate_json(body["Message"]),
+            )
+            for body in bodies
+        ]
 
     def drain(self, url: str) -> list[str]:
         """Take all messages of a queue."""
@@ -199,7 +224,7 @@ def build_world(push: PushServer) -> World:
     sqs.set_queue_attributes(QueueUrl=topic_queue_url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
     boto3.client("s3").create_bucket(Bucket=mark)
     settings = Settings(
-        sessions_table=create_table(f"{mark}-sessions", session_id="S"),
+        sessions_table=create_table(f"{mark}-sessions", {TENANT_INDEX: ("tenant", "listed")}, session_id="S"),
         chunks_table=create_table(f"{mark}-chunks", bucket="S", chunk="N"),
         connections_table=create_table(f"{mark}-connections", subscriber_id="S"),
         task_queue_urls=json.dumps({"default": {priority: queue(priority)[0] for priority in Priority}}),

@@ -1,4 +1,4 @@
-"""The steps of the session lifecycle workflow. The workflow decides; this function does."""
+"""The steps of the workflows that end, pause and resume sessions. The workflows decide; this function does."""
 
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,22 @@ class Settle(BaseModel):
     first_bucket: Annotated[int, Field(ge=0)]
 
 
+class Recount(BaseModel):
+    """Count the accounts of some buckets anew."""
+
+    step: Literal["recount"]
+    session_id: SessionId
+    first_bucket: Annotated[int, Field(ge=0)]
+
+
+class Follow(BaseModel):
+    """Hold or release the chunks of some buckets, as the session's row says."""
+
+    step: Literal["follow"]
+    session_id: SessionId
+    first_bucket: Annotated[int, Field(ge=0)]
+
+
 class End(BaseModel):
     """Write the verdict and the account."""
 
@@ -50,8 +66,8 @@ class Announce(BaseModel):
     session_id: SessionId
 
 
-_STEP: TypeAdapter[Wait | Settle | End | Announce] = TypeAdapter(
-    Annotated[Wait | Settle | End | Announce, Field(discriminator="step")]
+_STEP: TypeAdapter[Wait | Settle | Recount | Follow | End | Announce] = TypeAdapter(
+    Annotated[Wait | Settle | Recount | Follow | End | Announce, Field(discriminator="step")]
 )
 
 
@@ -68,6 +84,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             return {}
         case Settle():
             return {"next_bucket": grid.lifecycle.settle(step.session_id, step.reason, step.first_bucket)}
+        case Recount():
+            metrics.add_metric("AccountsRecounted", MetricUnit.Count, 1)
+            return {"next_bucket": grid.recounts.recount(step.session_id, step.first_bucket)}
+        case Follow():
+            return {"next_bucket": grid.holds.follow(step.session_id, step.first_bucket)}
         case End():
             session = grid.lifecycle.end(step.session_id, step.reason)
             metrics.add_metric(f"Sessions{session.state.title().replace('_', '')}", MetricUnit.Count, 1)

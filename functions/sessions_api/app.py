@@ -1,5 +1,6 @@
 """The HTTP API: sessions, their chunks and outcomes, and push tickets. Rules live in `htcgrid_controlplane`."""
 
+import os
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -18,16 +19,24 @@ from htcgrid_controlplane.errors import (
     TaskNotFound,
     UnknownPartition,
 )
+from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import (
+    VERSION,
     AddChunks,
+    CancelledSessions,
+    CancelSessions,
+    ChunkPage,
     CreateSession,
     ErrorBody,
+    GridInfo,
     OutcomePage,
     PushTicket,
     SessionAccepted,
     SessionId,
+    SessionPage,
+    SessionState,
     SessionStatus,
     SubscriberId,
     TaskInput,
@@ -73,11 +82,47 @@ def get_session(session_id: Annotated[SessionId, Path()]) -> SessionStatus:
     return grid.queries.status(grid.queries.session(_tenant(), session_id))
 
 
+@app.get("/sessions")
+def list_sessions(
+    state: Annotated[SessionState | None, Query()] = None, before: Annotated[str | None, Query(max_length=64)] = None
+) -> SessionPage:
+    """The tenant's sessions, newest first."""
+    return grid.queries.sessions_of(_tenant(), state, before)
+
+
+@app.post("/sessions/cancel")
+def cancel_sessions(request: CancelSessions) -> Response[CancelledSessions]:
+    """Cancel the open tasks of several sessions."""
+    answer = grid.lifecycle.cancel_many(_tenant(), request.session_ids)
+    return Response(status_code=HTTPStatus.ACCEPTED, content_type="application/json", body=answer)
+
+
+@app.post("/sessions/<session_id>/pause")
+def pause_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
+    """Hold the chunks of a session that wait."""
+    return _accepted(grid.holds.pause(_tenant(), session_id))
+
+
+@app.post("/sessions/<session_id>/resume")
+def resume_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
+    """Let the held chunks of a session go."""
+    return _accepted(grid.holds.resume(_tenant(), session_id))
+
+
 @app.post("/sessions/<session_id>/cancel")
 def cancel_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
     """Cancel the open tasks of a session."""
-    status = grid.queries.status(grid.lifecycle.cancel(_tenant(), session_id))
-    return Response(status_code=HTTPStatus.ACCEPTED, content_type="application/json", body=status)
+    return _accepted(grid.lifecycle.cancel(_tenant(), session_id))
+
+
+@app.get("/sessions/<session_id>/buckets/<bucket>/chunks")
+def get_chunks(
+    session_id: Annotated[SessionId, Path()],
+    bucket: Annotated[int, Path(ge=0)],
+    after: Annotated[int, Query(ge=-1)] = -1,
+) -> ChunkPage:
+    """Chunks of one bucket as they are now."""
+    return grid.queries.chunk_page(_tenant(), session_id, bucket, after)
 
 
 @app.get("/sessions/<session_id>/buckets/<bucket>/outcomes")
@@ -122,6 +167,19 @@ def create_ticket(subscriber_id: Annotated[SubscriberId, Path()]) -> PushTicket:
     return grid.subscribers.issue_ticket(subscriber_id, _tenant(), grid.clock())
 
 
+@app.get("/grid")
+def get_grid() -> GridInfo:
+    """What a client may know of this grid."""
+    return GridInfo(
+        version=VERSION,
+        region=os.environ["AWS_REGION"],
+        partitions=tuple(sorted(grid.settings.task_queue_urls)),
+        notification_topic=grid.settings.notification_topic,
+        tenant=_tenant(),
+        now=grid.clock(),
+    )
+
+
 @app.exception_handler(RequestValidationError)  # type: ignore[untyped-decorator]
 def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
     """Say which field is wrong, and what is legal, in one sentence."""
@@ -142,6 +200,11 @@ def refuse(error: ControlPlaneError) -> Response[ErrorBody]:
 def refuse_unknown(_: Exception) -> Response[ErrorBody]:
     """Answer requests for paths that do not exist."""
     return _error(HTTPStatus.NOT_FOUND, "NoSuchPath", f"There is no {app.current_event.path} in this API.")
+
+
+def _accepted(session: Session) -> Response[SessionStatus]:
+    status = grid.queries.status(session)
+    return Response(status_code=HTTPStatus.ACCEPTED, content_type="application/json", body=status)
 
 
 def _error(status: HTTPStatus, name: str, message: str) -> Response[ErrorBody]:

@@ -93,9 +93,17 @@ def template() -> dict[str, Any]:
 
 
 @cache
-def states() -> dict[str, dict[str, Any]]:
-    workflow = json.loads((ROOT / "statemachines/session_lifecycle.asl.json").read_text(encoding="utf-8"))
-    return dict(workflow["States"])
+def workflows() -> dict[str, dict[str, dict[str, Any]]]:
+    """The states of each workflow, those inside Map and Parallel states among them."""
+    files = sorted((ROOT / "statemachines").glob("*.asl.json"))
+    return {file.name.removesuffix(".asl.json"): dict(inside(json.loads(file.read_text("utf-8")))) for file in files}
+
+
+def inside(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in machine["States"].items():
+        yield name, state
+        for each in [state["ItemProcessor"]] if "ItemProcessor" in state else state.get("Branches", []):
+            yield from inside(each)
 
 
 def blocks(document: Path, *languages: str) -> list[str]:
@@ -218,11 +226,12 @@ def test_every_alarm_has_a_runbook() -> None:
     assert {name for name in alarms if f"`{name}`" not in runbooks} == set()
 
 
-def test_the_diagram_of_the_workflow_is_the_workflow() -> None:
-    (diagram,) = blocks(ROOT / "docs/architecture.md", "mermaid")
+@pytest.mark.parametrize("workflow", workflows())
+def test_the_diagram_of_a_workflow_in_its_runbook_is_the_workflow(workflow: str) -> None:
+    (diagram,) = blocks(ROOT / f"docs/runbooks/{workflow}.md", "mermaid")
     drawn = set(re.findall(r"^ *(\w+) --> (\w+)", diagram, re.MULTILINE))
     written = set()
-    for name, state in states().items():
+    for name, state in workflows()[workflow].items():
         routes = [state, *state.get("Catch", []), *state.get("Choices", [])]
         written |= {(name, route[key]) for route in routes for key in ("Next", "Default") if key in route}
     assert drawn == written

@@ -60,7 +60,8 @@ def test_no_index_grows_with_finished_work() -> None:
     for table in of_type("AWS::DynamoDB::Table").values():
         assert "LocalSecondaryIndexes" not in table
         for index in table.get("GlobalSecondaryIndexes", []):
-            assert "lease" in index["IndexName"].lower(), "only the sparse index of leases"
+            # Chunks have the sparse index of leases only; a session is written a handful of times, whatever it holds.
+            assert "lease" in index["IndexName"] or "session" in index["IndexName"], index["IndexName"]
 
 
 def dead_letter_queues() -> set[str]:

@@ -22,7 +22,7 @@ from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
 from htcgrid_controlplane.chunks import bucket_key
 from htcgrid_controlplane.conditional import condition_failed
-from htcgrid_controlplane.errors import SessionClosed, StorageUnavailable
+from htcgrid_controlplane.errors import SessionChanged, StorageUnavailable
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
 
 if TYPE_CHECKING:
@@ -46,15 +46,23 @@ class AccountStore:
         self._sessions_table = sessions_table
 
     def add_submitted(
-        self, session_id: str, bucket: int, sizes: Mapping[int, int], expected: int, expires_at: int
+        self,
+        session_id: str,
+        bucket: int,
+        sizes: Mapping[int, int],
+        expected: int,
+        expires_at: int,
+        *,
+        paused: bool = False,
     ) -> BucketAccount:
         """Count chunks (number → tasks) as submitted; those that are counted already change nothing.
 
         The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
-        whoever stops it finds every submitted chunk in the accounts. `expires_at` is in seconds (TTL).
+        whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `paused` is what
+        the caller believes of the session. `expires_at` is in seconds (TTL).
 
         Raises:
-            SessionClosed: the session is being stopped or has ended.
+            SessionChanged: the session was stopped, paused or resumed meanwhile.
         """
         account: BucketAccount | None = None
         for retry in range(1, _TRIES + 1):
@@ -65,13 +73,13 @@ class AccountStore:
             try:
                 self._client.transact_write_items(
                     TransactItems=[
-                        self._session_accepts(session_id),
+                        self._session_accepts(session_id, paused=paused),
                         self._add(session_id, bucket, new, account, expected, expires_at),
                     ]
                 )
             except ClientError as error:
                 if condition_failed(error, index=0):
-                    raise SessionClosed(f"Session {session_id} takes no more chunks: it was stopped.") from error
+                    raise SessionChanged(f"Session {session_id} was stopped, paused or resumed.") from error
                 if not (condition_failed(error, index=1) or _conflicted(error)):
                     raise
                 if _conflicted(error):
@@ -138,6 +146,22 @@ class AccountStore:
                 return _account(bucket, Item(response["Attributes"]))
         return account or self.read(session_id, [bucket])[0]
 
+    def correct(self, session_id: str, seen: BucketAccount, true: Account) -> bool:
+        """Replace the counters of a bucket's account; false if it has changed since it was read."""
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(session_id, seen.bucket),
+                UpdateExpression="SET submitted = :s, completed = :c, failed = :f, cancelled = :x",
+                ConditionExpression="submitted = :s0 AND completed = :c0 AND failed = :f0 AND cancelled = :x0",
+                ExpressionAttributeValues={**_counters("", true), **_counters("0", seen.tasks)},
+            )
+        except ClientError as error:
+            if condition_failed(error):
+                return False
+            raise
+        return True
+
     def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
         """The accounts of these buckets, as last written; an empty one where there is no row yet."""
         found: dict[int, BucketAccount] = {}
@@ -163,12 +187,14 @@ class AccountStore:
             time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
         raise StorageUnavailable(f"{len(keys)} accounts of session {session_id} could not be read")
 
-    def _session_accepts(self, session_id: str) -> "TransactWriteItemTypeDef":
+    def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
+        as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"
         return {
             "ConditionCheck": {
                 "TableName": self._sessions_table,
                 "Key": {"session_id": text(session_id)},
-                "ConditionExpression": "attribute_exists(session_id) AND attribute_not_exists(stop_reason)",
+                "ConditionExpression": "attribute_exists(session_id) AND attribute_not_exists(stop_reason) "
+                f"AND {as_believed}",
             }
         }
 
@@ -215,6 +241,15 @@ class AccountStore:
 
 def _key(session_id: str, bucket: int) -> "dict[str, AttributeValueTypeDef]":
     return {"bucket": text(bucket_key(session_id, bucket)), "chunk": number(ACCOUNT_ROW)}
+
+
+def _counters(mark: str, account: Account) -> "dict[str, AttributeValueTypeDef]":
+    return {
+        f":s{mark}": number(account.submitted),
+        f":c{mark}": number(account.completed),
+        f":f{mark}": number(account.failed),
+        f":x{mark}": number(account.cancelled),
+    }
 
 
 def _counts(outcomes: Iterable[ChunkOutcome]) -> "dict[str, AttributeValueTypeDef]":

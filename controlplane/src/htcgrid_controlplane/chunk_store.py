@@ -7,6 +7,8 @@
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
     cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
+    hold          waiting, attempt, claimable_at as seen   → not claimable until it is released
+    release       held                                     → claimable at once
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
 backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
@@ -28,6 +30,9 @@ from htcgrid_events import OutcomeCode, Stages
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
+
+HELD_UNTIL = 2**53
+"""The moment (ms) from which a held chunk can be claimed: none that a clock ever shows."""
 
 ACCOUNT_ROW = -1
 """The sort key of a bucket's account, which lies before its chunks and is no chunk."""
@@ -112,6 +117,22 @@ class ChunkStore:
     def cancel(self, chunks: Sequence[Chunk], now: int) -> list[bool]:
         """Cancel the open tasks of unfinished chunks; false for each row that has changed since it was read."""
         return [written.accepted for written in self._batches.execute([self._cancel(chunk, now) for chunk in chunks])]
+
+    def hold(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Let chunks that wait, queued or for a retry, not be claimed; false for each row that has changed."""
+        statements = [
+            self._as_seen(chunk, f"SET state = '{ChunkState.HELD}' SET claimable_at = ?", [number(HELD_UNTIL)])
+            for chunk in chunks
+        ]
+        return [written.accepted for written in self._batches.execute(statements)]
+
+    def release(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Let held chunks be claimed at once; false for each row that has changed since it was read."""
+        statements = [
+            self._as_seen(chunk, f"SET state = '{ChunkState.QUEUED}' SET claimable_at = ?", [number(0)])
+            for chunk in chunks
+        ]
+        return [written.accepted for written in self._batches.execute(statements)]
 
     def read(self, key: ChunkKey) -> Chunk | None:
         """One row, as last written."""
@@ -201,17 +222,16 @@ class ChunkStore:
 
     def _cancel(self, chunk: Chunk, now: int) -> Statement:
         outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
+        changes = f"SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? REMOVE claimable_at"
+        return self._as_seen(chunk, changes, [text(outcomes), number(now)])
+
+    def _as_seen(self, chunk: Chunk, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
+        """A write that is refused if the row has changed since it was read."""
+        seen = [text(chunk.state), number(chunk.attempt), number(chunk.claimable_at)]
         return Statement(
-            f"UPDATE \"{self._table}\" SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? "
-            'REMOVE claimable_at WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ? AND claimable_at = ?',
-            [
-                text(outcomes),
-                number(now),
-                *_key(chunk.key),
-                text(chunk.state),
-                number(chunk.attempt),
-                number(chunk.claimable_at),
-            ],
+            f'UPDATE "{self._table}" {changes} '
+            'WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ? AND claimable_at = ?',
+            [*values, *_key(chunk.key), *seen],
         )
 
 

@@ -66,6 +66,11 @@ class Chunk:
         return [offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.OPEN.value]
 
     @property
+    def waits(self) -> bool:
+        """Whether nobody runs it, and somebody may."""
+        return self.state in (ChunkState.QUEUED, ChunkState.RETRY)
+
+    @property
     def finished(self) -> bool:
         """Whether every task has its outcome, for good."""
         return self.state is ChunkState.FINISHED
@@ -110,8 +115,11 @@ class Chunk:
     def task_state(self, offset: int) -> TaskState:
         """The state of one task as its user sees it."""
         code = OutcomeCode(self.outcomes[offset])
-        if code is not OutcomeCode.OPEN:
-            return _TASK_OF_CODE[code]
+        return self.state_of_open_tasks if code is OutcomeCode.OPEN else _TASK_OF_CODE[code]
+
+    @property
+    def state_of_open_tasks(self) -> TaskState:
+        """The state of those of its tasks that have no outcome yet; there are none once it has finished."""
         return _TASK_OF_CHUNK[self.state]
 
 
@@ -122,6 +130,8 @@ _TASK_OF_CODE = {
 }
 _TASK_OF_CHUNK = {
     ChunkState.QUEUED: TaskState.QUEUED,
+    ChunkState.HELD: TaskState.QUEUED,
     ChunkState.RUNNING: TaskState.RUNNING,
     ChunkState.RETRY: TaskState.RETRY,
+    ChunkState.FINISHED: TaskState.COMPLETED,
 }

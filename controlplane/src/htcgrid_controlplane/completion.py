@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.budgets import Budgets
 from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.notifications import Notifications
 from htcgrid_controlplane.push import PushGateway, chunk_frames
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
@@ -39,6 +41,8 @@ class Completions:
     accounts: AccountStore
     bus: EventBus
     push: PushGateway
+    notifications: Notifications
+    budgets: Budgets
     waker: Waker
     clock: Clock
 
@@ -51,21 +55,31 @@ class Completions:
         session = self.sessions.read(session_id)
         now = self.clock()
         stamped = [_notified(outcome, now) for outcome in {item.chunk: item for item in outcomes}.values()]
-        full = frozenset(self._count(session_id, stamped, now))
+        full, counted = self._count(session_id, stamped, now)
         if full - session.full_buckets:
             session = self.sessions.add_full(session_id, full)
+        session = self.budgets.spend(session, stamped, counted)
         self.bus.put(list(_events(session, stamped)))
-        self.push.push(session.subscribers, chunk_frames(session_id, stamped))
+        frames = list(chunk_frames(session_id, stamped))
+        self.push.push(session.subscribers, frames)
+        if session.options.publish_outcomes:
+            self.notifications.publish(session.tenant, frames)
         self.waker.wake(session)
 
-    def _count(self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int) -> Iterator[int]:
+    def _count(
+        self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        """Count outcomes. Gives the buckets that are full now, and the chunks that had not been counted before."""
         by_bucket: defaultdict[int, list[ChunkOutcome]] = defaultdict(list)
         for outcome in outcomes:
             by_bucket[bucket_of(outcome.chunk)].append(outcome)
+        full, counted = set[int](), set[int]()
         for bucket, members in by_bucket.items():
-            account, _ = self.accounts.record(session_id, bucket, members, now)
+            account, new = self.accounts.record(session_id, bucket, members, now)
+            counted.update(new)
             if account.full:
-                yield bucket
+                full.add(bucket)
+        return frozenset(full), frozenset(counted)
 
 
 def _notified(outcome: ChunkOutcome, now: int) -> ChunkOutcome:

@@ -22,6 +22,12 @@ class SessionClosed(ControlPlaneError):
     """Raised when chunks are added to a session that is being cancelled, has timed out or has ended."""
 
 
+class SessionChanged(ControlPlaneError):
+    """Raised when a session was stopped, paused or resumed while it was given chunks: the request is to be repeated."""
+
+    retryable = True
+
+
 class TaskNotFound(ControlPlaneError):
     """Raised when a session has no task with an index."""
 

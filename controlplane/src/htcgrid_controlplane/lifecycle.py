@@ -1,5 +1,6 @@
 """The steps of the session lifecycle workflow that need more than one service call. Each may be repeated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from htcgrid_controlplane.account_store import AccountStore
@@ -12,11 +13,22 @@ from htcgrid_controlplane.notifications import Notifications
 from htcgrid_controlplane.push import PushGateway
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.stops import Stops
 from htcgrid_controlplane.wake import Waker
-from htcgrid_events import ENDED_DETAIL_TYPE, ChunkOutcome, Contract, SessionEnded, SessionEndedFrame
+from htcgrid_events import (
+    ENDED_DETAIL_TYPE,
+    CancelledSessions,
+    ChunkOutcome,
+    SessionEnded,
+    SessionEndedFrame,
+    SessionState,
+)
 
 BUCKETS_PER_STEP = 32
 """Buckets (of up to 128 chunks each) that one settling step goes through: some seconds of work, far from any limit."""
+
+MAX_CANCELLED = 100
+"""Sessions that one request stops: five requests to AWS each, within the API's 29 s with a wide margin."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Lifecycle:
     bus: EventBus
     push: PushGateway
     notifications: Notifications
+    stops: Stops
     waker: Waker
     clock: Clock
 
@@ -42,12 +55,34 @@ class Lifecycle:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        session = self.sessions.read(session_id)
-        if session.tenant != tenant:
+        if self.sessions.read(session_id).tenant != tenant:
             raise SessionNotFound(session_id)
-        session = self.sessions.stop(session_id, EndReason.CANCELLED)
-        self.waker.wake(session)
-        return session
+        return self.stops.stop(session_id, EndReason.CANCELLED)
+
+    def cancel_many(self, tenant: str, session_ids: Sequence[str] | None) -> CancelledSessions:
+        """Stop these sessions of a tenant, or, where none is named, up to `MAX_CANCELLED` that run on."""
+        if session_ids is None:
+            session_ids = self._running_on(tenant)
+        stopping, ended, unknown = list[str](), list[str](), list[str]()
+        for session_id in session_ids:
+            try:
+                session = self.cancel(tenant, session_id)
+            except SessionNotFound:
+                unknown.append(session_id)
+            else:
+                (ended if session.state.ended else stopping).append(session_id)
+        return CancelledSessions(stopping=tuple(stopping), ended=tuple(ended), unknown=tuple(unknown))
+
+    def _running_on(self, tenant: str) -> list[str]:
+        found: list[str] = []
+        for state in (SessionState.OPEN, SessionState.RUNNING):
+            before: str | None = None
+            while len(found) < MAX_CANCELLED:
+                page, before = self.sessions.of_tenant(tenant, state, before, MAX_CANCELLED)
+                found += [listed.summary.session_id for listed in page if not listed.stopping]
+                if before is None:
+                    break
+        return found[:MAX_CANCELLED]
 
     def settle(self, session_id: str, reason: EndReason, first_bucket: int) -> int | None:
         """Cancel the open tasks of some buckets and count what is not counted yet.
@@ -55,7 +90,7 @@ class Lifecycle:
         Gives the bucket with which the next step goes on, or none when all are settled. An agent that still runs one
         of these tasks finds its chunk gone at its next heartbeat, and can no longer finish it.
         """
-        session = self.sessions.stop(session_id, reason)
+        session = self.sessions.stop(session_id, reason) if first_bucket else self.stops.stop(session_id, reason)
         beyond = min(first_bucket + BUCKETS_PER_STEP, session.buckets)
         for bucket in range(first_bucket, beyond):
             self._settle_bucket(session_id, bucket)
@@ -92,10 +127,10 @@ class Lifecycle:
             ended_at=session.ended_at,
         )
         self.bus.put([(ENDED_DETAIL_TYPE[session.state], ended)])
-        self.notifications.publish(ended)
-        frame: Contract = SessionEndedFrame(
+        frame = SessionEndedFrame(
             session_id=session_id, state=session.state, account=session.account, ended_at=session.ended_at
         )
+        self.notifications.publish(session.tenant, [frame])
         self.push.push(session.subscribers, [frame])
 
     def _settle_bucket(self, session_id: str, bucket: int) -> None:

@@ -11,11 +11,16 @@ from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNo
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import PayloadLinks, PayloadStore, decode_lines, input_key, result_key
 from htcgrid_events import (
     ChunkOutcome,
+    ChunkPage,
+    ChunkRecord,
     OutcomeCode,
     OutcomePage,
+    SessionPage,
+    SessionState,
     SessionStatus,
     TaskError,
     TaskInput,
@@ -27,6 +32,7 @@ from htcgrid_events import (
 
 LINK_TIME = timedelta(minutes=15)
 """How long a presigned URL is good for."""
+_PAGE_SESSIONS = 100
 _PAGE_BYTES = 3 * 1024 * 1024
 """Inline results in one page: in base64 below the 6 MB of a Lambda function's answer."""
 
@@ -70,6 +76,27 @@ class Queries:
         if not self.subscribers.belongs_to(subscriber_id, tenant):
             raise SessionConflict(f"Subscriber {subscriber_id} is not yours: ask for a push ticket first.")
         return self.sessions.subscribe(session_id, subscriber_id)
+
+    def sessions_of(self, tenant: str, state: SessionState | None, before: str | None) -> SessionPage:
+        """Sessions of the tenant, newest first. A page may be empty although others follow."""
+        listed, following = self.sessions.of_tenant(tenant, state, before, _PAGE_SESSIONS)
+        return SessionPage(sessions=tuple(each.summary for each in listed), next_before=following)
+
+    def chunk_page(self, tenant: str, session_id: str, bucket: int, after: int) -> ChunkPage:
+        """Submitted chunks of a bucket behind chunk `after`, as they are now.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        self.session(tenant, session_id)
+        account = self.accounts.read(session_id, [bucket])[0]
+        rows, following = self.chunks.bucket(session_id, bucket, after)
+        records = (
+            _record(chunk, account.finished.get(chunk.key.chunk, 0))
+            for chunk in rows
+            if chunk.key.chunk in account.submitted
+        )
+        return ChunkPage(chunks=tuple(records), next_after=following)
 
     def outcomes(self, tenant: str, session_id: str, bucket: int, after: int) -> OutcomePage:
         """Finished chunks of a bucket behind chunk `after`, with small results inside and links to large ones.
@@ -163,6 +190,20 @@ class Queries:
             return None
         data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
         return TaskError.model_validate_json(decode_lines(data, chunk.size)[offset])
+
+
+def _record(chunk: Chunk, notified_at: int) -> ChunkRecord:
+    return ChunkRecord(
+        chunk=chunk.key.chunk,
+        first_task=chunk.first_task,
+        size=chunk.size,
+        state=chunk.state_of_open_tasks,
+        outcomes=chunk.outcomes,
+        attempt=chunk.attempt,
+        owner=chunk.owner or None,
+        claimable_at=0 if chunk.state is ChunkState.HELD else chunk.claimable_at,
+        stages=chunk.stages.model_copy(update={"notified_at": notified_at}),
+    )
 
 
 def _results_of(chunk: Chunk) -> str:

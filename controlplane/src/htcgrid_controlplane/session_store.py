@@ -1,7 +1,7 @@
 """The sessions table: one row a session, written a handful of times however many tasks it has."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -11,14 +11,26 @@ from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.transitions import SESSION_TRANSITIONS
-from htcgrid_events import Account, SessionOptions, SessionState, Totals
+from htcgrid_events import Account, SessionOptions, SessionState, SessionSummary, Totals
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UpdateItemInputTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
+
+TENANT_INDEX = "tenant_sessions"
+"""The index by tenant and time of creation. A tenant's sessions share a key, which bears 1,000 writes a second: some
+300 sessions a second, which is also what Step Functions starts."""
 
 MAX_SUBSCRIBERS = 16
 """Most push connections that follow one session: each costs a push per batch of finished chunks."""
+
+
+class Listed(NamedTuple):
+    """A session as the index shows it."""
+
+    summary: SessionSummary
+    stopping: bool
+    """Whether it has been told to stop."""
 
 
 class SessionStore:
@@ -105,6 +117,52 @@ class SessionStore:
             or_ignore=True,
         )
 
+    def pause(self, session_id: str, *, paused: bool) -> Session:
+        """Say whether the chunks that wait are to be held. A session that has ended stays as it is."""
+        return self._change(
+            session_id,
+            "SET paused = :yes" if paused else "REMOVE paused",
+            "attribute_exists(session_id) AND attribute_not_exists(ended_at)",
+            {":yes": {"BOOL": True}} if paused else {},
+            or_ignore=True,
+        )
+
+    def add_failures(self, session_id: str, failures: int) -> Session:
+        """Count tasks that failed for good."""
+        return self._change(
+            session_id, "ADD failures :failures", "attribute_exists(session_id)", {":failures": number(failures)}
+        )
+
+    def correct_failures(self, session_id: str, failures: int) -> Session:
+        """Say how many tasks have failed for good, as counted elsewhere; a higher count stays."""
+        return self._change(
+            session_id,
+            "SET failures = :failures",
+            "attribute_exists(session_id) AND (attribute_not_exists(failures) OR failures < :failures)",
+            {":failures": number(failures)},
+            or_ignore=True,
+        )
+
+    def of_tenant(
+        self, tenant: str, state: SessionState | None, before: str | None, limit: int
+    ) -> tuple[list[Listed], str | None]:
+        """Sessions of a tenant, newest first, from those made before `before` on; and where to go on, if anywhere."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": TENANT_INDEX,
+            "KeyConditionExpression": "tenant = :tenant AND listed < :before",
+            "ExpressionAttributeValues": {":tenant": text(tenant), ":before": text(before or "9")},
+            "ScanIndexForward": False,
+            "Limit": limit,
+        }
+        if state is not None:
+            query["FilterExpression"] = "#state = :state"
+            query["ExpressionAttributeNames"] = {"#state": "state"}
+            query["ExpressionAttributeValues"] = {**query["ExpressionAttributeValues"], ":state": text(state)}
+        response = self._client.query(**query)
+        last = response.get("LastEvaluatedKey")
+        return [_listed(Item(row)) for row in response["Items"]], Item(last).text("listed") if last else None
+
     def subscribe(self, session_id: str, subscriber_id: str) -> Session:
         """Let a push connection follow the session. Repeating it changes nothing.
 
@@ -158,9 +216,10 @@ class SessionStore:
             "Key": {"session_id": text(session_id)},
             "UpdateExpression": update,
             "ConditionExpression": condition,
-            "ExpressionAttributeValues": values,
             "ReturnValues": "ALL_NEW",
         }
+        if values:
+            request["ExpressionAttributeValues"] = values
         if "#state" in update + condition:
             request["ExpressionAttributeNames"] = {"#state": "state"}
         try:
@@ -174,6 +233,28 @@ class SessionStore:
         return _session(Item(response["Attributes"]))
 
 
+def _listed(item: Item) -> Listed:
+    ended = "ended_at" in item
+    summary = SessionSummary(
+        session_id=item.text("session_id"),
+        state=SessionState(item.text("state")),
+        created_at=item.number("created_at"),
+        deadline_at=item.number("deadline_at"),
+        ended_at=item.number("ended_at") if ended else None,
+        account=_counted(item) if ended else None,
+    )
+    return Listed(summary, stopping="stop_reason" in item)
+
+
+def _counted(item: Item) -> Account:
+    return Account(
+        submitted=item.number("submitted"),
+        completed=item.number("completed"),
+        failed=item.number("failed"),
+        cancelled=item.number("cancelled"),
+    )
+
+
 def _row(session: Session) -> "dict[str, AttributeValueTypeDef]":
     row: dict[str, AttributeValueTypeDef] = {
         "session_id": text(session.session_id),
@@ -181,6 +262,7 @@ def _row(session: Session) -> "dict[str, AttributeValueTypeDef]":
         "state": text(session.state),
         "options": text(session.options.model_dump_json()),
         "created_at": number(session.created_at),
+        "listed": text(f"{session.created_at:013}-{session.session_id}"),
         "deadline_at": number(session.deadline_at),
         "buckets": number(session.buckets),
         "expires_at": number(session.expires_at),
@@ -197,12 +279,6 @@ def _session(item: Item) -> Session:
         Totals(chunks=item.number("total_chunks"), tasks=item.number("total_tasks")) if "total_chunks" in item else None
     )
     ended = "ended_at" in item
-    account = Account(
-        submitted=item.number("submitted"),
-        completed=item.number("completed"),
-        failed=item.number("failed"),
-        cancelled=item.number("cancelled"),
-    )
     return Session(
         session_id=item.text("session_id"),
         tenant=item.text("tenant"),
@@ -214,9 +290,11 @@ def _session(item: Item) -> Session:
         buckets=item.number("buckets"),
         full_buckets=item.numbers("full_buckets"),
         stop_reason=EndReason(item.text("stop_reason")) if "stop_reason" in item else None,
+        paused="paused" in item,
+        failures=item.number("failures"),
         task_token=item.text("task_token"),
         subscribers=item.texts("subscribers"),
-        account=account if ended else None,
+        account=_counted(item) if ended else None,
         ended_at=item.number("ended_at") if ended else None,
         expires_at=item.number("expires_at"),
     )

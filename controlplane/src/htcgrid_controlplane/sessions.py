@@ -24,6 +24,10 @@ class Session:
     """Buckets of which every chunk has finished."""
     stop_reason: EndReason | None = None
     """Why it takes no more chunks and its open tasks are cancelled."""
+    paused: bool = False
+    """Whether its waiting chunks are held."""
+    failures: int = 0
+    """Tasks that have failed for good; only counted where there is a budget for them."""
     task_token: str = ""
     """What wakes the lifecycle workflow."""
     subscribers: frozenset[str] = frozenset()
@@ -43,6 +47,15 @@ class Session:
         """Why its lifecycle may go on to the end, if it may."""
         return self.stop_reason or (EndReason.DONE if self.all_finished else None)
 
+    @property
+    def over_budget(self) -> bool:
+        """Whether more tasks have failed than it may cost. A share is judged once the whole is known."""
+        options = self.options
+        if options.max_failures is not None and self.failures > options.max_failures:
+            return True
+        share = options.max_failure_share
+        return share is not None and self.totals is not None and self.failures > share * self.totals.tasks
+
     def accepted(self) -> SessionAccepted:
         """What its owner is told when the grid has taken chunks over."""
         return SessionAccepted(session_id=self.session_id, state=self.state, deadline_at=self.deadline_at)
@@ -58,5 +71,6 @@ class Session:
             created_at=self.created_at,
             deadline_at=self.deadline_at,
             ended_at=self.ended_at,
+            paused=self.paused,
             stop_reason=StopReason(self.stop_reason) if self.stop_reason else None,
         )

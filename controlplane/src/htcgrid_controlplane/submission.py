@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import BucketAccount, buckets_in, chunks_expected, missing_chunks, total_of
+from htcgrid_controlplane.budgets import Budgets
 from htcgrid_controlplane.bus import EventBus
-from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_controlplane.chunk_store import HELD_UNTIL, ChunkStore
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
@@ -48,6 +49,7 @@ class Submissions:
     subscribers: SubscriberStore
     queues: TaskQueues
     bus: EventBus
+    budgets: Budgets
     waker: Waker
     clock: Clock
     retention_days: int
@@ -97,7 +99,12 @@ class Submissions:
         now = self.clock()
         rows = [_row(session, chunk, now) for chunk in chunks]
         inserted = self.chunks.insert(rows, session.expires_at)
-        self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
+        stored = self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
+        # A session that is paused and resumed while a request is repeated: its rows are to be as they would be now.
+        if session.paused:
+            self.chunks.hold([row for row in stored if row.waits])
+        else:
+            self.chunks.release([row for row in stored if row.state is ChunkState.HELD])
         by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
         for chunk in chunks:
             by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
@@ -110,20 +117,27 @@ class Submissions:
                 sizes,
                 expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
                 expires_at=session.expires_at,
+                paused=session.paused,
             )
             for bucket, sizes in sorted(by_bucket.items())
         ]
-        self.queues.send(session, [chunk.chunk for chunk in chunks])
+        if not session.paused:
+            self.queues.send(session, [chunk.chunk for chunk in chunks])
         return accounts
 
-    def _check_repeated(self, rows: Sequence[Chunk]) -> None:
+    def _check_repeated(self, rows: Sequence[Chunk]) -> list[Chunk]:
+        found = []
         for row in rows:
             stored = self.chunks.read(row.key)
-            if stored is not None and not row.holds_same_tasks(stored):
+            if stored is None:
+                continue
+            if not row.holds_same_tasks(stored):
                 raise SessionConflict(
                     f"Chunk {row.key.chunk} of session {row.key.session_id} was submitted with other tasks: "
                     "a submission may be repeated, but not changed."
                 )
+            found.append(stored)
+        return found
 
     def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
         if not _holds(seen, totals):
@@ -137,6 +151,7 @@ class Submissions:
             account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
             if account.full:
                 session = self.sessions.add_full(session.session_id, frozenset({last}))
+        session = self.budgets.judge(session)
         self.waker.wake(session)
         return session
 
@@ -205,7 +220,8 @@ def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
     return Chunk(
         key=ChunkKey(session.session_id, chunk.chunk),
         tenant=session.tenant,
-        state=ChunkState.QUEUED,
+        state=ChunkState.HELD if session.paused else ChunkState.QUEUED,
+        claimable_at=HELD_UNTIL if session.paused else 0,
         first_task=chunk.first_task,
         size=chunk.size,
         attempt=0,

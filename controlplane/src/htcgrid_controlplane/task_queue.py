@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.errors import StorageUnavailable, UnknownPartition
 from htcgrid_controlplane.sessions import Session
-from htcgrid_events import ChunkQueued, Priority
+from htcgrid_events import ChunkQueued, Priority, RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -61,11 +61,14 @@ class TaskQueues:
 
 
 def _entry(session: Session, chunk: int) -> "SendMessageBatchRequestEntryTypeDef":
+    options = session.options
     message = ChunkQueued(
         session_id=session.session_id,
         chunk=chunk,
         tenant=session.tenant,
-        max_retries=session.options.max_retries,
-        task_timeout_seconds=session.options.task_timeout_seconds,
+        task_timeout_seconds=options.task_timeout_seconds,
+        **options.model_dump(include=set(RetryPolicy.model_fields)),
     )
-    return {"Id": str(chunk), "MessageBody": message.model_dump_json(), "MessageGroupId": session.tenant}
+    # What is as usual goes without saying: SQS charges by size.
+    body = message.model_dump_json(exclude_defaults=True)
+    return {"Id": str(chunk), "MessageBody": body, "MessageGroupId": session.tenant}

@@ -8,16 +8,20 @@ import boto3
 from botocore.config import Config
 
 from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.budgets import Budgets
 from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
 from htcgrid_controlplane.completion import Completions
+from htcgrid_controlplane.holds import Holds
 from htcgrid_controlplane.lifecycle import Lifecycle
 from htcgrid_controlplane.notifications import Notifications
 from htcgrid_controlplane.push import PushGateway
 from htcgrid_controlplane.queries import Queries
+from htcgrid_controlplane.recounts import Recounts
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.stops import Stops
 from htcgrid_controlplane.submission import Submissions
 from htcgrid_controlplane.subscriber_store import SubscriberStore
 from htcgrid_controlplane.task_queue import TaskQueues
@@ -45,8 +49,9 @@ class ControlPlane:
             chunks=self.chunks,
             accounts=self.accounts,
             subscribers=self.subscribers,
-            queues=TaskQueues(boto3.client("sqs", config=_CONFIG), self.settings.task_queue_urls),
+            queues=self.queues,
             bus=self.bus,
+            budgets=self.budgets,
             waker=self.waker,
             clock=self.clock,
             retention_days=self.settings.retention_days,
@@ -60,6 +65,8 @@ class ControlPlane:
             accounts=self.accounts,
             bus=self.bus,
             push=self.push,
+            notifications=self.notifications,
+            budgets=self.budgets,
             waker=self.waker,
             clock=self.clock,
         )
@@ -73,9 +80,22 @@ class ControlPlane:
             accounts=self.accounts,
             bus=self.bus,
             push=self.push,
-            notifications=Notifications(boto3.client("sns", config=_CONFIG), self.settings.notification_topic),
+            notifications=self.notifications,
+            stops=self.stops,
             waker=self.waker,
             clock=self.clock,
+        )
+
+    @cached_property
+    def holds(self) -> Holds:
+        """Pauses and resumes sessions."""
+        return Holds(sessions=self.sessions, chunks=self.chunks, queues=self.queues, bus=self.bus)
+
+    @cached_property
+    def recounts(self) -> Recounts:
+        """Mends accounts."""
+        return Recounts(
+            sessions=self.sessions, chunks=self.chunks, accounts=self.accounts, bus=self.bus, clock=self.clock
         )
 
     @cached_property
@@ -92,6 +112,26 @@ class ControlPlane:
             store=store,
             links=store,
         )
+
+    @cached_property
+    def stops(self) -> Stops:
+        """Tells sessions to stop."""
+        return Stops(sessions=self.sessions, bus=self.bus, waker=self.waker)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """Counts failures against budgets."""
+        return Budgets(sessions=self.sessions, accounts=self.accounts, stops=self.stops)
+
+    @cached_property
+    def queues(self) -> TaskQueues:
+        """The task queues."""
+        return TaskQueues(boto3.client("sqs", config=_CONFIG), self.settings.task_queue_urls)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """The notification topic."""
+        return Notifications(boto3.client("sns", config=_CONFIG), self.settings.notification_topic)
 
     @cached_property
     def subscribers(self) -> SubscriberStore:

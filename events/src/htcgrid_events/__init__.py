@@ -56,6 +56,7 @@ from htcgrid_events.options import NON_RETRYABLE, Priority, RetryPolicy, Session
 from htcgrid_events.outcome import Attempt, ChunkFinished, ChunkOutcome, ChunkQueued, FailureKind, Stages, TaskError
 from htcgrid_events.push import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
 from htcgrid_events.states import OutcomeCode, SessionState, TaskState
+from htcgrid_events.version import VERSION
 
 __all__ = [
     "BUCKET_SIZE",
@@ -71,6 +72,7 @@ __all__ = [
     "NON_RETRYABLE",
     "PUSH_FRAME",
     "SOURCE",
+    "VERSION",
     "Account",
     "AccountMismatch",
     "AddChunks",

@@ -129,12 +129,13 @@ class SessionPage(Contract):
     """`GET /sessions?state=&before=`: sessions of the tenant, newest first."""
 
     sessions: tuple[SessionSummary, ...]
-    next_before: TimestampMs | None = None
+    next_before: str | None = None
     """What to give as `before` to go on; none at the end."""
 
 
 class CancelSessions(Contract):
-    """`POST /sessions/cancel`: stop several sessions, or all open ones of the tenant where none is named."""
+    """`POST /sessions/cancel`: stop several sessions, or open ones of the tenant where none is named. A request stops
+    up to 100 sessions; who wants to stop all repeats it until its answer names none."""
 
     session_ids: Annotated[tuple[SessionId, ...], Field(max_length=100)] | None = None
 

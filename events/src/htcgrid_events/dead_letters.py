@@ -54,7 +54,7 @@ class RedriveTasks(_Selection):
     """`POST /sessions/{session_id}/dead-letters/redrive`: run tasks again, in a session that reopens if it has ended.
     A request goes as far as its time allows; its answer says where to go on."""
 
-    events: dict[int, Annotated[str, Field(max_length=MAX_TASK_BYTES)]] = {}
+    events: dict[int, Annotated[str, Field(max_length=MAX_TASK_BYTES)]] = Field(default_factory=dict)
     """JSON texts with which tasks (by their index) run instead of their own events."""
 
     @model_validator(mode="after")

@@ -75,3 +75,8 @@ class SessionOptions(RetryPolicy):
 
     publish_outcomes: bool = False
     """Whether what subscribers are pushed is also published on the notification topic. Default: no."""
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether failures are counted against a budget."""
+        return self.max_failures is not None or self.max_failure_share is not None

@@ -1,0 +1,46 @@
+"""Failure budgets: a session may say how many failed tasks it bears before it stops instead of burning the rest.
+
+The count is kept in the session's row, and only where there is a budget. It moves with chunks that are counted for the
+first time; when an event comes again, the failures may have been left out by a crash in between, so they are counted
+anew from the accounts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import EndReason, total_of
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.stops import Stops
+from htcgrid_events import ChunkOutcome, OutcomeCode
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Counts failures against the budgets of sessions, and stops those that have used them up."""
+
+    sessions: SessionStore
+    accounts: AccountStore
+    stops: Stops
+
+    def spend(self, session: Session, outcomes: Iterable[ChunkOutcome], counted: frozenset[int]) -> Session:
+        """Count the failures among outcomes; `counted` are the chunks that were counted for the first time."""
+        if not session.options.has_budget:
+            return session
+        failing = {outcome.chunk: outcome.count(OutcomeCode.FAILED) for outcome in outcomes}
+        failing = {chunk: failed for chunk, failed in failing.items() if failed}
+        if not failing:
+            return session
+        if failing.keys() <= counted:
+            session = self.sessions.add_failures(session.session_id, sum(failing.values()))
+        else:
+            account = total_of(self.accounts.read(session.session_id, range(session.buckets)))
+            session = self.sessions.correct_failures(session.session_id, account.failed)
+        return self.judge(session)
+
+    def judge(self, session: Session) -> Session:
+        """Stop a session that is over its budget."""
+        if session.over_budget and session.end_reason is None:
+            return self.stops.stop(session.session_id, EndReason.FAILURES)
+        return session

@@ -1,0 +1,67 @@
+"""Counts a session's account anew from its rows, when the account that was kept does not close."""
+
+from dataclasses import dataclass
+
+from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import total_of
+from htcgrid_controlplane.bus import EventBus
+from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
+from htcgrid_controlplane.chunks import Chunk
+from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.lifecycle import BUCKETS_PER_STEP
+from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_events import Account, AccountMismatch, OutcomeCode
+
+
+@dataclass(frozen=True)
+class Recounts:
+    """Mends accounts. The rows are the truth: an account only sums up what they say."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    bus: EventBus
+    clock: Clock
+
+    def recount(self, session_id: str, first_bucket: int) -> int | None:
+        """Let the accounts of some buckets say what their rows say. Gives the bucket with which the next step goes on,
+        or none when all are counted. Tells the bus of each step that had to change something."""
+        session = self.sessions.read(session_id)
+        beyond = min(first_bucket + BUCKETS_PER_STEP, session.buckets)
+        buckets = range(first_bucket, beyond)
+        before = total_of(self.accounts.read(session_id, buckets))
+        for bucket in buckets:
+            self._recount_bucket(session_id, bucket)
+        after = total_of(self.accounts.read(session_id, buckets))
+        if after != before:
+            mismatch = AccountMismatch(session_id=session_id, tenant=session.tenant, before=before, after=after)
+            self.bus.put([("Account Mismatch", mismatch)])
+        return beyond if beyond < session.buckets else None
+
+    def _recount_bucket(self, session_id: str, bucket: int) -> None:
+        seen = self.accounts.read(session_id, [bucket])[0]
+        rows = [row for row in self._rows(session_id, bucket) if row.key.chunk in seen.submitted]
+        finished = [row for row in rows if row.finished]
+        uncounted = [row.outcome() for row in finished if row.key.chunk not in seen.finished]
+        if uncounted:
+            seen, _ = self.accounts.record(session_id, bucket, uncounted, self.clock())
+        true = Account(
+            submitted=sum(row.size for row in rows),
+            completed=_count(finished, OutcomeCode.COMPLETED),
+            failed=_count(finished, OutcomeCode.FAILED),
+            cancelled=_count(finished, OutcomeCode.CANCELLED),
+        )
+        if seen.tasks != true:
+            self.accounts.correct(session_id, seen, true)
+
+    def _rows(self, session_id: str, bucket: int) -> list[Chunk]:
+        rows: list[Chunk] = []
+        after: int | None = ACCOUNT_ROW
+        while after is not None:
+            page, after = self.chunks.bucket(session_id, bucket, after)
+            rows += page
+        return rows
+
+
+def _count(rows: list[Chunk], code: OutcomeCode) -> int:
+    return sum(row.outcomes.count(code.value) for row in rows)

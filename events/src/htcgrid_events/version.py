@@ -1,0 +1,3 @@
+"""The version of the contracts, which both sides of the API tell each other."""
+
+VERSION = "0.1.0"
