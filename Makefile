@@ -32,11 +32,13 @@ TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(P
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+GRID := $(VENV) $(MINISTACK) $(SAM)
+
 .PHONY: install
-install: $(VENV) $(MINISTACK) $(SAM) $(NODE) ## build .venv and .tools (a second run does nothing)
+install: $(GRID) $(NODE) ## build .venv and .tools (a second run does nothing)
 
 .PHONY: demo
-demo: install ## start a whole grid on this machine and value a portfolio on it
+demo: $(GRID) ## start a whole grid on this machine and value a portfolio on it
 	HTCGRID_HOME="$${HTCGRID_HOME:-$(CURDIR)/.htcgrid/demo}" .venv/bin/python examples/portfolio/demo.py
 
 .PHONY: test
@@ -44,7 +46,7 @@ test: install ## run the tests
 	.venv/bin/pytest
 
 .PHONY: bench
-bench: install ## measure a grid on this machine (BENCH=full for larger sessions)
+bench: $(GRID) ## measure a grid on this machine (BENCH=full for larger sessions)
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
 .PHONY: lint

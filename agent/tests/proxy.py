@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+_DELAY = 0.5
+"""Seconds. This is what the network does, and nothing waits for it."""
+
 
 class Fate(Enum):
     """What becomes of a request."""
 
     PASS = auto()
+    DELAY = auto()
+    """Passed on after a while, so that other requests overtake it."""
     DROP = auto()
     """The connection is closed before the request is passed on."""
     RESET = auto()
@@ -82,7 +88,7 @@ def flaky(rate: float, seed: int) -> Before:
         with lock:
             if dice.random() >= rate:
                 return Fate.PASS
-            return dice.choice([Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE])
+            return dice.choice([Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE])
 
     return before
 
@@ -141,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"__type": "com.amazonaws#ThrottlingException", "message": "slow down"}
             self._answer(400, {"content-type": "application/x-amz-json-1.0"}, json.dumps(error).encode())
             return
+        if fate is Fate.DELAY:
+            time.sleep(_DELAY)
         connection = http.client.HTTPConnection(self.net.target.netloc, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
         headers["content-length"] = str(len(body))

@@ -1,5 +1,6 @@
 """What becomes of chunks, with real agents, workers and messages."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from htcgrid_controlplane.chunk_store import Claim
 from htcgrid_controlplane.clock import system_clock
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import result_key
-from htcgrid_events import FailureKind, TaskError
+from htcgrid_events import FailureKind, OutcomeCode, TaskError
 
 
 def echo(value: object) -> dict[str, object]:
@@ -84,6 +85,34 @@ def test_tasks_that_fail_fail_alone(place: Place) -> None:
     until(place.is_clean)
     assert place.row(session).tries == dict.fromkeys(range(1, len(FAILING) + 1), 2)
     until(lambda: len(agent.workers) == 2)
+
+
+MISBEHAVIOUR: list[tuple[dict[str, object], OutcomeCode]] = [
+    ({"do": "exit"}, OutcomeCode.FAILED),
+    ({"do": "segfault"}, OutcomeCode.FAILED),
+    ({"do": "allocate"}, OutcomeCode.FAILED),
+    ({"do": "hang"}, OutcomeCode.FAILED),
+    ({"do": "print", "bytes": 10_000_000}, OutcomeCode.COMPLETED),
+    ({"do": "large", "bytes": 10_000_000}, OutcomeCode.FAILED),
+    ({"do": "nan"}, OutcomeCode.FAILED),
+    ({"do": "bytes", "value": "no json"}, OutcomeCode.FAILED),
+    ({"do": "raise", "depth": 300, "message": "x" * 300_000}, OutcomeCode.FAILED),
+]
+
+
+def test_no_misbehaviour_leaves_anything_behind(place: Place) -> None:
+    agent = place.agent(worker_memory_mb=512, quarantine_after=100)
+    sessions = [place.submit([event, echo(1)], max_retries=1, timeout=3) for event, _ in MISBEHAVIOUR]
+    for session, (event, code) in zip(sessions, MISBEHAVIOUR, strict=True):
+        (outcome,) = place.finished(session, within=60)
+        assert outcome.outcomes == code.value + OutcomeCode.COMPLETED.value, event
+        assert place.row(session).outcome() == outcome
+    until(place.is_clean)
+    # What ran is gone with all that it had started, and two healthy workers are in its place.
+    until(lambda: {process.pid for process in place.processes()} == {worker.pid for worker in agent.workers})
+    until(lambda: len(agent.workers) == 2)
+    # A task's words reach its user, and a function's its own log, but no line of the agent's.
+    assert max(len(json.dumps(said)) for said in agent.log_lines) < 2_000
 
 
 def test_a_trace_of_300_frames_reaches_the_user_shortened(place: Place) -> None:

@@ -1,13 +1,15 @@
 """Nothing is lost and nothing is doubled, whatever dies and however the network behaves."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
-from agent.tests.harness import Embedded, Place, Session, place_at, until
+from agent.tests.harness import AgentProcess, Embedded, Place, Session, place_at, until
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
 from htcgrid_events import FailureKind
@@ -100,6 +102,45 @@ def test_an_agent_is_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> 
         agent = place.agent(lease_seconds=3)
         session = place.submit([{"do": "echo", "value": 1}, LARGE])
         assert moment.reached.wait(20)
+        agent.signal(signal.SIGKILL)
+        agent.process.wait(5)
+        moment.passed.set()
+        until(lambda: not place.processes(), 5)
+        place.agent(lease_seconds=3)
+        check(place, session)
+
+    in_each_stage(embedded, tmp_path, scenario)
+
+
+def kill_workers(agent: AgentProcess) -> None:
+    workers = agent.workers
+    assert workers
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+def test_workers_are_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> None:
+    def scenario(place: Place, net: Network, moment: Moment) -> None:
+        agent = place.agent()
+        session = place.submit([{"do": "echo", "value": 1}, LARGE])
+        assert moment.reached.wait(20)
+        kill_workers(agent)
+        moment.passed.set()
+        check(place, session)
+        # The agent has not lost the chunk: if a task was hit, it was tried again.
+        until(lambda: len(agent.workers) == 2)
+        assert agent.process.poll() is None
+
+    in_each_stage(embedded, tmp_path, scenario)
+
+
+def test_an_agent_and_its_workers_are_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> None:
+    def scenario(place: Place, net: Network, moment: Moment) -> None:
+        agent = place.agent(lease_seconds=3)
+        session = place.submit([{"do": "echo", "value": 1}, LARGE])
+        assert moment.reached.wait(20)
+        kill_workers(agent)
         agent.signal(signal.SIGKILL)
         agent.process.wait(5)
         moment.passed.set()

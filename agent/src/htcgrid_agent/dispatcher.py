@@ -217,7 +217,7 @@ class Dispatcher:
         self._judge(invocation.session_id, end)
         if isinstance(end, Failed):
             _LOG.warning(
-                "a task failed: %s %s",
+                "a task failed: %s %.100s",
                 end.kind,
                 end.type,
                 extra={**job.ids, "task": invocation.task, "worker": worker.number},

@@ -1,10 +1,14 @@
-"""Logs as JSON lines on stderr. A line carries ids and never a payload or a token."""
+"""Logs as JSON lines on stderr. A line carries ids and never a payload or a token, and is never long."""
 
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 
+_MAX_MESSAGE = 1_000
+_MAX_EXCEPTION_LINE = 300
+_MAX_EXCEPTION_LINES = 40
+"""Errors quote what they are about, and that may be a payload: of a line its beginning says enough."""
 _FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue")
 
 
@@ -20,13 +24,25 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
-            "message": record.getMessage(),
+            "message": _cut(record.getMessage(), _MAX_MESSAGE),
             "agent": self._agent,
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _shortened(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def _shortened(trace: str) -> str:
+    lines = trace.split("\n")
+    if len(lines) > _MAX_EXCEPTION_LINES:
+        head, tail = _MAX_EXCEPTION_LINES // 4, _MAX_EXCEPTION_LINES - _MAX_EXCEPTION_LINES // 4
+        lines = [*lines[:head], f"… {len(lines) - head - tail} more …", *lines[-tail:]]
+    return "\n".join(_cut(line, _MAX_EXCEPTION_LINE) for line in lines)
 
 
 def set_up(agent: str, level: str) -> None:

@@ -224,7 +224,7 @@ class Worker:
                 f"The worker ended with {how} before its first task.",
                 tuple(end.last_words),
             )
-            _LOG.warning("the runtime did not start: %s", failure.type, extra={"worker": self.number})
+            _LOG.warning("the runtime did not start: %.100s", failure.type, extra={"worker": self.number})
             self._init_error = failure
             self._down()
             self._owner.broken(self, failure)
