@@ -1,0 +1,68 @@
+"""Sessions that are held, let go and stopped, through the deployed workflows."""
+
+from pathlib import Path
+
+import pytest
+
+from htcgrid import JSON, Grid, SessionNotFound
+from htcgrid_events import BUCKET_SIZE, SessionState
+from tests.e2e.waiting import until
+
+pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+
+
+def sleeper(note: Path, seconds: float) -> JSON:
+    return {"do": "sleep", "seconds": seconds, "note": str(note), "value": "slept"}
+
+
+def test_a_paused_session_finishes_what_runs_and_begins_nothing_until_it_is_resumed(grid: Grid, tmp_path: Path) -> None:
+    running = [tmp_path / f"running-{number}" for number in range(4)]
+    held = [tmp_path / f"held-{number}" for number in range(BUCKET_SIZE + 4)]
+    session = grid.submit(
+        [*(sleeper(note, 6) for note in running), *(sleeper(note, 0) for note in held)], chunk_size=1, timeout=170
+    )
+    until(lambda: all(note.exists() for note in running))
+    assert session.pause().paused
+    until(lambda: session.status().account.completed >= len(running))
+    # Another session, whose messages lie behind those of the paused one, runs from beginning to end.
+    assert len(grid.submit([{"value": number} for number in range(40)], chunk_size=1).results(timeout=60)) == 40
+    begun = [note for note in held if note.exists()]
+    assert len(begun) < len(held) / 2
+    assert session.status().paused
+    assert not session.resume().paused
+    assert session.results(timeout=120) == ["slept"] * (len(running) + len(held))
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
+
+
+def test_a_session_that_has_ended_is_not_paused(grid: Grid) -> None:
+    session = grid.submit([{"value": 1}])
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
+    assert not session.pause().paused
+
+
+def test_several_and_all_sessions_are_cancelled_and_those_of_others_are_left(
+    grid: Grid, stranger: Grid, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    first, second, third = (grid.submit([sleeper(note, 600)]) for _ in range(3))
+    theirs = stranger.submit([sleeper(note, 600)])
+    answer = grid.cancel([first.id, theirs.id])
+    assert (answer.stopping, answer.unknown) == ((first.id,), (theirs.id,))
+    assert first.wait(timeout=60).state is SessionState.CANCELLED
+    assert set(grid.cancel(None).stopping) >= {second.id, third.id}
+    assert {session.wait(timeout=60).state for session in (second, third)} == {SessionState.CANCELLED}
+    assert not theirs.status().state.ended
+    assert theirs.cancel().stop_reason == "cancelled"
+    assert theirs.wait(timeout=60).state is SessionState.CANCELLED
+    listed = {each.session_id: each for each in grid.sessions(state="cancelled")}
+    assert {first.id, second.id, third.id} <= listed.keys()
+    assert theirs.id not in listed
+    with pytest.raises(SessionNotFound):
+        stranger.attach(first.id).pause()
+
+
+def test_a_grid_says_who_one_is_and_what_it_has(grid: Grid, stranger: Grid) -> None:
+    mine, theirs = grid.info(), stranger.info()
+    assert mine.tenant != theirs.tenant
+    assert mine.partitions == ("default",)
+    assert mine.notification_topic.startswith("arn:aws:sns:")
