@@ -64,8 +64,11 @@ class WorkerProcess:
         code = await self._process.wait()
         # Children that the handler left behind go with it; one that fled the group may still hold the pipe open.
         self.kill()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._copying), _CLOSING_SECONDS)
+        # Not wait_for, which before Python 3.12 swallows a cancellation that comes just when the copying ends: whoever
+        # stopped the worker then waited for ever.
+        done, _ = await asyncio.wait({self._copying}, timeout=_CLOSING_SECONDS)
+        for copying in done:
+            copying.result()
         self._copying.cancel()
         return Exit(code, tuple(self._tail))
 

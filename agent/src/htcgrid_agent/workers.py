@@ -86,6 +86,7 @@ class Worker:
 
     async def stop(self) -> None:
         """End the runtime for good."""
+        self.retire()
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)

@@ -1,0 +1,42 @@
+"""The end of a worker's process, moment by moment."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from htcgrid_agent.processes import WorkerProcess
+
+
+class EndedProcess:
+    """A process that has ended and whose stderr is open still."""
+
+    pid = 2**22 + 1
+    """More than Linux ever gives, so that nobody is killed."""
+
+    def __init__(self) -> None:
+        self.stderr = asyncio.StreamReader()
+
+    async def wait(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_who_stops_waiting_for_an_end_is_never_held_up(turns: int) -> None:
+    async def stop_after_turns() -> None:
+        process = EndedProcess()
+        ending = asyncio.create_task(WorkerProcess(cast("asyncio.subprocess.Process", process)).ended())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        process.stderr.feed_data(b"last words\n")
+        process.stderr.feed_eof()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not ending.done():
+            ending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending
+        else:
+            assert (ending.result().code, list(ending.result().last_words)) == (3, ["last words"])
+
+    asyncio.run(stop_after_turns())
