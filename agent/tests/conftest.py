@@ -2,7 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent.tests.harness import Embedded, Place, place_at
+from agent.tests.embedded import Embedded
+from agent.tests.harness import Place, place_at
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from agent.tests.harness import until
+from agent.tests.embedded import until
 from botocore.exceptions import HTTPClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st

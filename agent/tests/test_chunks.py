@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent.tests.harness import TENANT, Place, until
+from agent.tests.embedded import until
+from agent.tests.harness import TENANT, Place
 
 from htcgrid_controlplane.chunk_store import Claim
 from htcgrid_controlplane.clock import system_clock

@@ -5,7 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from agent.tests.harness import until
+from agent.tests.embedded import until
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from agent.tests.harness import Place, free_ports, until
+from agent.tests.embedded import free_ports, until
+from agent.tests.harness import Place
 from agent.tests.proxy import Fate, network
 from hypothesis import given
 from hypothesis import strategies as st

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent.tests.harness import FUNCTION, ROOT, Place, free_ports, until
+from agent.tests.embedded import ROOT, free_ports, until
+from agent.tests.harness import FUNCTION, Place
 
 import htcgrid_agent
 from htcgrid_controlplane.clock import system_clock

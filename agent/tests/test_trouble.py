@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent.tests.harness import AgentProcess, Embedded, Place, Session, place_at, until
+from agent.tests.embedded import Embedded, until
+from agent.tests.harness import AgentProcess, Place, Session, place_at
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
 from htcgrid_events import FailureKind
