@@ -71,6 +71,17 @@ def shared_world(embedded_url: str) -> Iterator[tuple[World, boto3.session.Sessi
 
 
 @pytest.fixture
+def own_world(
+    shared_world: tuple[World, boto3.session.Session], embedded_url: str, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """A control plane whose tables hold nothing of other tests."""
+    world, session = shared_world
+    _point_at(root_environment(embedded_url), monkeypatch)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    return build_world(world.push)
+
+
+@pytest.fixture
 def world(
     shared_world: tuple[World, boto3.session.Session], embedded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> World:

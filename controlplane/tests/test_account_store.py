@@ -42,8 +42,8 @@ class Ledger:
 
 @pytest.fixture
 def ledger(moto: None) -> Ledger:
-    create_table("sessions", session_id="S")
-    create_table("chunks", bucket="S", chunk="N")
+    create_table("SessionsTable", "sessions")
+    create_table("ChunksTable", "chunks")
     return Ledger()
 
 

@@ -50,7 +50,7 @@ def stubbed(moto: None) -> Iterator[dict[str, Service]]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr("htcgrid_controlplane.task_queue.time.sleep", waited.append)
+    monkeypatch.setattr("htcgrid_controlplane.sending.time.sleep", waited.append)
     return waited
 
 
@@ -134,7 +134,8 @@ def test_statements_that_stay_throttled_or_fail_otherwise_are_an_error(stubbed: 
 
 ENVIRONMENT = {
     "HTCGRID_SESSIONS_TABLE": "s", "HTCGRID_CHUNKS_TABLE": "c", "HTCGRID_CONNECTIONS_TABLE": "n",
-    "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
+    "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
+    "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
     "HTCGRID_NOTIFICATION_TOPIC": "t", "HTCGRID_PUSH_ENDPOINT": "https://push", "HTCGRID_RETENTION_DAYS": "7",
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ TOTALS = Totals(chunks=200, tasks=2000)
 
 @pytest.fixture
 def store(moto: None) -> SessionStore:
-    return SessionStore(boto3.client("dynamodb"), create_table("sessions", session_id="S"))
+    return SessionStore(boto3.client("dynamodb"), create_table("SessionsTable", "sessions"))
 
 
 @pytest.fixture

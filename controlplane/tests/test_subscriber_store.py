@@ -13,7 +13,7 @@ LIFE = int(TICKET_TIME.total_seconds() * 1000)
 
 @pytest.fixture
 def store(moto: None) -> SubscriberStore:
-    return SubscriberStore(boto3.client("dynamodb"), create_table("connections", subscriber_id="S"))
+    return SubscriberStore(boto3.client("dynamodb"), create_table("ConnectionsTable", "connections"))
 
 
 def test_a_ticket_opens_one_connection(store: SubscriberStore) -> None:

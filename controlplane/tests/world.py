@@ -2,22 +2,23 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from controlplane.tests.push_server import PushServer
+from tests.template.stack import of_type
 
 from htcgrid_controlplane.chunk_store import Claim, Held, Progress
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.session_store import TENANT_INDEX
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import (
     PUSH_FRAME,
+    ChunkFinished,
     ChunkInput,
     ChunkOutcome,
     ChunkQueued,
@@ -33,17 +34,13 @@ from htcgrid_events import (
 )
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import (
-        AttributeDefinitionTypeDef,
-        CreateTableInputTypeDef,
-        KeySchemaElementTypeDef,
-    )
     from mypy_boto3_sqs.client import SQSClient
 
 TENANT = "tenant-1"
 START = 1_760_000_000_000
 AGENT = "agent-1"
 LEASE = 60_000
+_SHAPE = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
 FAILURE = TaskError.model_validate({"kind": "handler", "type": "ValueError", "message": "no"})
 
 
@@ -61,29 +58,12 @@ class HandClock:
         return self.now
 
 
-def create_table(name: str, indexes: Mapping[str, Sequence[str]] | None = None, /, **key: str) -> str:
-    """A table whose key has these attributes (name=type), the sort key last, with indexes by these others (strings)."""
-    types = {**{each: "S" for attributes in (indexes or {}).values() for each in attributes}, **key}
-    attributes: list[AttributeDefinitionTypeDef] = [
-        {"AttributeName": each, "AttributeType": "N" if of == "N" else "S"} for each, of in types.items()
-    ]
-    request: CreateTableInputTypeDef = {
-        "TableName": name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": attributes,
-        "KeySchema": _key_schema(key),
-    }
-    if indexes:
-        request["GlobalSecondaryIndexes"] = [
-            {"IndexName": each, "KeySchema": _key_schema(by), "Projection": {"ProjectionType": "ALL"}}
-            for each, by in indexes.items()
-        ]
-    boto3.client("dynamodb").create_table(**request)
+def create_table(logical_id: str, name: str) -> str:
+    """A table with the key and the indexes that the template gives to the one with this logical id."""
+    properties = of_type("AWS::DynamoDB::Table")[logical_id]
+    shape = {field: properties[field] for field in _SHAPE if field in properties}
+    boto3.client("dynamodb").create_table(TableName=name, **shape)
     return name
-
-
-def _key_schema(attributes: Iterable[str]) -> "list[KeySchemaElementTypeDef]":
-    return [{"AttributeName": each, "KeyType": "RANGE" if place else "HASH"} for place, each in enumerate(attributes)]
 
 
 @dataclass
@@ -102,7 +82,9 @@ class World:
         self.clock.now = START
         self.push.gone.clear()
         self.push.frames.clear()
-        for url in (*self.grid.settings.task_queue_urls["default"].values(), self.watcher_url, self.topic_queue_url):
+        settings = self.grid.settings
+        task_queues = settings.task_queue_urls["default"].values()
+        for url in (*task_queues, settings.task_events_queue_url, self.watcher_url, self.topic_queue_url):
             self.drain(url)
 
     def create(
@@ -172,6 +154,11 @@ class World:
         events = [json.loads(body) for body in self.drain(self.watcher_url)]
         return [(event["detail-type"], event["detail"]) for event in events]
 
+    def task_events(self) -> list[ChunkFinished]:
+        """Take the task events that lie in their queue."""
+        bodies = self.drain(self.grid.settings.task_events_queue_url)
+        return [ChunkFinished.model_validate_json(body) for body in bodies]
+
     def notifications(self) -> list[tuple[dict[str, str], ChunksFrame | SessionEndedFrame | PongFrame]]:
         """Take what was published on the topic: its attributes and the frame."""
         bodies = [json.loads(body) for body in self.drain(self.topic_queue_url)]
@@ -188,8 +175,13 @@ class World:
         found: list[str] = []
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             found += [message["Body"] for message in messages]
-            for message in messages:
-                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            self.sqs.delete_message_batch(
+                QueueUrl=url,
+                Entries=[
+                    {"Id": str(place), "ReceiptHandle": message["ReceiptHandle"]}
+                    for place, message in enumerate(messages)
+                ],
+            )
         return found
 
 
@@ -224,10 +216,11 @@ def build_world(push: PushServer) -> World:
     sqs.set_queue_attributes(QueueUrl=topic_queue_url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
     boto3.client("s3").create_bucket(Bucket=mark)
     settings = Settings(
-        sessions_table=create_table(f"{mark}-sessions", {TENANT_INDEX: ("tenant", "listed")}, session_id="S"),
-        chunks_table=create_table(f"{mark}-chunks", bucket="S", chunk="N"),
-        connections_table=create_table(f"{mark}-connections", subscriber_id="S"),
+        sessions_table=create_table("SessionsTable", f"{mark}-sessions"),
+        chunks_table=create_table("ChunksTable", f"{mark}-chunks"),
+        connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
         task_queue_urls=json.dumps({"default": {priority: queue(priority)[0] for priority in Priority}}),
+        task_events_queue_url=queue("task-events")[0],
         data_bucket=mark,
         event_bus=mark,
         notification_topic=topic,

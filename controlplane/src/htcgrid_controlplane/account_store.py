@@ -12,13 +12,14 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from htcgrid_controlplane.accounting import BucketAccount
 from htcgrid_controlplane.attributes import Item, number, numbers, text
 from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.batch_get import batch_get
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
 from htcgrid_controlplane.chunks import bucket_key
 from htcgrid_controlplane.conditional import condition_failed
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
-_MAX_KEYS = 100
-"""Most keys in one BatchGetItem (DynamoDB API Reference)."""
 _MAX_COUNTED = 64
 """Most chunks counted in one write: an expression may have 4 KB ("Quotas in Amazon DynamoDB")."""
 _BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
@@ -164,28 +163,12 @@ class AccountStore:
 
     def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
         """The accounts of these buckets, as last written; an empty one where there is no row yet."""
-        found: dict[int, BucketAccount] = {}
-        for start in range(0, len(buckets), _MAX_KEYS):
-            self._read_some(session_id, buckets[start : start + _MAX_KEYS], found)
-        return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
-
-    def _read_some(self, session_id: str, buckets: Sequence[int], found: dict[int, BucketAccount]) -> None:
         bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
-        keys: list[dict[str, Any]] = [_key(session_id, bucket) for bucket in buckets]
-        for retry in range(1, _TRIES + 1):
-            response = self._client.batch_get_item(
-                RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
-            )
-            for row in response["Responses"].get(self._table, []):
-                item = Item(row)
-                bucket = bucket_of_key[item.text("bucket")]
-                found[bucket] = _account(bucket, item)
-            unprocessed = response.get("UnprocessedKeys", {})
-            if self._table not in unprocessed:
-                return
-            keys = [dict(key) for key in unprocessed[self._table]["Keys"]]
-            time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
-        raise StorageUnavailable(f"{len(keys)} accounts of session {session_id} could not be read")
+        found: dict[int, BucketAccount] = {}
+        for item in batch_get(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
+            bucket = bucket_of_key[item.text("bucket")]
+            found[bucket] = _account(bucket, item)
+        return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
 
     def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
         as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"

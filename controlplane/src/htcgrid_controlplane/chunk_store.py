@@ -2,8 +2,8 @@
 
     insert        if absent                                → claimable at once
     claim         claimable_at is past                     → attempt + 1, owner, claimable_at = end of the lease
-    extend        running, owner and attempt mine          → claimable_at = new end of the lease
-    checkpoint    running, owner and attempt mine          → outcomes so far, claimable_at = new end of the lease
+    extend        running, owner and attempt mine          → claimable_at = new end of the lease; in the index
+    checkpoint    running, owner and attempt mine          → the same, and outcomes so far
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
     cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
@@ -12,6 +12,9 @@
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
 backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
+
+`lease_shard` puts a row into the index of leases, see `lease_store.py`. Only a heartbeat sets it, and every end of an
+attempt removes it, so a chunk that is shorter than the first heartbeat never pays for the index.
 
 `owner` and `attempt` fence: once another agent has claimed a chunk, whatever the former one writes is refused.
 """
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from htcgrid_controlplane.attributes import Item, binary, number, text
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload, bucket_key
+from htcgrid_controlplane.leases import shard_of
 from htcgrid_controlplane.partiql import Batches, Statement, Written
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_events import OutcomeCode, Stages
@@ -99,7 +103,12 @@ class ChunkStore:
 
     def extend(self, held: Sequence[Held], lease_expires_at: int) -> list[bool]:
         """Prolong leases to `lease_expires_at` (ms); false for each that is no longer held."""
-        statements = [self._update(item, "SET claimable_at = ?", [number(lease_expires_at)]) for item in held]
+        statements = [
+            self._update(
+                item, "SET claimable_at = ? SET lease_shard = ?", [number(lease_expires_at), number(shard_of(item.key))]
+            )
+            for item in held
+        ]
         return [written.accepted for written in self._batches.execute(statements)]
 
     def checkpoint(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
@@ -121,7 +130,9 @@ class ChunkStore:
     def hold(self, chunks: Sequence[Chunk]) -> list[bool]:
         """Let chunks that wait, queued or for a retry, not be claimed; false for each row that has changed."""
         statements = [
-            self._as_seen(chunk, f"SET state = '{ChunkState.HELD}' SET claimable_at = ?", [number(HELD_UNTIL)])
+            self._as_seen(
+                chunk, f"SET state = '{ChunkState.HELD}' SET claimable_at = ? REMOVE lease_shard", [number(HELD_UNTIL)]
+            )
             for chunk in chunks
         ]
         return [written.accepted for written in self._batches.execute(statements)]
@@ -141,7 +152,7 @@ class ChunkStore:
             Key={"bucket": text(key.partition_key), "chunk": number(key.chunk)},
             ConsistentRead=True,
         )
-        return _chunk(key, Item(response["Item"])) if "Item" in response else None
+        return chunk_of(key, Item(response["Item"])) if "Item" in response else None
 
     def bucket(self, session_id: str, bucket: int, after: int = ACCOUNT_ROW) -> tuple[list[Chunk], int | None]:
         """Rows of a bucket behind chunk `after`, in order, up to 1 MB; and the chunk after which to go on, if any."""
@@ -156,13 +167,13 @@ class ChunkStore:
             "ConsistentRead": True,
         }
         response = self._client.query(**query)
-        chunks = [_chunk(ChunkKey(session_id, Item(row).number("chunk")), Item(row)) for row in response["Items"]]
+        chunks = [chunk_of(ChunkKey(session_id, Item(row).number("chunk")), Item(row)) for row in response["Items"]]
         last = response.get("LastEvaluatedKey")
         return chunks, Item(last).number("chunk") if last else None
 
     def _row_of(self, key: ChunkKey, answer: Written) -> Chunk | None:
         if answer.item is not None:
-            return _chunk(key, answer.item)
+            return chunk_of(key, answer.item)
         # A claim that was accepted has a row, whatever the answer left out: never take it for a chunk that is gone.
         return self.read(key) if answer.accepted else None
 
@@ -177,7 +188,7 @@ class ChunkStore:
                 number(claim.now),
                 number(claim.queued_at),
                 text(claim.message_id),
-                *_key(claim.key),
+                *row_key(claim.key),
                 number(claim.now),
             ],
         )
@@ -186,7 +197,7 @@ class ChunkStore:
         still_mine = f"state = '{ChunkState.RUNNING}' AND \"owner\" = ? AND attempt = ?"
         return Statement(
             f'UPDATE "{self._table}" {changes} WHERE "bucket" = ? AND chunk = ? AND {still_mine}',
-            [*values, *_key(held.key), text(held.owner), number(held.attempt)],
+            [*values, *row_key(held.key), text(held.owner), number(held.attempt)],
         )
 
     def _conclude(self, work: "Sequence[_Conclusion]") -> list[bool]:
@@ -200,14 +211,19 @@ class ChunkStore:
             ]
             if claimable_at is not None:
                 changes.append(("claimable_at", number(claimable_at)))
-            if state is ChunkState.RETRY:
-                changes.append(("returned", number(held.attempt)))
+            match state:
+                case ChunkState.RUNNING:
+                    changes += [("progressed", number(held.attempt)), ("lease_shard", number(shard_of(held.key)))]
+                case ChunkState.RETRY:
+                    changes.append(("returned", number(held.attempt)))
             if progress.tries:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
             clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
             remove = " REMOVE results" if progress.results.stored_bytes is not None else ""
             if claimable_at is None:
                 remove += " REMOVE claimable_at"
+            if state is not ChunkState.RUNNING:
+                remove += " REMOVE lease_shard"
             statements.append(
                 self._update(
                     held,
@@ -222,7 +238,8 @@ class ChunkStore:
 
     def _cancel(self, chunk: Chunk, now: int) -> Statement:
         outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
-        changes = f"SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? REMOVE claimable_at"
+        changes = f"SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? "
+        changes += "REMOVE claimable_at REMOVE lease_shard"
         return self._as_seen(chunk, changes, [text(outcomes), number(now)])
 
     def _as_seen(self, chunk: Chunk, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
@@ -231,7 +248,7 @@ class ChunkStore:
         return Statement(
             f'UPDATE "{self._table}" {changes} '
             'WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ? AND claimable_at = ?',
-            [*values, *_key(chunk.key), *seen],
+            [*values, *row_key(chunk.key), *seen],
         )
 
 
@@ -244,7 +261,8 @@ def _says(row: Item | None, conclusion: _Conclusion) -> bool:
     )
 
 
-def _key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
+def row_key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
+    """The key of a chunk's row, as parameters of a statement."""
     return [text(key.partition_key), number(key.chunk)]
 
 
@@ -277,7 +295,8 @@ def _insert(table: str, chunk: Chunk, expires_at: int) -> Statement:
     return Statement(f'INSERT INTO "{table}" VALUE {{{fields}}}', list(attributes.values()))
 
 
-def _chunk(key: ChunkKey, item: Item) -> Chunk:
+def chunk_of(key: ChunkKey, item: Item) -> Chunk:
+    """The chunk that a row describes."""
     size = item.number("size")
     return Chunk(
         key=key,
@@ -292,6 +311,7 @@ def _chunk(key: ChunkKey, item: Item) -> Chunk:
         results_attempt=item.number("results_attempt"),
         tries={int(offset): count for offset, count in json.loads(item.text("tries", "{}")).items()},
         returned=item.number("returned"),
+        progressed=item.number("progressed"),
         owner=item.text("owner"),
         claimable_at=item.number("claimable_at"),
         message_id=item.text("message_id"),

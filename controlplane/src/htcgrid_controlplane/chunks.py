@@ -54,6 +54,8 @@ class Chunk:
     """How often tasks of the chunk (by their offset) have failed, for those that have."""
     returned: int = 0
     """The last attempt that came to an orderly end and left tasks open."""
+    progressed: int = 0
+    """The last attempt that noted, while it ran, what had become of tasks or which one it was about to run."""
     owner: str = ""
     claimable_at: int = 0
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""

@@ -24,6 +24,7 @@ class Settings(BaseModel):
     connections_table: str
     task_queue_urls: Json[dict[str, dict[Priority, str]]]
     """Partition, then priority, to the URL of the task queue."""
+    task_events_queue_url: str
     data_bucket: str
     event_bus: str
     notification_topic: str

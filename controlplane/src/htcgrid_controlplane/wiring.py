@@ -13,23 +13,28 @@ from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
 from htcgrid_controlplane.completion import Completions
+from htcgrid_controlplane.giving_up import GivingUp
 from htcgrid_controlplane.holds import Holds
+from htcgrid_controlplane.lease_store import LeaseStore
 from htcgrid_controlplane.lifecycle import Lifecycle
 from htcgrid_controlplane.notifications import Notifications
 from htcgrid_controlplane.push import PushGateway
 from htcgrid_controlplane.queries import Queries
 from htcgrid_controlplane.recounts import Recounts
+from htcgrid_controlplane.recovery import Recovery
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.stops import Stops
 from htcgrid_controlplane.submission import Submissions
 from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_controlplane.task_events import TaskEvents
 from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_controlplane.wake import Waker
 from htcgrid_dataplane.s3 import S3Store
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_sqs.client import SQSClient
 
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
 
@@ -101,16 +106,13 @@ class ControlPlane:
     @cached_property
     def queries(self) -> Queries:
         """Answers questions."""
-        # Presigned URLs are to name the regional endpoint and carry a version 4 signature, which KMS keys require.
-        client = boto3.client("s3", config=_CONFIG.merge(Config(signature_version="s3v4")))
-        store = S3Store(client, self.settings.data_bucket)
         return Queries(
             sessions=self.sessions,
             chunks=self.chunks,
             accounts=self.accounts,
             subscribers=self.subscribers,
-            store=store,
-            links=store,
+            store=self.payloads,
+            links=self.payloads,
         )
 
     @cached_property
@@ -124,9 +126,30 @@ class ControlPlane:
         return Budgets(sessions=self.sessions, accounts=self.accounts, stops=self.stops)
 
     @cached_property
+    def recovery(self) -> Recovery:
+        """Repairs chunks that nobody takes care of."""
+        leases = LeaseStore(self._dynamodb, self.settings.chunks_table)
+        return Recovery(
+            sessions=self.sessions,
+            leases=leases,
+            queues=self.queues,
+            task_events=TaskEvents(self._sqs, self.settings.task_events_queue_url),
+            giving_up=GivingUp(self.chunks, leases, self.payloads, self.clock),
+            bus=self.bus,
+            clock=self.clock,
+        )
+
+    @cached_property
     def queues(self) -> TaskQueues:
         """The task queues."""
-        return TaskQueues(boto3.client("sqs", config=_CONFIG), self.settings.task_queue_urls)
+        return TaskQueues(self._sqs, self.settings.task_queue_urls)
+
+    @cached_property
+    def payloads(self) -> S3Store:
+        """The data plane."""
+        # Presigned URLs are to name the regional endpoint and carry a version 4 signature, which KMS keys require.
+        client = boto3.client("s3", config=_CONFIG.merge(Config(signature_version="s3v4")))
+        return S3Store(client, self.settings.data_bucket)
 
     @cached_property
     def notifications(self) -> Notifications:
@@ -168,6 +191,10 @@ class ControlPlane:
     def waker(self) -> Waker:
         """Wakes lifecycle workflows."""
         return Waker(boto3.client("stepfunctions", config=_CONFIG))
+
+    @cached_property
+    def _sqs(self) -> "SQSClient":
+        return boto3.client("sqs", config=_CONFIG)
 
     @cached_property
     def _dynamodb(self) -> "DynamoDBClient":

@@ -1,0 +1,41 @@
+"""Reads many rows by their keys."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from htcgrid_controlplane.attributes import Item
+from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+MAX_KEYS = 100
+"""Most keys in one BatchGetItem (DynamoDB API Reference)."""
+_BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
+_TRIES = 10
+
+
+def batch_get(client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
+    """The rows with these keys, as last written, in any order; those that do not exist are left out.
+
+    Raises:
+        StorageUnavailable: DynamoDB kept refusing.
+    """
+    for start in range(0, len(keys), MAX_KEYS):
+        yield from _get_some(client, table, keys[start : start + MAX_KEYS])
+
+
+def _get_some(client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
+    for retry in range(1, _TRIES + 1):
+        response = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+        yield from (Item(row) for row in response["Responses"].get(table, []))
+        unprocessed = response.get("UnprocessedKeys", {})
+        if table not in unprocessed:
+            return
+        keys = [dict(key) for key in unprocessed[table]["Keys"]]
+        time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+    raise StorageUnavailable(f"{len(keys)} rows of {table} could not be read")

@@ -1,0 +1,415 @@
+"""Chunks whose agents died or whose messages are gone: found, and seen to exactly as they were read."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from controlplane.tests.world import AGENT, LEASE, World
+
+from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.chunk_store import Held
+from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.lease_store import Entry, LeaseStore
+from htcgrid_controlplane.leases import GIVE_UP_AFTER, LEASE_SHARDS, shard_of
+from htcgrid_controlplane.recovery import Recovered
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_dataplane import decode_lines, encode_lines, result_key
+from htcgrid_events import FailureKind, LeaseAction, Priority, TaskError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def world(own_world: World) -> World:
+    return own_world
+
+
+@pytest.fixture
+def leases(world: World) -> LeaseStore:
+    return LeaseStore(boto3.client("dynamodb"), world.grid.settings.chunks_table)
+
+
+def beat(world: World, held: Sequence[Held], lease: int = LEASE) -> None:
+    """The heartbeat that puts chunks into the index."""
+    assert all(world.grid.chunks.extend(held, world.clock() + lease))
+
+
+def indexed(world: World, leases: LeaseStore, session: Session) -> list[int]:
+    """Chunks of a session that are in the index, whenever their leases end."""
+    return sorted(
+        entry.key.chunk
+        for shard in range(LEASE_SHARDS)
+        for entry in leases.expired(shard, world.clock() + 1_000 * HOUR)[0]
+        if entry.key.session_id == session.session_id
+    )
+
+
+def run(world: World, pages: int = 10) -> Recovered:
+    """What one run of the workflow does."""
+    done = Recovered()
+    for shard in range(LEASE_SHARDS):
+        after: Entry | None = None
+        for _ in range(pages):
+            page = world.grid.recovery.recover_expired(shard, world.clock(), after)
+            done, after = done + page, page.after
+            if after is None:
+                break
+    return done
+
+
+def lost(world: World, session: Session, *chunks: int) -> list[Chunk]:
+    """Chunks whose agent took them, sent a heartbeat, and died: as they are after their leases."""
+    beat(world, world.claim(session, *chunks))
+    world.clock.advance(LEASE)
+    return [world.row(session, chunk) for chunk in chunks]
+
+
+def die(world: World, session: Session, times: int, chunk: int = 0) -> None:
+    for _ in range(times):
+        world.claim(session, chunk)
+        world.clock.advance(LEASE)
+
+
+def put_lost(world: World, session: Session, count: int) -> None:
+    """Rows as agents leave them that died after a heartbeat, their leases over; without accounts."""
+    client, table = boto3.client("dynamodb"), world.grid.settings.chunks_table
+    for first in range(0, count, 25):
+        rows = [
+            {
+                "bucket": {"S": key.partition_key},
+                "chunk": {"N": str(key.chunk)},
+                "tenant": {"S": session.tenant},
+                "state": {"S": "RUNNING"},
+                "attempt": {"N": "1"},
+                "owner": {"S": AGENT},
+                "claimable_at": {"N": str(world.clock())},
+                "lease_shard": {"N": str(shard_of(key))},
+                "first_task": {"N": str(key.chunk)},
+                "size": {"N": "1"},
+            }
+            for key in (ChunkKey(session.session_id, chunk) for chunk in range(first, first + 25))
+        ]
+        client.batch_write_item(RequestItems={table: [{"PutRequest": {"Item": row}} for row in rows]})
+
+
+def states_of(world: World, session: Session, count: int) -> Counter[str]:
+    rows = world.grid.recovery.leases.read(ChunkKey(session.session_id, chunk) for chunk in range(count))
+    return Counter(row.state for row in rows)
+
+
+def messages_of(world: World) -> int:
+    """How many messages lie in the task queue, those included that are not shown yet."""
+    names: list[QueueAttributeNameType] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
+    url = world.grid.settings.task_queue_urls["default"][Priority.NORMAL]
+    attributes = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(int(attributes[name]) for name in names)
+
+
+# --- the index ---
+
+
+def test_a_chunk_shorter_than_the_first_heartbeat_is_never_in_the_index(world: World, leases: LeaseStore) -> None:
+    session = world.create(2, 2, 2, 2)
+    assert indexed(world, leases, session) == []
+    [finished, tried, cancelled, _] = world.claim(session, 0, 1, 2, 3)
+    assert indexed(world, leases, session) == []
+    world.grid.chunks.finish([(finished, world.progress("CC"))])
+    world.grid.chunks.retry([(tried, world.progress("CQ"), world.clock() + 5)])
+    world.grid.chunks.cancel([world.row(session, cancelled.key.chunk)], world.clock())
+    assert indexed(world, leases, session) == []
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        lambda world, held: world.grid.chunks.extend([held], world.clock() + LEASE),
+        lambda world, held: world.grid.chunks.checkpoint([(held, world.progress("CQ"), world.clock() + LEASE)]),
+    ],
+)
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world, held, row: world.grid.chunks.finish([(held, world.progress("CC"))]),
+        lambda world, held, row: world.grid.chunks.retry([(held, world.progress("CQ"), world.clock() + 5)]),
+        lambda world, held, row: world.grid.chunks.cancel([row], world.clock()),
+    ],
+)
+def test_a_heartbeat_puts_a_chunk_into_the_index_and_the_end_of_its_attempt_takes_it_out(
+    world: World, leases: LeaseStore, sign: Callable[..., list[bool]], end: Callable[..., list[bool]]
+) -> None:
+    session = world.create(2)
+    [held] = world.claim(session, 0)
+    assert sign(world, held) == [True]
+    assert indexed(world, leases, session) == [0]
+    assert end(world, held, world.row(session)) == [True]
+    assert indexed(world, leases, session) == []
+
+
+def test_a_chunk_that_is_claimed_again_stays_in_the_index_with_its_new_lease(world: World, leases: LeaseStore) -> None:
+    session = world.create(1)
+    lost(world, session, 0)
+    world.claim(session, 0)
+    [entry], _ = leases.expired(shard_of(ChunkKey(session.session_id, 0)), world.clock() + LEASE)
+    assert entry.claimable_at == world.clock() + LEASE
+
+
+def test_expired_leases_are_found_oldest_first_and_page_by_page(world: World, leases: LeaseStore) -> None:
+    session = world.create(*[1] * 60)
+    by_shard = Counter(shard_of(ChunkKey(session.session_id, chunk)) for chunk in range(60))
+    [(shard, members)] = by_shard.most_common(1)
+    for chunk in range(60):
+        beat(world, world.claim(session, chunk))
+        world.clock.advance(1)
+    before = world.clock() + LEASE - 30
+    found: list[Entry] = []
+    after: Entry | None = None
+    while True:
+        page, after = leases.expired(shard, before, after, limit=2)
+        assert len(page) <= 2
+        found += page
+        if after is None:
+            break
+    mine = [entry for entry in found if entry.key.session_id == session.session_id]
+    assert [entry.claimable_at for entry in mine] == sorted(entry.claimable_at for entry in mine)
+    assert {entry.key.chunk for entry in mine} == {
+        chunk for chunk in range(30) if shard_of(ChunkKey(session.session_id, chunk)) == shard
+    }
+    assert members > len(mine)
+
+
+# --- requeue ---
+
+
+def test_a_chunk_whose_agent_died_is_queued_again(world: World, leases: LeaseStore) -> None:
+    session = world.create(1, 2, priority="high")
+    [before] = lost(world, session, 1)
+    world.messages(), world.events()
+    assert run(world) == Recovered(Counter({LeaseAction.REQUEUED: 1}))
+    row = world.row(session, 1)
+    assert (row.state, row.attempt, row.outcomes) == (ChunkState.RETRY, 1, "QQ")
+    assert world.clock() <= row.claimable_at <= world.clock() + 1_000
+    assert indexed(world, leases, session) == []
+    [(name, detail)] = world.events()
+    assert (name, detail["action"], detail["attempt"], detail["agent"]) == (
+        "Chunk Recovered",
+        "requeued",
+        1,
+        before.owner,
+    )
+    assert (detail["session_id"], detail["tenant"], detail["chunk"]) == (session.session_id, session.tenant, 1)
+    world.clock.advance(1_000)
+    [again] = world.claim(session, 1, owner="agent-2")
+    assert again.attempt == 2
+    assert world.row(session, 1).died == 1
+
+
+def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(world: World) -> None:
+    sent: list[dict[str, Any]] = []
+    session = world.create(1)
+    lost(world, session, 0)
+    world.grid.recovery.queues._client.meta.events.register(
+        "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sent.extend(params["Entries"])
+    )
+    replace(world.grid.recovery, random=lambda: 0.5).recover([ChunkKey(session.session_id, 0)], world.clock())
+    [entry] = sent
+    assert entry["DelaySeconds"] == 1
+    assert world.row(session).claimable_at == world.clock() + 500
+
+
+def test_the_wait_grows_with_each_death(world: World) -> None:
+    session = world.create(1)
+    recovery = replace(world.grid.recovery, random=lambda: 1.0)
+    waits = []
+    for _ in range(4):
+        world.claim(session, 0)
+        world.clock.advance(LEASE)
+        recovery.recover([ChunkKey(session.session_id, 0)], world.clock())
+        waits.append(world.row(session).claimable_at - world.clock())
+        world.clock.advance(waits[-1])
+    assert waits == [1_000, 2_000, 4_000, 8_000]
+
+
+def test_a_lease_that_was_renewed_is_left_alone(world: World) -> None:
+    session = world.create(1, 1)
+    [kept, _] = world.claim(session, 0, 1)
+    beat(world, [kept], 10 * LEASE)
+    world.clock.advance(LEASE - 1)
+    before = [world.row(session, chunk) for chunk in (0, 1)]
+    keys = [row.key for row in before]
+    assert world.grid.recovery.recover(keys, world.clock()) == Recovered()
+    assert [world.row(session, chunk) for chunk in (0, 1)] == before
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_an_agent_that_comes_back_between_reading_and_writing_keeps_or_loses_its_chunk(
+    world: World, leases: LeaseStore, renewed: bool
+) -> None:
+    session = world.create(1)
+    [held] = world.claim(session, 0)
+    beat(world, [held])
+    world.clock.advance(LEASE)
+    seen = world.row(session)
+    if renewed:
+        beat(world, [held])
+    assert leases.requeue([(seen, world.clock())]) == [not renewed]
+    assert world.grid.chunks.finish([(held, world.progress("C"))]) == [renewed]
+
+
+def test_a_run_that_died_after_requeueing_is_taken_up_by_the_next(world: World, leases: LeaseStore) -> None:
+    session = world.create(1)
+    [row] = lost(world, session, 0)
+    world.messages()
+    assert leases.requeue([(row, world.clock() + 500)]) == [True]
+    world.clock.advance(500)
+    assert indexed(world, leases, session) == [0]
+    assert run(world).actions == {LeaseAction.SENT_AGAIN: 1}
+    assert [message.chunk for message in world.messages()] == [0]
+    assert indexed(world, leases, session) == []
+    assert run(world).actions == {}
+
+
+def test_two_runs_at_once_queue_a_chunk_once(world: World, leases: LeaseStore) -> None:
+    session = world.create(1)
+    [row] = lost(world, session, 0)
+    assert [leases.requeue([(row, world.clock())]) for _ in range(2)] == [[True], [False]]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_chunks_of_a_session_that_is_stopped_are_left_to_its_lifecycle(
+    world: World, leases: LeaseStore, ended: bool
+) -> None:
+    session = world.create(1)
+    [before] = lost(world, session, 0)
+    world.messages()
+    world.grid.sessions.stop(session.session_id, EndReason.CANCELLED)
+    assert run(world) == Recovered()
+    assert world.row(session) == before
+    assert world.messages() == []
+    assert indexed(world, leases, session) == []
+
+
+def test_ten_thousand_chunks_that_expire_together_are_queued_again_within_two_runs(world: World) -> None:
+    session = world.create(close=False)
+    put_lost(world, session, 10_000)
+    runs = [run(world), run(world)]
+    assert sum(done.actions[LeaseAction.REQUEUED] for done in runs) == 10_000
+    assert [done.failures for done in runs] == [0, 0]
+    assert states_of(world, session, 10_000) == {ChunkState.RETRY: 10_000}
+    assert messages_of(world) == 10_000
+
+
+def test_a_run_is_bounded(world: World) -> None:
+    session = world.create(close=False)
+    put_lost(world, session, 3_000)
+    assert run(world, pages=1).actions == {LeaseAction.REQUEUED: 1_600}
+
+
+# --- what is stuck ---
+
+
+def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    session = world.create(1, 1, 1)
+    lost(world, session, 0, 1, 2)
+    boto3.client("dynamodb").update_item(
+        TableName=world.grid.settings.chunks_table,
+        Key={"bucket": {"S": f"{session.session_id}#0"}, "chunk": {"N": "1"}},
+        UpdateExpression="SET tries = :broken",
+        ExpressionAttributeValues={":broken": {"S": "{"}},
+    )
+    keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
+    done = world.grid.recovery.recover(keys, world.clock())
+    assert done == Recovered(Counter({LeaseAction.REQUEUED: 2}), failures=1)
+    assert [world.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
+    [record] = [each for each in caplog.records if each.getMessage() == "a chunk could not be recovered"]
+    assert (record.__dict__["session_id"], record.__dict__["chunk"]) == (session.session_id, 1)
+
+
+# --- giving up ---
+
+
+def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(world: World, leases: LeaseStore) -> None:
+    session = world.create(3)
+    [held] = world.claim(session, 0)
+    world.grid.chunks.checkpoint([(held, world.progress("CQQ"), world.clock() + LEASE)])
+    world.clock.advance(LEASE)
+    die(world, session, GIVE_UP_AFTER + 1)
+    world.events()
+    assert run(world) == Recovered(Counter({LeaseAction.GIVEN_UP: 1}))
+    row = world.row(session)
+    assert (row.state, row.outcomes) == (ChunkState.FINISHED, "CFF")
+    assert row.results.data
+    lines = decode_lines(row.results.data, 3)
+    error = TaskError.model_validate_json(lines[1])
+    assert (lines[0], lines[2]) == (b"1", lines[1])
+    assert (error.kind, error.attempts, error.agent) == (FailureKind.LOST, GIVE_UP_AFTER + 2, held.owner)
+    [event] = world.task_events()
+    assert event.outcome == row.outcome()
+    world.record(session, [event.outcome])
+    ended = world.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    assert ended.account
+    assert (ended.account.completed, ended.account.failed) == (1, 2)
+    assert [detail["action"] for name, detail in world.events() if name == "Chunk Recovered"] == ["given-up"]
+    assert indexed(world, leases, session) == []
+
+
+def test_an_agent_whose_chunk_was_given_up_cannot_finish_it(world: World) -> None:
+    session = world.create(1)
+    die(world, session, GIVE_UP_AFTER)
+    [held] = world.claim(session, 0)
+    beat(world, [held])
+    world.clock.advance(LEASE)
+    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
+    assert world.grid.chunks.finish([(held, world.progress("C"))]) == [False]
+    assert world.row(session).outcomes == "F"
+
+
+def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(world: World) -> None:
+    session = world.create(2)
+    [held] = world.claim(session, 0)
+    key = ChunkKey(session.session_id, 0)
+    noise = f"{pow(3, 99_999):x}".encode()
+
+    data = encode_lines([b'"' + noise + b'"', b""])
+    store = world.grid.payloads
+    store.put(result_key(session.tenant, key.session_id, 0, 1), data)
+    stored = world.progress("CQ", results=Payload(stored_bytes=len(data)))
+    world.grid.chunks.checkpoint([(held, stored, world.clock() + LEASE)])
+    world.clock.advance(LEASE)
+    die(world, session, GIVE_UP_AFTER + 1)
+    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
+    row = world.row(session)
+    assert (row.outcomes, row.results_attempt) == ("CF", row.attempt)
+    lines = decode_lines(store.get(result_key(session.tenant, key.session_id, 0, row.attempt)), 2)
+    assert lines[0] == b'"' + noise + b'"'
+    assert TaskError.model_validate_json(lines[1]).kind is FailureKind.LOST
+    assert store.get(result_key(session.tenant, key.session_id, 0, 1)) == data
+
+
+def test_results_that_cannot_be_read_are_lost_too(world: World) -> None:
+
+    session = world.create(2)
+    [held] = world.claim(session, 0)
+    gone = world.progress("CQ", results=Payload(stored_bytes=9))
+    world.grid.chunks.checkpoint([(held, gone, world.clock() + LEASE)])
+    world.clock.advance(LEASE)
+    die(world, session, GIVE_UP_AFTER + 1)
+    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
+    assert world.row(session).outcomes == "FF"
+
+
+def test_giving_up_that_was_cut_short_is_taken_up_by_the_next_run(world: World, leases: LeaseStore) -> None:
+    session = world.create(1)
+    die(world, session, GIVE_UP_AFTER)
+    [row] = lost(world, session, 0)
+    assert leases.take(row, "control-plane", world.clock() + LEASE)
+    assert run(world) == Recovered()
+    world.clock.advance(LEASE)
+    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
+    assert world.row(session).outcomes == "F"
