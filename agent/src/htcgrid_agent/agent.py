@@ -9,7 +9,6 @@ from typing import Any
 
 import botocore.session
 
-from htcgrid_agent import health
 from htcgrid_agent.breaker import Breaker, BreakerState
 from htcgrid_agent.clients import dynamodb, s3, sqs
 from htcgrid_agent.dispatcher import Dispatcher
@@ -29,6 +28,7 @@ from htcgrid_agent.settings import Settings
 from htcgrid_agent.spot import SpotNotices
 from htcgrid_agent.tasks import Failed
 from htcgrid_agent.transfers import Transfers
+from htcgrid_agent.vitals import Vitals
 from htcgrid_agent.wire import JsonClient, ObjectClient, Reach
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore
@@ -118,7 +118,16 @@ class Agent:
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._exit_code = 0
-        self._add_gauges()
+        self._vitals = Vitals(
+            dispatcher=self._dispatcher,
+            load=self._load,
+            keeper=self._keeper,
+            quarantine=self._quarantine,
+            breakers=self._breakers,
+            metrics=self._metrics,
+            lease=self._lease,
+            stopping=self._stopping.is_set,
+        )
 
     def _reach(self, session: botocore.session.Session, service: str) -> Reach:
         return Reach(
@@ -150,7 +159,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         threading.excepthook = self._thread_broke
         self._loop.set_exception_handler(self._loop_broke)
-        probes = await self._serve_health()
+        probes = await self._serve_probes()
         await self._dispatcher.start()
         for part in (self._keeper, self._rows, self._outbox, self._receiver):
             part.start()
@@ -164,6 +173,10 @@ class Agent:
             probes.close()
         _LOG.info("the agent has stopped")
         return self._exit_code
+
+    async def _serve_probes(self) -> asyncio.Server | None:
+        port = self._settings.health_port
+        return None if port is None else await self._vitals.serve(self._settings.health_host, port)
 
     async def _watch(self) -> None:
         if self._settings.watch_spot:
@@ -188,8 +201,6 @@ class Agent:
             part.close()
         await self._dispatcher.stop()
 
-    # --- what decides whether to receive, and what is said of it ---
-
     def _room(self) -> int:
         """How many chunks more may be received now."""
         # What cannot be claimed must not be received.
@@ -197,56 +208,6 @@ class Agent:
             return 0
         room = self._load.room()
         return min(room, 1 - self._load.chunks) if self._quarantine.probation else room
-
-    def _not_alive(self) -> str | None:
-        silent = self._keeper.seconds_since_beat
-        return f"no heartbeat for {silent:.0f} s" if silent > self._lease.total_seconds() else None
-
-    def _not_ready(self) -> str | None:
-        # Ready never means free: an agent that is busy is as ready as can be.
-        if self._stopping.is_set():
-            return "the agent stops"
-        if self._quarantine.active:
-            return "in quarantine: workers keep crashing"
-        return None if self._dispatcher.usable else "no worker"
-
-    async def _serve_health(self) -> asyncio.Server | None:
-        if self._settings.health_port is None:
-            return None
-        server = await health.serve(
-            self._settings.health_host,
-            self._settings.health_port,
-            {
-                "/live": lambda: health.yes_or_no(self._not_alive()),
-                "/ready": lambda: health.yes_or_no(self._not_ready()),
-                "/metrics": lambda: health.metrics(self._metrics.render()),
-            },
-        )
-        _LOG.info("health and metrics are answered on port %d", server.sockets[0].getsockname()[1])
-        return server
-
-    def _add_gauges(self) -> None:
-        gauge = self._metrics.gauge
-        gauge("htcgrid_agent_workers", "Workers, by what they do.", "state", lambda: self._dispatcher.states)
-        gauge(
-            "htcgrid_agent_chunks",
-            "Chunks in hand, by what is done with them.",
-            "stage",
-            lambda: {"running": self._load.chunks, "concluding": self._load.concluding},
-        )
-        gauge("htcgrid_agent_waiting_tasks", "Tasks that wait.", None, lambda: {"": self._load.waiting})
-        gauge(
-            "htcgrid_agent_breaker_state",
-            "0 closed, 1 trying, 2 open.",
-            "service",
-            lambda: {name: breaker.state for name, breaker in self._breakers.items()},
-        )
-        gauge(
-            "htcgrid_agent_quarantined",
-            "Whether nothing is received because workers keep crashing.",
-            None,
-            lambda: {"": self._quarantine.active},
-        )
 
     # --- called by the threads of other parts ---
 
