@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="larger sessions, for some ten minutes")
     parser.add_argument("--repetitions", type=int, default=3, help="how often each scenario runs (default: 3)")
     arguments = parser.parse_args()
-    console = Console()
+    # Where nobody looks on, in a file or a log, there is room for a line per figure.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     measured: dict[str, list[Figures]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="htcgrid-bench-") as home,
