@@ -127,7 +127,6 @@ def test_every_action_exists_in_aws(statement: Statement) -> None:
 
 def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
     roles = of_type("AWS::IAM::Role")
-    assert list(roles) == ["AgentRole"]
     granted = {
         action: {str(sorted(references(resource))) for resource in statement.resources}
         for statement in STATEMENTS

@@ -1,0 +1,66 @@
+"""The steps of the workflow that looks for expired leases. The workflow decides; this function does."""
+
+from typing import Any, Literal
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.logging import utils
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, TypeAdapter
+
+from htcgrid_controlplane.lease_store import Entry
+from htcgrid_controlplane.recovery import Recovered
+from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.wiring import ControlPlane
+from htcgrid_events import LeaseAction
+
+METRICS = {
+    LeaseAction.REQUEUED: "ChunksRequeued",
+    LeaseAction.GIVEN_UP: "ChunksGivenUp",
+    LeaseAction.SENT_AGAIN: "ChunksSentAgain",
+    LeaseAction.COUNTED: "ChunksCounted",
+}
+
+logger = Logger()
+# What went wrong with a chunk is logged where it is caught, and is to be found by its session.
+utils.copy_config_to_registered_loggers(logger, include={"htcgrid_controlplane"})
+tracer = Tracer()
+metrics = Metrics()
+grid = ControlPlane(Settings.from_environment())
+
+
+class Recover(BaseModel):
+    """See to a page of the chunks of a shard whose leases ended at `before` (ms) or earlier."""
+
+    step: Literal["recover"]
+    shard: int
+    before: int
+    after: str = ""
+    """Where the page begins, as the former step said."""
+
+
+_ENTRY = TypeAdapter(Entry)
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Do one step, and say how many chunks could not be dealt with and where the next page begins, if anywhere."""
+    step = Recover.model_validate(event)
+    after = _ENTRY.validate_json(step.after) if step.after else None
+    recovered = grid.recovery.recover_expired(step.shard, step.before, after)
+    count(recovered)
+    return {
+        "failures": recovered.failures,
+        "after": _ENTRY.dump_json(recovered.after).decode() if recovered.after else "",
+    }
+
+
+def count(recovered: Recovered) -> None:
+    """Publish what was done."""
+    for action, chunks in recovered.actions.items():
+        if chunks:
+            metrics.add_metric(METRICS[action], MetricUnit.Count, chunks)
+    if recovered.failures:
+        metrics.add_metric("RecoveriesFailed", MetricUnit.Count, recovered.failures)
