@@ -77,7 +77,7 @@ def test_a_verdict_never_flatters(reason: EndReason, account: Account, totals: T
         verdict = verdict_of(reason, account, totals)
     except AccountOpen:
         assert reason is EndReason.DONE
-        assert totals is None or account.submitted != totals.tasks or account.cancelled
+        assert totals is None or account.submitted != totals.tasks
         return
     assert verdict.ended
     if verdict is SessionState.COMPLETED:
@@ -114,7 +114,12 @@ def test_a_session_that_was_stopped_says_why(reason: EndReason, verdict: Session
         assert verdict_of(reason, account, totals) is verdict
 
 
-def test_a_session_is_not_done_while_tasks_are_missing_or_cancelled() -> None:
-    for account in (Account(submitted=3, completed=3), Account(submitted=4, completed=3, cancelled=1)):
-        with pytest.raises(AccountOpen, match="said to be done"):
-            verdict_of(EndReason.DONE, account, Totals(chunks=1, tasks=4))
+def test_a_session_is_not_done_while_tasks_are_missing() -> None:
+    with pytest.raises(AccountOpen, match="said to be done"):
+        verdict_of(EndReason.DONE, Account(submitted=3, completed=3), Totals(chunks=1, tasks=4))
+
+
+@pytest.mark.parametrize(("failed", "verdict"), [(0, SessionState.CANCELLED), (1, SessionState.FAILED)])
+def test_tasks_that_were_cancelled_before_a_redrive_are_not_passed_over(failed: int, verdict: SessionState) -> None:
+    account = Account(submitted=4, completed=3 - failed, failed=failed, cancelled=1)
+    assert verdict_of(EndReason.DONE, account, Totals(chunks=1, tasks=4)) is verdict

@@ -134,6 +134,7 @@ def test_statements_that_stay_throttled_or_fail_otherwise_are_an_error(stubbed: 
 
 ENVIRONMENT = {
     "HTCGRID_SESSIONS_TABLE": "s", "HTCGRID_CHUNKS_TABLE": "c", "HTCGRID_CONNECTIONS_TABLE": "n",
+    "HTCGRID_DEAD_LETTERS_TABLE": "d",
     "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
     "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
     "HTCGRID_NOTIFICATION_TOPIC": "t", "HTCGRID_PUSH_ENDPOINT": "https://push", "HTCGRID_RETENTION_DAYS": "7",

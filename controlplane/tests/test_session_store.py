@@ -43,15 +43,16 @@ def test_a_session_is_inserted_only_if_absent(store: SessionStore, session: Sess
 
 def test_what_is_not_there_is_not_found(store: SessionStore) -> None:
     nobody = new_id()
+    unknown = Session(nobody, TENANT, SessionOptions(), START, START)
     for request in (
         lambda: store.read(nobody),
         lambda: store.close(nobody, TOTALS),
-        lambda: store.add_full(nobody, frozenset({0})),
+        lambda: store.add_full(unknown, frozenset({0})),
         lambda: store.store_token(nobody, "token"),
         lambda: store.stop(nobody, EndReason.CANCELLED),
         lambda: store.subscribe(nobody, "s"),
         lambda: store.reserve_buckets(nobody, 3),
-        lambda: store.end(nobody, SessionState.CANCELLED, Account(), START),
+        lambda: store.end(unknown, SessionState.CANCELLED, Account(), START),
     ):
         with pytest.raises(SessionNotFound):
             request()
@@ -75,10 +76,10 @@ def test_a_session_is_closed_once_and_closing_it_alike_again_is_no_error(store: 
 
 
 def test_a_session_is_done_when_all_its_buckets_are_full(store: SessionStore, session: Session) -> None:
-    assert store.add_full(session.session_id, frozenset({0})).end_reason is None
+    assert store.add_full(session, frozenset({0})).end_reason is None
     assert store.close(session.session_id, TOTALS).end_reason is None
-    assert store.add_full(session.session_id, frozenset({0})).end_reason is None
-    done = store.add_full(session.session_id, frozenset({0, 1}))
+    assert store.add_full(session, frozenset({0})).end_reason is None
+    done = store.add_full(session, frozenset({0, 1}))
     assert done.full_buckets == {0, 1}
     assert done.end_reason is EndReason.DONE
 
@@ -102,17 +103,17 @@ def test_a_verdict_is_written_once(store: SessionStore, session: Session) -> Non
     store.close(session.session_id, TOTALS)
     store.store_token(session.session_id, "token")
     account = Account(submitted=2000, completed=1999, failed=1)
-    ended = store.end(session.session_id, SessionState.FAILED, account, START + 5)
+    ended = store.end(session, SessionState.FAILED, account, START + 5)
     assert (ended.state, ended.account, ended.ended_at, ended.task_token) == (
         SessionState.FAILED,
         account,
         START + 5,
         "",
     )
-    assert store.end(session.session_id, SessionState.CANCELLED, Account(), START + 9) == ended
+    assert store.end(session, SessionState.CANCELLED, Account(), START + 9) == ended
     assert store.stop(session.session_id, EndReason.CANCELLED) == ended
 
 
 def test_a_session_that_is_open_still_cannot_have_completed(store: SessionStore, session: Session) -> None:
-    assert store.end(session.session_id, SessionState.COMPLETED, Account(), START) == session
-    assert store.end(session.session_id, SessionState.CANCELLED, Account(), START).state is SessionState.CANCELLED
+    assert store.end(session, SessionState.COMPLETED, Account(), START) == session
+    assert store.end(session, SessionState.CANCELLED, Account(), START).state is SessionState.CANCELLED

@@ -218,6 +218,7 @@ def build_world(push: PushServer) -> World:
     settings = Settings(
         sessions_table=create_table("SessionsTable", f"{mark}-sessions"),
         chunks_table=create_table("ChunksTable", f"{mark}-chunks"),
+        dead_letters_table=create_table("DeadLettersTable", f"{mark}-dead-letters"),
         connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
         task_queue_urls=json.dumps({"default": {priority: queue(priority)[0] for priority in Priority}}),
         task_events_queue_url=queue("task-events")[0],

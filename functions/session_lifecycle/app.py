@@ -91,8 +91,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             return {"next_bucket": grid.holds.follow(step.session_id, step.first_bucket)}
         case End():
             session = grid.lifecycle.end(step.session_id, step.reason)
-            metrics.add_metric(f"Sessions{session.state.title().replace('_', '')}", MetricUnit.Count, 1)
-            logger.info("session ended", state=session.state)
+            if session.state.ended:
+                metrics.add_metric(f"Sessions{session.state.title().replace('_', '')}", MetricUnit.Count, 1)
+                logger.info("session ended", state=session.state)
             return {"state": session.state}
         case Announce():
             grid.lifecycle.announce(step.session_id)

@@ -29,10 +29,14 @@ from htcgrid_events import (
     CancelSessions,
     ChunkPage,
     CreateSession,
+    DeadLetterPage,
+    DeadLettersDone,
     ErrorBody,
     GridInfo,
     OutcomePage,
+    PurgeTasks,
     PushTicket,
+    RedriveTasks,
     SessionAccepted,
     SessionId,
     SessionPage,
@@ -145,6 +149,30 @@ def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[int, Pat
 def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskInput:
     """What one task was given."""
     return grid.queries.task_input(_tenant(), session_id, index)
+
+
+@app.get("/sessions/<session_id>/dead-letters")
+def get_dead_letters(
+    session_id: Annotated[SessionId, Path()],
+    bucket: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=-1)] = -1,
+) -> DeadLetterPage:
+    """Tasks that failed for good."""
+    return grid.dead_letters.page(_tenant(), session_id, bucket, after)
+
+
+@app.post("/sessions/<session_id>/dead-letters/redrive")
+def redrive(session_id: Annotated[SessionId, Path()], request: RedriveTasks) -> DeadLettersDone:
+    """Run dead letters again."""
+    done = grid.redrives.redrive(_tenant(), session_id, request)
+    metrics.add_metric("TasksRedriven", MetricUnit.Count, done.tasks)
+    return done
+
+
+@app.post("/sessions/<session_id>/dead-letters/purge")
+def purge(session_id: Annotated[SessionId, Path()], request: PurgeTasks) -> DeadLettersDone:
+    """Forget dead letters."""
+    return grid.dead_letters.purge(_tenant(), session_id, request)
 
 
 @app.post("/sessions/<session_id>/uploads")

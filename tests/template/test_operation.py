@@ -51,7 +51,7 @@ def test_the_key_outlives_what_it_encrypts() -> None:
 
 
 def test_sessions_and_chunks_can_be_recovered_to_a_point_in_time() -> None:
-    for name in ("SessionsTable", "ChunksTable"):
+    for name in ("SessionsTable", "ChunksTable", "DeadLettersTable"):
         recovery = of_type("AWS::DynamoDB::Table")[name]["PointInTimeRecoverySpecification"]
         assert recovery == {"PointInTimeRecoveryEnabled": True}
 
@@ -101,7 +101,10 @@ def watched(metric: str) -> set[str]:
 
 def test_an_alarm_watches_every_dead_letter_queue_and_every_workflow() -> None:
     assert watched("ApproximateNumberOfMessagesVisible") == dead_letter_queues()
-    assert watched("ExecutionsFailed") == set(names("AWS::Serverless::StateMachine"))
+    machines = of_type("AWS::Serverless::StateMachine")
+    assert watched("ExecutionsFailed") == set(machines)
+    # A standard execution of these may take as long as it needs; an express one has 5 minutes.
+    assert watched("ExecutionsTimedOut") == {name for name, each in machines.items() if each["Type"] == "EXPRESS"}
 
 
 @pytest.mark.parametrize("name", names("AWS::Serverless::Function"))

@@ -37,7 +37,7 @@ class Payloads:
         """
         self._fill_results(job)
         chunk = job.chunk
-        key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk)
+        key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.inputs_edition)
         job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
         blamed = [
             offset for offset in chunk.open_offsets if chunk.tries.get(offset, 0) > job.delivery.queued.max_retries

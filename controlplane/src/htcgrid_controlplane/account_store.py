@@ -2,10 +2,13 @@
 
     submitted_chunks  number set      chunks that the API has taken over
     finished          map             chunk number → moment (ms) at which its outcome was counted
+    reopened          map             chunk number → the attempt that was counted before its tasks were redriven
+    redrives          number          how often a chunk was taken out of `finished` for that; see `redrive_store.py`
     submitted, completed, failed, cancelled    tasks
 
 A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
-in it. So a message that comes twice changes nothing.
+in it. So a message that comes twice changes nothing. One that tells of an attempt before a redrive changes nothing
+either: whether there was one is a condition of every such write.
 """
 
 import random
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from htcgrid_controlplane.accounting import BucketAccount
+from htcgrid_controlplane.accounting import BucketAccount, latest
 from htcgrid_controlplane.attributes import Item, number, numbers, text
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.batch_get import batch_get
@@ -103,12 +106,13 @@ class AccountStore:
     def record(
         self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
     ) -> tuple[BucketAccount, list[int]]:
-        """Count outcomes, each chunk once. Gives the account as it is then, and the chunks that were new.
+        """Count outcomes, each chunk once; of one that was redriven, the first that tells of a later attempt. Gives the
+        account as it is then, and the chunks that were new.
 
         Raises:
             StorageUnavailable: nothing was ever submitted into this bucket.
         """
-        distinct = list({outcome.chunk: outcome for outcome in outcomes}.values())
+        distinct = list(latest(outcomes).values())
         account: BucketAccount | None = None
         new: list[int] = []
         for start in range(0, len(distinct), _MAX_COUNTED):
@@ -122,24 +126,25 @@ class AccountStore:
         account: BucketAccount | None = None
         while fresh:
             uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
+            unmoved, seen = _unmoved(account)
             try:
                 response = self._client.update_item(
                     TableName=self._table,
                     Key=_key(session_id, bucket),
                     UpdateExpression=f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
                     "ADD completed :completed, failed :failed, cancelled :cancelled",
-                    ConditionExpression=" AND ".join(["attribute_exists(finished)", *uncounted]),
+                    ConditionExpression=" AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
                     ExpressionAttributeNames={f"#c{chunk}": str(chunk) for chunk in fresh},
-                    ExpressionAttributeValues={":now": number(now), **_counts(fresh.values())},
+                    ExpressionAttributeValues={":now": number(now), **seen, **_counts(fresh.values())},
                     ReturnValues="ALL_NEW",
                 )
             except ClientError as error:
                 if not condition_failed(error):
                     raise
                 account = self.read(session_id, [bucket])[0]
-                if not any(chunk in account.finished for chunk in fresh):
+                if not account.submitted:
                     raise StorageUnavailable(f"bucket {bucket} of session {session_id} has no account") from error
-                fresh = {chunk: outcome for chunk, outcome in fresh.items() if chunk not in account.finished}
+                fresh = {chunk: outcome for chunk, outcome in fresh.items() if account.awaits(outcome)}
             else:
                 new += fresh
                 return _account(bucket, Item(response["Attributes"]))
@@ -197,13 +202,14 @@ class AccountStore:
         if seen is None or not seen.submitted:
             # The first chunks of a bucket make its row; `submitted` only grows, so it tells whether someone else wrote.
             values |= {
-                ":none": {"M": {}},
+                ":finished": {"M": {}},
+                ":reopened": {"M": {}},
                 ":zero": number(0),
                 ":expected": number(expected),
                 ":expires": number(expires_at),
             }
             update = (
-                "SET finished = :none, completed = :zero, failed = :zero, cancelled = :zero, "
+                "SET finished = :finished, reopened = :reopened, completed = :zero, failed = :zero, cancelled = :zero, "
                 "expected = if_not_exists(expected, :expected), expires_at = :expires "
                 "ADD submitted_chunks :chunks, submitted :tasks"
             )
@@ -235,6 +241,13 @@ def _counters(mark: str, account: Account) -> "dict[str, AttributeValueTypeDef]"
     }
 
 
+def _unmoved(account: BucketAccount | None) -> "tuple[str, dict[str, AttributeValueTypeDef]]":
+    """The condition that no chunk was reopened but those that the account shows; without an account, that none was."""
+    if account is not None and account.redrives:
+        return "redrives = :redrives", {":redrives": number(account.redrives)}
+    return "attribute_not_exists(redrives)", {}
+
+
 def _counts(outcomes: Iterable[ChunkOutcome]) -> "dict[str, AttributeValueTypeDef]":
     codes = "".join(outcome.outcomes for outcome in outcomes)
     return {
@@ -255,6 +268,8 @@ def _account(bucket: int, item: Item) -> BucketAccount:
         ),
         submitted=item.numbers("submitted_chunks"),
         finished={int(chunk): at for chunk, at in item.number_map("finished").items()},
+        reopened={int(chunk): attempt for chunk, attempt in item.number_map("reopened").items()},
+        redrives=item.number("redrives"),
         expected=item.number("expected", BUCKET_SIZE),
     )
 

@@ -1,11 +1,11 @@
 """The account of a session and the verdict that follows from it: pure rules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from htcgrid_controlplane.errors import AccountOpen
-from htcgrid_events import BUCKET_SIZE, Account, SessionState, Totals
+from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, SessionState, Totals
 
 
 class EndReason(StrEnum):
@@ -26,13 +26,30 @@ class BucketAccount:
     submitted: frozenset[int] = frozenset()
     finished: dict[int, int] = field(default_factory=dict)
     """Chunk number to the moment (ms) at which its outcome was counted and subscribers were notified."""
+    reopened: Mapping[int, int] = field(default_factory=dict)
+    """Chunk number to the last attempt before its redrive: outcomes up to it count no more."""
+    redrives: int = 0
+    """How often a chunk of the bucket was reopened."""
     expected: int = BUCKET_SIZE
     """Chunks that the bucket will hold once the session is closed; only the last bucket holds fewer than its size."""
+
+    def awaits(self, outcome: ChunkOutcome) -> bool:
+        """Whether an outcome is to be counted: the chunk's first, or the first after its last redrive."""
+        return outcome.chunk not in self.finished and not self.outdates(outcome)
+
+    def outdates(self, outcome: ChunkOutcome) -> bool:
+        """Whether tasks of the chunk were redriven after this outcome, which is then to be forgotten."""
+        return outcome.attempt <= self.reopened.get(outcome.chunk, -1)
 
     @property
     def full(self) -> bool:
         """Whether every chunk that the bucket will ever hold has finished."""
         return len(self.finished) == self.expected
+
+
+def latest(outcomes: Iterable[ChunkOutcome]) -> dict[int, ChunkOutcome]:
+    """The outcome of the highest attempt at each chunk."""
+    return {outcome.chunk: outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.attempt)}
 
 
 def buckets_in(totals: Totals) -> int:
@@ -63,7 +80,8 @@ def total_of(accounts: Iterable[BucketAccount]) -> Account:
 
 
 def verdict_of(reason: EndReason, account: Account, totals: Totals | None) -> SessionState:
-    """The verdict of a session. One that was told to stop but had already run to its end is judged by its tasks.
+    """The verdict of a session. One that was told to stop but had already run to its end is judged by its tasks. So is
+    one that was stopped, had tasks redriven, and is done with them: those that were cancelled then stay so.
 
     Raises:
         AccountOpen: submitted differs from completed + failed + cancelled, or from the size the client declared.
@@ -73,12 +91,14 @@ def verdict_of(reason: EndReason, account: Account, totals: Totals | None) -> Se
             f"the account does not close: {account.submitted} submitted, {account.completed} completed, "
             f"{account.failed} failed, {account.cancelled} cancelled"
         )
-    ran_to_its_end = totals is not None and account.submitted == totals.tasks and account.cancelled == 0
-    if ran_to_its_end:
+    whole = totals is not None and account.submitted == totals.tasks
+    if whole and account.cancelled == 0:
         return SessionState.FAILED if account.failed else SessionState.COMPLETED
-    if reason is EndReason.DONE:
+    if reason is not EndReason.DONE:
+        return _VERDICT_OF_STOP[reason]
+    if not whole:
         raise AccountOpen(f"the session is said to be done, but its account is {account} of {totals}")
-    return _VERDICT_OF_STOP[reason]
+    return SessionState.FAILED if account.failed else SessionState.CANCELLED
 
 
 _VERDICT_OF_STOP = {

@@ -9,6 +9,7 @@
     cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
     hold          waiting, attempt, claimable_at as seen   → not claimable until it is released
     release       held                                     → claimable at once
+    redrive       see `redrive_store.py`
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
 backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
@@ -306,6 +307,7 @@ def chunk_of(key: ChunkKey, item: Item) -> Chunk:
         size=size,
         attempt=item.number("attempt"),
         inputs=_payload(item, "inputs"),
+        inputs_edition=item.text("inputs_edition"),
         outcomes=item.text("outcomes", OutcomeCode.OPEN.value * size),
         results=_payload(item, "results"),
         results_attempt=item.number("results_attempt"),

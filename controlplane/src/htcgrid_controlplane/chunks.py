@@ -18,7 +18,12 @@ class ChunkKey:
     @property
     def partition_key(self) -> str:
         """The chunks table's partition key: a session spreads over as many of them as it has buckets."""
-        return bucket_key(self.session_id, bucket_of(self.chunk))
+        return bucket_key(self.session_id, self.bucket)
+
+    @property
+    def bucket(self) -> int:
+        """The bucket in which it lies."""
+        return bucket_of(self.chunk)
 
 
 def bucket_key(session_id: str, bucket: int) -> str:
@@ -47,6 +52,8 @@ class Chunk:
     inputs: Payload
     outcomes: str
     """A letter of `OutcomeCode` per task."""
+    inputs_edition: str = ""
+    """Under which name stored inputs lie that a redrive has changed."""
     results: Payload = Payload()
     results_attempt: int = 0
     """The attempt under whose key stored results lie."""

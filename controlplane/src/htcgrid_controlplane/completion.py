@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from htcgrid_controlplane.account_store import AccountStore
+from htcgrid_controlplane.accounting import BucketAccount, latest
 from htcgrid_controlplane.budgets import Budgets
 from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.clock import Clock
@@ -54,10 +55,10 @@ class Completions:
         """
         session = self.sessions.read(session_id)
         now = self.clock()
-        stamped = [_notified(outcome, now) for outcome in {item.chunk: item for item in outcomes}.values()]
-        full, counted = self._count(session_id, stamped, now)
-        if full - session.full_buckets:
-            session = self.sessions.add_full(session_id, full)
+        stamped = [_notified(outcome, now) for outcome in latest(outcomes).values()]
+        accounts, counted = self._count(session_id, stamped, now)
+        stamped = [outcome for outcome in stamped if not accounts[bucket_of(outcome.chunk)].outdates(outcome)]
+        session = self._note_full(session, frozenset(bucket for bucket, account in accounts.items() if account.full))
         session = self.budgets.spend(session, stamped, counted)
         self.bus.put(list(_events(session, stamped)))
         frames = list(chunk_frames(session_id, stamped))
@@ -66,20 +67,29 @@ class Completions:
             self.notifications.publish(session.tenant, frames)
         self.waker.wake(session)
 
+    def _note_full(self, session: Session, full: frozenset[int]) -> Session:
+        while full - session.full_buckets:
+            noted = self.sessions.add_full(session, full)
+            if noted.redrives == session.redrives:
+                return noted
+            # A chunk was reopened meanwhile, perhaps of one of these buckets.
+            session = noted
+            accounts = self.accounts.read(session.session_id, sorted(full))
+            full = frozenset(account.bucket for account in accounts if account.full)
+        return session
+
     def _count(
         self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int
-    ) -> tuple[frozenset[int], frozenset[int]]:
-        """Count outcomes. Gives the buckets that are full now, and the chunks that had not been counted before."""
+    ) -> tuple[dict[int, BucketAccount], frozenset[int]]:
+        """Count outcomes. Gives the accounts of their buckets then, and the chunks that had not been counted before."""
         by_bucket: defaultdict[int, list[ChunkOutcome]] = defaultdict(list)
         for outcome in outcomes:
             by_bucket[bucket_of(outcome.chunk)].append(outcome)
-        full, counted = set[int](), set[int]()
+        accounts, counted = dict[int, BucketAccount](), set[int]()
         for bucket, members in by_bucket.items():
-            account, new = self.accounts.record(session_id, bucket, members, now)
+            accounts[bucket], new = self.accounts.record(session_id, bucket, members, now)
             counted.update(new)
-            if account.full:
-                full.add(bucket)
-        return frozenset(full), frozenset(counted)
+        return accounts, frozenset(counted)
 
 
 def _notified(outcome: ChunkOutcome, now: int) -> ChunkOutcome:

@@ -97,26 +97,30 @@ class Lifecycle:
         return beyond if beyond < session.buckets else None
 
     def end(self, session_id: str, reason: EndReason) -> Session:
-        """Write the verdict and the account, once.
+        """Write the verdict and the account, once. A session that is said to be done, and of which a task was redriven
+        since, goes on without a verdict.
 
         Raises:
             AccountOpen: submitted differs from completed + failed + cancelled; nothing was written.
         """
         session = self.sessions.read(session_id)
-        if session.state.ended:
+        if session.state.ended or (reason is EndReason.DONE and session.redrives and not session.all_finished):
             return session
         account = total_of(self.accounts.read(session_id, range(session.buckets)))
         verdict = verdict_of(reason, account, session.totals)
-        return self.sessions.end(session_id, verdict, account, self.clock())
+        return self.sessions.end(session, verdict, account, self.clock())
 
     def announce(self, session_id: str) -> None:
-        """Tell the bus, the topic and the subscribers of a session's verdict.
+        """Tell the bus, the topic and the subscribers of a session's verdict; nobody, if a task was redriven since, for
+        another verdict will follow.
 
         Raises:
             AccountOpen: the session has no verdict yet.
         """
         session = self.sessions.read(session_id)
         if session.account is None or session.ended_at is None:
+            if session.redrives:
+                return
             raise AccountOpen(f"session {session_id} has no verdict to announce")
         ended = SessionEnded(
             session_id=session_id,

@@ -148,7 +148,7 @@ class Queries:
         """What a task was given. Raises as `task` does."""
         chunk = self._chunk_of(self.session(tenant, session_id), index)
         stored = chunk.inputs.data is None
-        key = input_key(chunk.tenant, session_id, chunk.key.chunk)
+        key = input_key(chunk.tenant, session_id, chunk.key.chunk, chunk.inputs_edition)
         return TaskInput(
             index=index,
             line=index - chunk.first_task,

@@ -95,10 +95,16 @@ class SessionStore:
             raise SessionConflict(f"Session {session_id} was closed with {session.totals}, not with {totals}.")
         return session
 
-    def add_full(self, session_id: str, buckets: frozenset[int]) -> Session:
-        """Note that every chunk of these buckets has finished. Repeating it changes nothing."""
+    def add_full(self, session: Session, buckets: frozenset[int]) -> Session:
+        """Note that every chunk of these buckets has finished, as accounts say that were read after `session` was. If
+        a chunk was reopened since, nothing is noted: the row that is given then has other `redrives`."""
+        unmoved, seen = _unmoved(session)
         return self._change(
-            session_id, "ADD full_buckets :full", "attribute_exists(session_id)", {":full": numbers(buckets)}
+            session.session_id,
+            "ADD full_buckets :full",
+            f"attribute_exists(session_id) AND {unmoved}",
+            {":full": numbers(buckets), **seen},
+            or_ignore=True,
         )
 
     def store_token(self, session_id: str, token: str) -> Session:
@@ -181,17 +187,20 @@ class SessionStore:
             raise SessionConflict(f"Session {session_id} is followed by {MAX_SUBSCRIBERS} subscribers already.")
         return session
 
-    def end(self, session_id: str, verdict: SessionState, account: Account, now: int) -> Session:
-        """Write the verdict and the account, once; the row then stays as it is. `now` is in ms."""
+    def end(self, session: Session, verdict: SessionState, account: Account, now: int) -> Session:
+        """Write the verdict and the account, once; the row then stays as it is until a task is redriven. Nothing is
+        written if a chunk was reopened since `session` was read. `now` is in ms."""
         before = [state for state, after in SESSION_TRANSITIONS.items() if verdict in after]
         states = {f":from{index}": text(state) for index, state in enumerate(before)}
+        unmoved, seen = _unmoved(session)
         return self._change(
-            session_id,
+            session.session_id,
             "SET #state = :verdict, ended_at = :now, submitted = :submitted, completed = :completed, "
             "failed = :failed, cancelled = :cancelled REMOVE task_token",
-            f"#state IN ({', '.join(states)})",
+            f"#state IN ({', '.join(states)}) AND {unmoved}",
             {
                 **states,
+                **seen,
                 ":verdict": text(verdict),
                 ":now": number(now),
                 ":submitted": number(account.submitted),
@@ -255,6 +264,13 @@ def _counted(item: Item) -> Account:
     )
 
 
+def _unmoved(session: Session) -> "tuple[str, dict[str, AttributeValueTypeDef]]":
+    """The condition that no chunk was reopened since the session was read, and the values that it names."""
+    if session.redrives:
+        return "redrives = :redrives", {":redrives": number(session.redrives)}
+    return "attribute_not_exists(redrives)", {}
+
+
 def _row(session: Session) -> "dict[str, AttributeValueTypeDef]":
     row: dict[str, AttributeValueTypeDef] = {
         "session_id": text(session.session_id),
@@ -293,6 +309,8 @@ def _session(item: Item) -> Session:
         paused="paused" in item,
         failures=item.number("failures"),
         task_token=item.text("task_token"),
+        watched="lifecycle_execution" in item,
+        redrives=item.number("redrives"),
         subscribers=item.texts("subscribers"),
         account=_counted(item) if ended else None,
         ended_at=item.number("ended_at") if ended else None,

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 
 from htcgrid_controlplane.accounting import EndReason, buckets_in
-from htcgrid_events import Account, SessionAccepted, SessionOptions, SessionState, SessionStatus, StopReason, Totals
+from htcgrid_events import (
+    Account,
+    SessionAccepted,
+    SessionCreated,
+    SessionOptions,
+    SessionState,
+    SessionStatus,
+    StopReason,
+    Totals,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,11 @@ class Session:
     """Tasks that have failed for good; only counted where there is a budget for them."""
     task_token: str = ""
     """What wakes the lifecycle workflow."""
+    watched: bool = False
+    """Whether an execution of the lifecycle workflow has adopted it."""
+    redrives: int = 0
+    """How often a finished chunk of it was reopened. Who reads its accounts and then writes its row sees by it whether
+    they moved meanwhile."""
     subscribers: frozenset[str] = frozenset()
     account: Account | None = None
     """The account at the verdict."""
@@ -55,6 +69,16 @@ class Session:
             return True
         share = options.max_failure_share
         return share is not None and self.totals is not None and self.failures > share * self.totals.tasks
+
+    def created(self) -> SessionCreated:
+        """What its lifecycle starts with, when it is created and when it reopens."""
+        return SessionCreated(
+            session_id=self.session_id,
+            tenant=self.tenant,
+            options=self.options,
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+        )
 
     def accepted(self) -> SessionAccepted:
         """What its owner is told when the grid has taken chunks over."""

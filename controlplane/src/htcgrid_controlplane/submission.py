@@ -29,7 +29,6 @@ from htcgrid_events import (
     AddChunks,
     ChunkInput,
     CreateSession,
-    SessionCreated,
     SessionState,
     Stages,
     Totals,
@@ -69,7 +68,7 @@ class Submissions:
             raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
         wanted = self._new_session(tenant, session_id, request)
         session = wanted if self.sessions.create(wanted) else self._same_session(wanted)
-        self.bus.put([("Session Created", _created(session))])
+        self.bus.put([("Session Created", session.created())])
         return self._add(session, request)
 
     def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
@@ -149,8 +148,9 @@ class Submissions:
             session = self.sessions.close(session.session_id, totals)
             last = buckets_in(totals) - 1
             account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
-            if account.full:
-                session = self.sessions.add_full(session.session_id, frozenset({last}))
+            while account.full and last not in session.full_buckets:
+                session = self.sessions.add_full(session, frozenset({last}))
+                account = self.accounts.read(session.session_id, [last])[0]
         session = self.budgets.judge(session)
         self.waker.wake(session)
         return session
@@ -228,14 +228,4 @@ def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
         inputs=Payload(chunk.inputs, chunk.stored_bytes),
         outcomes="",
         stages=Stages(submitted_at=now),
-    )
-
-
-def _created(session: Session) -> SessionCreated:
-    return SessionCreated(
-        session_id=session.session_id,
-        tenant=session.tenant,
-        options=session.options,
-        created_at=session.created_at,
-        deadline_at=session.deadline_at,
     )

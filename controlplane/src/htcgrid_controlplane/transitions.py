@@ -1,4 +1,7 @@
-"""Which state may follow which. The only home of this rule: storage code encodes it as conditions."""
+"""Which state may follow which. The only home of this rule: storage code encodes it as conditions.
+
+An outcome or a verdict is left in one way only: by a redrive of tasks that have failed.
+"""
 
 from enum import StrEnum
 
@@ -24,7 +27,7 @@ TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.RUNNING: frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.RETRY, TaskState.CANCELLED}),
     TaskState.RETRY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
     TaskState.COMPLETED: frozenset(),
-    TaskState.FAILED: frozenset(),
+    TaskState.FAILED: frozenset({TaskState.QUEUED}),
     TaskState.CANCELLED: frozenset(),
 }
 
@@ -36,9 +39,9 @@ SESSION_TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
         {SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED, SessionState.TIMED_OUT}
     ),
     SessionState.COMPLETED: frozenset(),
-    SessionState.FAILED: frozenset(),
-    SessionState.CANCELLED: frozenset(),
-    SessionState.TIMED_OUT: frozenset(),
+    SessionState.FAILED: frozenset({SessionState.RUNNING}),
+    SessionState.CANCELLED: frozenset({SessionState.RUNNING}),
+    SessionState.TIMED_OUT: frozenset({SessionState.RUNNING}),
 }
 
 CHUNK_TRANSITIONS: dict[ChunkState, frozenset[ChunkState]] = {
@@ -46,7 +49,7 @@ CHUNK_TRANSITIONS: dict[ChunkState, frozenset[ChunkState]] = {
     ChunkState.HELD: frozenset({ChunkState.QUEUED, ChunkState.FINISHED}),
     ChunkState.RUNNING: frozenset({ChunkState.RUNNING, ChunkState.RETRY, ChunkState.FINISHED}),
     ChunkState.RETRY: frozenset({ChunkState.RUNNING, ChunkState.HELD, ChunkState.FINISHED}),
-    ChunkState.FINISHED: frozenset(),
+    ChunkState.FINISHED: frozenset({ChunkState.QUEUED, ChunkState.HELD}),
 }
 
 

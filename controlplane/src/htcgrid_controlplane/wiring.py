@@ -13,6 +13,8 @@ from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.clock import Clock, system_clock
 from htcgrid_controlplane.completion import Completions
+from htcgrid_controlplane.dead_letter_store import DeadLetterStore
+from htcgrid_controlplane.dead_letters import DeadLetters
 from htcgrid_controlplane.giving_up import GivingUp
 from htcgrid_controlplane.holds import Holds
 from htcgrid_controlplane.lease_store import LeaseStore
@@ -22,6 +24,8 @@ from htcgrid_controlplane.push import PushGateway
 from htcgrid_controlplane.queries import Queries
 from htcgrid_controlplane.recounts import Recounts
 from htcgrid_controlplane.recovery import Recovery
+from htcgrid_controlplane.redrive_store import RedriveStore
+from htcgrid_controlplane.redrives import Redrives
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.stops import Stops
@@ -135,6 +139,30 @@ class ControlPlane:
             queues=self.queues,
             task_events=TaskEvents(self._sqs, self.settings.task_events_queue_url),
             giving_up=GivingUp(self.chunks, leases, self.payloads, self.clock),
+            bus=self.bus,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """Keeps tasks that failed for good."""
+        return DeadLetters(
+            sessions=self.sessions,
+            chunks=self.chunks,
+            store=DeadLetterStore(self._dynamodb, self.settings.dead_letters_table),
+            payloads=self.payloads,
+        )
+
+    @cached_property
+    def redrives(self) -> Redrives:
+        """Lets dead letters run again."""
+        return Redrives(
+            letters=self.dead_letters,
+            chunks=self.chunks,
+            accounts=self.accounts,
+            store=RedriveStore(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table),
+            payloads=self.payloads,
+            queues=self.queues,
             bus=self.bus,
             clock=self.clock,
         )

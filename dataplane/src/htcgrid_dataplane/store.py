@@ -37,9 +37,10 @@ class PayloadLinks(Protocol):
         """Headers that a PUT to an upload URL must carry."""
 
 
-def input_key(tenant: str, session_id: str, chunk: int) -> str:
-    """Where the inputs of a chunk lie. The tenant comes first, so that no id made by a client reaches another's."""
-    return f"{tenant}/{session_id}/inputs/{chunk}"
+def input_key(tenant: str, session_id: str, chunk: int, edition: str = "") -> str:
+    """Where the inputs of a chunk lie; changed ones are another `edition`. The tenant comes first, so that no id made
+    by a client reaches another's."""
+    return f"{tenant}/{session_id}/inputs/{chunk}{'.' if edition else ''}{edition}"
 
 
 def result_key(tenant: str, session_id: str, chunk: int, attempt: int) -> str:

@@ -115,6 +115,9 @@ class TaskDeadLettered(Contract):
     tenant: str
     chunk: Annotated[int, Field(ge=0)]
     letters: tuple[DeadLetter, ...]
+    """The first of them; those that one event has no room for are listed by the API."""
+    failed: Annotated[int, Field(ge=1)]
+    """How many tasks there are in all of the chunk's letters."""
 
 
 class AccountMismatch(Contract):

@@ -1,8 +1,9 @@
 """Tasks that failed for good, kept for inspection and redrive."""
 
+import json
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from htcgrid_events.limits import MAX_TASK_BYTES
 from htcgrid_events.model import Contract, TimestampMs
@@ -11,6 +12,10 @@ from htcgrid_events.outcome import FailureKind
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
 addresses."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
 
 
 class DeadLetter(Contract):
@@ -57,6 +62,16 @@ class RedriveTasks(_Selection):
     events: dict[int, Annotated[str, Field(max_length=MAX_TASK_BYTES)]] = Field(default_factory=dict)
     """JSON texts with which tasks (by their index) run instead of their own events."""
 
+    @field_validator("events")
+    @classmethod
+    def _json(cls, events: dict[int, str]) -> dict[int, str]:
+        for index, event in events.items():
+            try:
+                json.loads(event, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"the event for task {index} is not JSON: {error}") from error
+        return events
+
     @model_validator(mode="after")
     def _selected(self) -> "RedriveTasks":
         if self.tasks is not None and not self.events.keys() <= set(self.tasks):
@@ -73,5 +88,7 @@ class DeadLettersDone(Contract):
 
     tasks: Annotated[int, Field(ge=0)]
     """How many tasks were redriven or forgotten."""
+    busy: Annotated[int, Field(ge=0)] = 0
+    """How many were left alone by a redrive, since other tasks of their chunk are being run: repeat it later."""
     next_bucket: int | None = None
     next_after: int | None = None
