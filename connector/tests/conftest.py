@@ -1,6 +1,8 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import StubGrid
 
 from htcgrid import Grid
@@ -17,3 +19,9 @@ def stub() -> Iterator[StubGrid]:
 def grid(stub: StubGrid) -> Iterator[Grid]:
     with Grid.connect(stub.profile(), request_timeout=5) as grid:
         yield grid
+
+
+@pytest.fixture
+def shell(stub: StubGrid, tmp_path: Path) -> Shell:
+    """Runs commands on the stub grid."""
+    return Shell(stub.profile().save(tmp_path / "profile.json"), tmp_path / "home")

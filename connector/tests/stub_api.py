@@ -22,6 +22,7 @@ from htcgrid_events import (
     SessionAccepted,
     SessionPage,
     SessionState,
+    TaskInput,
     UploadPlaces,
     UploadRequest,
 )
@@ -91,6 +92,8 @@ class StubApi:
             case "GET", ["tasks", index]:
                 record = session.task(int(index))
                 return (refusal(404, "TaskNotFound") if record is None else ok(record)), None
+            case "GET", ["tasks", index, "event"]:
+                return self._input(session, int(index)), None
             case "GET", ["dead-letters"]:
                 return ok(self._letters(session, query)), None
             case "POST", ["dead-letters", "redrive"]:
@@ -116,7 +119,7 @@ class StubApi:
         page = found[: self._grid.page_size]
         return SessionPage(
             sessions=tuple(session.summary() for session in page),
-            next_before=page[-1].created_at if len(found) > len(page) else None,
+            next_before=str(page[-1].created_at) if len(found) > len(page) else None,
         )
 
     def _cancel_many(self, request: CancelSessions) -> CancelledSessions:
@@ -143,6 +146,18 @@ class StubApi:
             if session.state is SessionState.OPEN:
                 session.state = SessionState.RUNNING
         return ok(SessionAccepted(session_id=session.session_id, state=session.state, deadline_at=2))
+
+    def _input(self, session: StubSession, index: int) -> Answer:
+        for number, chunk in session.chunks.items():
+            if chunk.first_task <= index < chunk.first_task + chunk.size:
+                url = (
+                    None
+                    if chunk.inputs
+                    else f"{self._grid.url}/in/{session.session_id}/{number}?X-Amz-Signature=secret"
+                )
+                line = index - chunk.first_task
+                return ok(TaskInput(index=index, line=line, lines=chunk.size, inputs=chunk.inputs, url=url))
+        return refusal(404, "TaskNotFound")
 
     def _letters(self, session: StubSession, query: Query) -> DeadLetterPage:
         letters, rest = self._from(session, int(query.get("bucket", 0)), int(query.get("after", -1)))

@@ -79,7 +79,10 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"prority": "high"}, "there is no option 'prority'; the options are max_retries, partition, priority"),
+        (
+            {"prority": "high"},
+            "there is no option 'prority'; the options are max_failure_share, max_failures, max_retries",
+        ),
         ({"priority": "urgent"}, "priority='urgent' is not legal: give 'high', 'normal' or 'low'"),
         ({"partition": "No Such"}, "partition='No Such' is not legal: give a name of up to 32"),
         ({"max_retries": -1}, "max_retries=-1 is not legal: give a whole number from 0 to 20"),
@@ -97,6 +100,13 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
         ({"timeout": None}, "timeout=None is not legal"),
         ({"priority": b"high"}, "priority=b'high' is not legal"),
         ({"partition": 5}, "partition=5 is not legal"),
+        ({"retry_base": -1}, "retry_base=-1 is not legal: give a timedelta or a number of seconds, up to 1 hour"),
+        ({"retry_factor": 0.5}, "retry_factor=0.5 is not legal: give a number from 1 to 10"),
+        ({"retry_cap": timedelta(days=1)}, "retry_cap=datetime.* is not legal: give a timedelta or"),
+        ({"non_retryable": "ValueError"}, "non_retryable='ValueError' is not legal: give a list of up to 32 names"),
+        ({"non_retryable": [ValueError]}, "non_retryable=.* is not legal"),
+        ({"max_failures": 1.5}, "max_failures=1.5 is not legal: give a whole number from 0 up"),
+        ({"max_failure_share": 1}, "max_failure_share=1 is not legal: give a number from 0 up to, but without, 1"),
         ({"chunk_size": 0}, "chunk_size=0 is not legal: give a whole number from 1 to 1,000"),
         ({"chunk_size": 1001}, "chunk_size=1001 is not legal"),
         ({"chunk_size": True}, "chunk_size=True is not legal"),

@@ -35,6 +35,7 @@ from htcgrid_events import (
     SessionPage,
     SessionState,
     SessionStatus,
+    TaskInput,
     TaskRecord,
     UploadPlaces,
     UploadRequest,
@@ -93,8 +94,8 @@ class Api:
         """Let a held session go on."""
         return await self._ask("POST", f"/sessions/{quote(session_id)}/resume", SessionStatus, None, session_id)
 
-    async def sessions(self, state: SessionState | None, before: int | None) -> SessionPage:
-        """Sessions of the user in this state, or in any, that were created before a moment, in ms since the epoch."""
+    async def sessions(self, state: SessionState | None, before: str | None) -> SessionPage:
+        """Sessions of the user in this state, or in any, from where a page said, or a moment in ms since the epoch."""
         query = _query(state=None if state is None else state.value, before=before)
         return await self._ask("GET", f"/sessions{query}", SessionPage, None, None)
 
@@ -134,6 +135,10 @@ class Api:
     async def task(self, session_id: str, index: int) -> TaskRecord:
         """The record of one task. Raises `TaskNotFound` when the session has no such task."""
         return await self._ask("GET", f"/sessions/{quote(session_id)}/tasks/{index}", TaskRecord, None, session_id)
+
+    async def task_input(self, session_id: str, index: int) -> TaskInput:
+        """What one task was given. Raises `TaskNotFound` when the session has no such task."""
+        return await self._ask("GET", f"/sessions/{quote(session_id)}/tasks/{index}/event", TaskInput, None, session_id)
 
     async def subscribe(self, session_id: str, subscriber_id: str) -> SessionStatus:
         """Have a session's completions pushed to a subscriber."""

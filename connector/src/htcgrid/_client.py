@@ -14,7 +14,8 @@ from htcgrid._http import Http, Patience, is_loopback
 from htcgrid._push import PushChannel
 from htcgrid._stream import Fetcher, ResultStream
 from htcgrid._submission import Submission
-from htcgrid.errors import AuthenticationFailed, SessionNotFound
+from htcgrid.errors import AuthenticationFailed, ResultsUnavailable, SessionNotFound
+from htcgrid_dataplane import DataPlaneError, decode_lines
 from htcgrid_events import (
     CancelledSessions,
     CancelSessions,
@@ -176,6 +177,17 @@ class SessionLink:
         if not self.collector.complete:
             await self.follower.refresh()
         return sorted(self.collector.arrived, key=lambda outcome: outcome.first_task)
+
+    async def event(self, index: int) -> bytes:
+        """The JSON text of what a task was given. Raises `ResultsUnavailable` when it is no longer kept."""
+        told = await self._client.api.task_input(self.session_id, index)
+        data = await self._client.api.get_payload(told.url) if told.url is not None else told.inputs
+        try:
+            return decode_lines(data or b"", told.lines)[told.line]
+        except DataPlaneError as error:
+            raise ResultsUnavailable(
+                f"the event of task {index} of session {self.session_id} is damaged: {error}"
+            ) from None
 
     async def status(self) -> SessionStatus:
         """How the session stands, asked now."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def session_pages(
-    api: "Api", state: "SessionState | None", before: int | None
+    api: "Api", state: "SessionState | None", before: str | None
 ) -> "AsyncIterator[tuple[SessionSummary, ...]]":
     """The user's sessions, newest first."""
     while True:

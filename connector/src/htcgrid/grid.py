@@ -138,7 +138,9 @@ class Grid:
         """
         from htcgrid._pages import session_pages
 
-        pages = session_pages(self._client.api, session_state(state), as_timestamp(before, "before"))
+        moment = as_timestamp(before, "before")
+        start = None if moment is None else f"{moment:013}"
+        pages = session_pages(self._client.api, session_state(state), start)
         return self._connection.iterate(pages)
 
     def cancel(self, session_ids: Iterable[str] | None) -> "CancelledSessions":

@@ -32,8 +32,30 @@ class SubmitOptions(TypedDict, total=False):
     timeout: timedelta | float
     """Time from creation after which the session's open tasks are cancelled, up to 30 days. Default: one day."""
 
+    retry_base: timedelta | float
+    """Longest wait before the first retry, a `timedelta` or seconds, up to 1 h; waits are drawn at random below it.
+    Default: 1 second."""
+
+    retry_factor: float
+    """By how much the longest wait grows with each retry, 1 to 10. Default: 2."""
+
+    retry_cap: timedelta | float
+    """Longest wait before any retry, a `timedelta` or seconds, up to 12 h. Default: 5 minutes."""
+
+    non_retryable: Sequence[str]
+    """Types of errors that are not tried again, such as `ValueError`. Default: `NonRetryableError` alone."""
+
+    max_failures: int
+    """The failure budget: once more tasks than this have failed for good, the session stops. Default: no limit."""
+
+    max_failure_share: float
+    """The same as a share of the session's tasks, 0 to 1, judged once all are submitted. Default: no limit."""
+
     publish_completions: bool
     """Whether every finished chunk is also put on the grid's event bus. Default: no."""
+
+    publish_outcomes: bool
+    """Whether what subscribers are pushed is also published on the grid's notification topic. Default: no."""
 
 
 _FIELDS = {
@@ -42,7 +64,14 @@ _FIELDS = {
     "max_retries": "max_retries",
     "task_timeout": "task_timeout_seconds",
     "timeout": "session_timeout_seconds",
+    "retry_base": "retry_base_seconds",
+    "retry_factor": "retry_factor",
+    "retry_cap": "retry_cap_seconds",
+    "non_retryable": "non_retryable",
+    "max_failures": "max_failures",
+    "max_failure_share": "max_failure_share",
     "publish_completions": "publish_completions",
+    "publish_outcomes": "publish_outcomes",
 }
 _LEGAL = {
     "partition": "a name of up to 32 lower-case letters, digits and hyphens that begins with a letter",
@@ -50,7 +79,14 @@ _LEGAL = {
     "max_retries": "a whole number from 0 to 20",
     "task_timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 12 hours",
     "timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 30 days",
+    "retry_base": "a timedelta or a number of seconds, up to 1 hour",
+    "retry_factor": "a number from 1 to 10",
+    "retry_cap": "a timedelta or a number of seconds, up to 12 hours",
+    "non_retryable": "a list of up to 32 names of types, such as ['ValueError']",
+    "max_failures": "a whole number from 0 up",
+    "max_failure_share": "a number from 0 up to, but without, 1",
     "publish_completions": "True or False",
+    "publish_outcomes": "True or False",
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "partition": (str,),
@@ -58,7 +94,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "max_retries": (int,),
     "task_timeout": (timedelta, int, float),
     "timeout": (timedelta, int, float),
+    "retry_base": (timedelta, int, float),
+    "retry_factor": (int, float),
+    "retry_cap": (timedelta, int, float),
+    "non_retryable": (list, tuple),
+    "max_failures": (int,),
+    "max_failure_share": (int, float),
     "publish_completions": (bool,),
+    "publish_outcomes": (bool,),
 }
 """Checked here, since the contract takes "5" for 5 and "yes" for True, which are more likely mistakes."""
 

@@ -91,7 +91,7 @@ class Profile(BaseModel):
         try:
             profile = cls.model_validate_json(text)
         except ValidationError as error:
-            raise ProfileInvalid(f"the grid profile {place} is wrong: {_first_fault(error)}") from None
+            raise ProfileInvalid(f"the grid profile {place} is wrong: {first_fault(error)}") from None
         if profile.password is not None and os.name == "posix" and mode & _OTHERS:
             raise ProfileInvalid(
                 f"the grid profile {place} holds a password and is open to other users: "
@@ -118,7 +118,8 @@ class Profile(BaseModel):
         return place
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with a profile, and what would be right."""
     first = error.errors(include_input=False, include_url=False)[0]
     if not first["loc"]:
         return "it is not a JSON object"

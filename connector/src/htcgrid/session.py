@@ -1,5 +1,6 @@
 """A session as its user sees it."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -179,10 +180,19 @@ class Session:
             TaskNotFound: the session has no task with this number.
             InvalidOption: what is given is no whole number.
         """
-        number = task_number(index)
-        if number < 0:
-            raise TaskNotFound(f"session {self.id} has no task {number}: the first one is task 0")
-        return self._connection.run(self._client.api.task(self.id, number))
+        return self._connection.run(self._client.api.task(self.id, _known(self.id, index)))
+
+    def event(self, index: SupportsIndex) -> JSON:
+        """What one task was given, to run it again somewhere else.
+
+        Raises:
+            TaskNotFound: the session has no task with this number.
+            InvalidOption: what is given is no whole number.
+            ResultsUnavailable: the grid no longer keeps it.
+        """
+        number = _known(self.id, index)
+        event: JSON = json.loads(self._connection.run(self._link.event(number)))
+        return event
 
     def timeline(self) -> list[TaskTimes]:
         """When each task that has finished so far passed the stages of its way, in the order of the tasks."""
@@ -220,3 +230,10 @@ class Session:
         if isinstance(part, Arrival) and "X" in part.outcome.outcomes:
             return self._connection.run(stream.why_cancelled())
         return None
+
+
+def _known(session_id: str, index: SupportsIndex) -> int:
+    number = task_number(index)
+    if number < 0:
+        raise TaskNotFound(f"session {session_id} has no task {number}: the first one is task 0")
+    return number

@@ -1,0 +1,99 @@
+"""All commands together, and how the process ends."""
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from htcgrid.cli import agents, config, doctor, failures, follow, letters, results, sessions, submit, tasks
+from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput
+from htcgrid.cli.output import say
+from htcgrid.errors import EmptySession, GridError, InvalidOption, InvalidTask
+
+COMMANDS = "htcgrid.commands"
+"""Entry points of this group are Typer applications, each mounted under its own name."""
+
+_EXIT_CODES = """
+Exit codes: 0 done; 1 the grid says no, or a session or task did not complete, or a check found a fault;
+2 wrong usage or wrong input, nothing was changed; 130 interrupted by Ctrl-C (143 by SIGTERM), and the session goes on.
+"""
+
+
+class _Commands(TyperGroup):
+    """Ends with a sentence and an exit code where a command raises."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a class of Typer's own
+        try:
+            return super().invoke(ctx)
+        except (BadInput, InvalidOption, InvalidTask, EmptySession) as error:
+            say(f"htcgrid: {error}")
+            raise typer.Exit(WRONG_INPUT) from error
+        except GridError as error:
+            say(f"htcgrid: {error}")
+            raise typer.Exit(FAILED) from error
+
+
+app = typer.Typer(
+    name="htcgrid",
+    cls=_Commands,
+    help="Run very many computations on a grid.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for group in (submit, follow, sessions, results, failures, tasks, letters, agents, config, doctor):
+    group.add_to(app)
+
+
+@app.command("version")
+def print_version() -> None:
+    """Print the connector's version."""
+    typer.echo(version("htcgrid"))
+
+
+def _print_version_and_exit(*, asked: bool) -> None:
+    if asked:
+        print_version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version_and_exit, is_eager=True, help="Print the connector's version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run the command line. The exit codes are in `htcgrid --help`."""
+    for command in entry_points(group=COMMANDS):
+        _mount(command)
+    app()
+
+
+def _mount(command: EntryPoint) -> None:
+    """Mount commands of another part; loaded only when they are asked for, since that part may be large."""
+    if command.name not in sys.argv and "_HTCGRID_COMPLETE" not in os.environ:
+        app.add_typer(_stand_in(command), name=command.name)
+        return
+    try:
+        app.add_typer(command.load(), name=command.name)
+    except (ImportError, AttributeError) as error:
+        typer.echo(f"htcgrid: the command {command.name!r} cannot be loaded: {error}", err=True)
+
+
+def _stand_in(command: EntryPoint) -> typer.Typer:
+    """What the list of commands shows of commands that are not loaded."""
+    stand_in = typer.Typer(help=command.dist.metadata["Summary"] if command.dist else None)
+    stand_in.callback()(lambda: None)
+    return stand_in

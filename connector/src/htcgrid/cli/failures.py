@@ -1,0 +1,77 @@
+"""`htcgrid errors`: which tasks of a session failed, and why."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from htcgrid.cli.lines import error_of
+from htcgrid.cli.output import one_line, print_json, print_table, say
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
+from htcgrid.cli.results import finished, in_order
+from htcgrid.errors import TaskFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from htcgrid.session import Session
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("errors")(show_errors)
+
+
+def show_errors(
+    session: SessionArgument,
+    every: Annotated[bool, typer.Option("--all", help="Each failed task by itself, with its trace.")] = False,
+    profile: ProfileOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which tasks have failed by now, and why.
+
+    Those that failed alike are one line, unless --all is given.
+    """
+    with connected(profile) as grid:
+        found = grid.attach(session)
+        if every:
+            _show_each(found, as_json=as_json)
+        else:
+            _show_groups(found, as_json=as_json)
+
+
+def _show_groups(session: "Session", *, as_json: bool) -> None:
+    from htcgrid.cli.fingerprints import group
+
+    groups = group(session.dead_letters())
+    if as_json:
+        for each in groups:
+            print_json(each.as_json())
+    elif groups:
+        heads = ("FINGERPRINT", "TASKS", "KIND", "TYPE", "MESSAGE", "FOR EXAMPLE")
+        print_table(heads, [each.row() for each in groups], right=(1,))
+    untold = session.status().account.failed - sum(each.count for each in groups)
+    if untold > 0:
+        say(f"{untold:,} failed tasks have no dead letter (any more); to see them: htcgrid errors {session.id} --all")
+    elif not groups:
+        say("No task has failed.")
+
+
+def _show_each(session: "Session", *, as_json: bool) -> None:
+    told = False
+    for failure in _failures(session):
+        told = True
+        if as_json:
+            print_json({"index": failure.index, **error_of(failure)})
+            continue
+        tried = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
+        where = f" on {failure.agent}" if failure.agent else ""
+        typer.echo(f"task {failure.index}, {failure.kind}, {tried}{where}: {failure.type}: {one_line(failure.message)}")
+        for line in failure.trace:
+            typer.echo(f"    {line.rstrip()}")
+    if not told:
+        say("No task has failed.")
+
+
+def _failures(session: "Session") -> "Iterator[TaskFailed]":
+    return (task.error for task in in_order(finished(session, now=True)) if isinstance(task.error, TaskFailed))

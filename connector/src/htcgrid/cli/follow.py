@@ -1,0 +1,47 @@
+"""Following a session: its results as they come, on standard output, its progress on standard error."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from htcgrid.cli.exits import FAILED
+from htcgrid.cli.lines import line_of
+from htcgrid.cli.output import say
+from htcgrid.cli.parameters import ProfileOption, SessionArgument, connected
+
+if TYPE_CHECKING:
+    from htcgrid.session import Session
+
+_INTERRUPTED = 130
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("attach")(attach)
+
+
+def attach(session: SessionArgument, profile: ProfileOption = None) -> None:
+    """Follow a session: its results as they come.
+
+    Results are JSON Lines on standard output, from the first; progress is on standard error. Ctrl-C leaves the session
+    alone.
+    """
+    with connected(profile) as grid:
+        raise typer.Exit(follow(grid.attach(session)))
+
+
+def follow(session: "Session") -> int:
+    """Print each result as it comes, until the session has its verdict. Gives the exit code."""
+    try:
+        for task in session.as_completed(progress=True):
+            typer.echo(line_of(task))
+        status = session.wait()
+    except KeyboardInterrupt:
+        say(f"htcgrid: the session goes on; to follow it again: htcgrid attach {session.id}")
+        return _INTERRUPTED
+    if status.state.value == "COMPLETED":
+        return 0
+    account = status.account
+    what = f"{account.failed:,} failed, {account.cancelled:,} cancelled"
+    say(f"htcgrid: session {session.id} is {status.state.value}: {what}")
+    return FAILED

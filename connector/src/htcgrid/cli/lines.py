@@ -1,0 +1,37 @@
+"""One finished task as one line of JSON, or as the cells of a row."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from htcgrid.errors import TaskFailed
+
+if TYPE_CHECKING:
+    from htcgrid.errors import GridError
+    from htcgrid.results import Completed
+
+
+def line_of(task: "Completed") -> str:
+    """`{"index": 0, "result": …}`, or `{"index": 0, "error": {…}}` for a task without a result."""
+    value: dict[str, Any] = {"index": task.index}
+    if task.error is None:
+        value["result"] = task.result
+    else:
+        value["error"] = error_of(task.error)
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def error_of(error: "GridError") -> dict[str, Any]:
+    """What stands for a result that is not there. `kind` tells what ended a task that failed, or what else happened."""
+    if not isinstance(error, TaskFailed):
+        return {"kind": _KINDS.get(type(error).__name__, "unavailable"), "message": str(error)}
+    return {
+        "kind": error.kind,
+        "type": error.type,
+        "message": error.message,
+        "trace": [line.rstrip("\n") for line in error.trace],
+        "attempts": error.attempts,
+        "agent": error.agent,
+    }
+
+
+_KINDS = {"SessionCancelled": "cancelled", "SessionTimedOut": "timed_out"}

@@ -1,0 +1,208 @@
+"""`htcgrid submit`: a file of tasks as one session, in bounded memory, to be interrupted and gone on with at will."""
+
+import shlex
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from htcgrid.cli.exits import BadInput
+from htcgrid.cli.follow import follow
+from htcgrid.cli.output import print_json, say
+from htcgrid.cli.parameters import JsonOption, ProfileOption, connected, seconds
+from htcgrid.cli.signals import Interrupted, interruptible
+from htcgrid.cli.tasks_file import STANDARD_INPUT, Format, TaskFile, TaskStream, format_of, open_tasks
+from htcgrid.errors import GridError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from htcgrid.cli.submissions import SubmissionState
+    from htcgrid.grid import Grid
+    from htcgrid.session import Session
+
+
+class Priority(StrEnum):
+    """The priorities, as the command line spells them."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("submit")(submit)
+
+
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Tasks, one a line; - for standard input.")],
+    written_as: Annotated[
+        Format | None, typer.Option("--format", help="How tasks are written. Default: by the file's name.")
+    ] = None,
+    follow_it: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait, and print results as JSON Lines, progress on stderr.")
+    ] = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="Go on with a submission that was interrupted.")
+    ] = None,
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Tasks that are scheduled together, 1 to 1000. Default: chosen.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="The pool of agents. Default: default.")] = None,
+    priority: Annotated[Priority | None, typer.Option(help="Before or behind other sessions.")] = None,
+    task_timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest run of a task, such as 90s or 15m. Default: 15m.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When open tasks are cancelled, such as 12h. Default: 1d.")
+    ] = None,
+    max_retries: Annotated[int | None, typer.Option(help="Retries of a task that failed, 0 to 20. Default: 2.")] = None,
+    retry_base: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest wait before the first retry. Default: 1s.")
+    ] = None,
+    retry_factor: Annotated[float | None, typer.Option(help="By how much that wait grows. Default: 2.")] = None,
+    retry_cap: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest wait before any retry. Default: 5m.")
+    ] = None,
+    non_retryable: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE", help="An error that is not retried; repeatable.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(help="Stop the session when more tasks than this have failed.")
+    ] = None,
+    max_failure_share: Annotated[
+        float | None, typer.Option(help="Stop it when a larger share than this, 0 to 1, has failed.")
+    ] = None,
+    profile: ProfileOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a file of tasks (JSON Lines or CSV) as one session.
+
+    The session's id is printed at once. A submission that is interrupted goes on with --resume and the same file;
+    what the grid has already is not done twice. A file is checked to its end before anything is sent; of standard
+    input, what was sent before a bad line is cancelled.
+    """
+    options = {
+        "partition": partition,
+        "priority": None if priority is None else priority.value,
+        "task_timeout": _seconds(task_timeout),
+        "timeout": _seconds(timeout),
+        "max_retries": max_retries,
+        "retry_base": _seconds(retry_base),
+        "retry_factor": retry_factor,
+        "retry_cap": _seconds(retry_cap),
+        "non_retryable": non_retryable or None,
+        "max_failures": max_failures,
+        "max_failure_share": max_failure_share,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    _check(given, chunk_size)
+    if resume is None:
+        state, tasks = _new_submission(file, written_as, chunk_size, given)
+    else:
+        state, tasks = _former_submission(resume, file, written_as, chunk_size, given)
+    with connected(profile) as grid:
+        _announce(state.session_id, as_data=not as_json and not follow_it)
+        session = _send(grid, state, tasks, profile)
+        if follow_it:
+            raise typer.Exit(follow(session))
+        if as_json:
+            print_json(session.status())
+
+
+def _check(options: dict[str, Any], chunk_size: int | None) -> None:
+    """Refuse options before the session's id is told."""
+    from htcgrid._encoding import check_chunk_size
+    from htcgrid.options import session_options
+
+    session_options(options)
+    check_chunk_size(chunk_size)
+
+
+def _new_submission(
+    file: str, written_as: Format | None, chunk_size: int | None, options: dict[str, Any]
+) -> "tuple[SubmissionState, TaskStream]":
+    from htcgrid.cli.submissions import SubmissionState
+    from htcgrid_events import new_id
+
+    tasks = open_tasks(file, format_of(file, written_as))
+    state = SubmissionState(
+        session_id=new_id(),
+        file=file,
+        format=tasks.format,
+        tasks=_count(tasks),
+        chunk_size=chunk_size,
+        options=options,
+    )
+    return state, tasks
+
+
+def _former_submission(
+    session_id: str, file: str, written_as: Format | None, chunk_size: int | None, options: dict[str, Any]
+) -> "tuple[SubmissionState, TaskStream]":
+    """The submission as it was begun. Tasks are cut into chunks by their number, if that was known then."""
+    from htcgrid.cli.submissions import SubmissionState
+
+    state = SubmissionState.load(session_id)
+    if state is None:  # begun on another machine: the grid refuses whatever is not as it was
+        fresh, tasks = _new_submission(file, written_as, chunk_size, options)
+        return fresh.model_copy(update={"session_id": session_id}), tasks
+    if options or chunk_size is not None:
+        raise BadInput("a submission goes on with the options with which it began: leave them out")
+    tasks = open_tasks(file, written_as or state.format)
+    count = _count(tasks)
+    if state.tasks is None:
+        return state, TaskStream(tasks.place, tasks.format)
+    if count not in (None, state.tasks):
+        raise BadInput(
+            f"{file} holds {count:,} tasks, and the submission began with {state.tasks:,}: it must not change"
+        )
+    return state, TaskFile(tasks.place, tasks.format, count=state.tasks)
+
+
+def _count(tasks: TaskStream) -> int | None:
+    return len(tasks) if isinstance(tasks, TaskFile) else None
+
+
+def _announce(session_id: str, *, as_data: bool) -> None:
+    if as_data:
+        typer.echo(session_id)
+    else:
+        say(f"session {session_id}")
+
+
+def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "Path | None") -> "Session":
+    state.save()
+    try:
+        with interruptible():
+            session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
+    except Interrupted as interruption:
+        say(f"htcgrid: interrupted: what was sent is kept; to go on: {_resumption(state, profile)}")
+        raise typer.Exit(interruption.exit_code) from None
+    except GridError as error:
+        _forget_or_tell(error, state, profile)
+    except BaseException:
+        state.forget()  # what was sent has been cancelled
+        raise
+    state.forget()
+    return session
+
+
+def _forget_or_tell(error: GridError, state: "SubmissionState", profile: "Path | None") -> NoReturn:
+    if not error.retryable:
+        state.forget()
+        raise error
+    said = str(error).partition("; to go on,")[0]
+    raise type(error)(f"{said}; what was sent is kept; to go on: {_resumption(state, profile)}") from error
+
+
+def _resumption(state: "SubmissionState", profile: "Path | None") -> str:
+    file = [] if state.file == STANDARD_INPUT else [state.file]
+    words = ["htcgrid", "submit", *(file or [STANDARD_INPUT]), "--resume", state.session_id]
+    return shlex.join([*words, *(["--profile", str(profile)] if profile else [])])
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else seconds(text)

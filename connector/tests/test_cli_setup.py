@@ -1,0 +1,152 @@
+"""`htcgrid config` and `htcgrid doctor`."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from connector.tests.cli_runs import Shell
+from connector.tests.stub_grid import PASSWORD, USER, Answer, StubGrid
+
+from htcgrid import Profile
+from htcgrid_events import GridInfo
+
+FIELDS = {
+    "--api-url": "https://api.example.com",
+    "--push-url": "wss://push.example.com/v1",
+    "--region": "eu-west-1",
+    "--user-pool-client-id": "client",
+}
+
+
+def set_up(shell: Shell, *more: str, stdin: str | None = None) -> None:
+    fields = [part for pair in FIELDS.items() for part in pair]
+    shell.succeed("config", "set", *fields, *more, "--profile", str(shell.home / "made.json"), stdin=stdin)
+
+
+def test_a_profile_is_written_for_its_owner_alone(shell: Shell) -> None:
+    set_up(shell, "--username", "ada", "--password-stdin", stdin="right-Horse-7\n")
+    made = shell.home / "made.json"
+    assert made.stat().st_mode & 0o777 == 0o600
+    profile = Profile.load(made)
+    assert (profile.api_url, profile.username) == ("https://api.example.com", "ada")
+    assert profile.password is not None
+    assert profile.password.get_secret_value() == "right-Horse-7"
+
+
+def test_a_profile_is_changed_where_something_is_given(shell: Shell) -> None:
+    set_up(shell, "--username", "ada", "--ask-password", stdin="right-Horse-7\n")
+    made = str(shell.home / "made.json")
+    shell.succeed("config", "set", "--region", "eu-west-2", "--profile", made)
+    profile = Profile.load(made)
+    assert (profile.region, profile.username) == ("eu-west-2", "ada")
+    assert profile.password is not None
+    assert profile.password.get_secret_value() == "right-Horse-7"
+
+
+def test_a_profile_is_shown_without_its_secrets(shell: Shell) -> None:
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        shown = shell.succeed(*arguments).out
+        assert PASSWORD not in shown
+        assert "(set)" in shown
+        assert USER in shown
+    assert json.loads(shell.succeed("config", "show", "--json").out)["file"] == str(shell.profile)
+
+
+def test_a_profile_that_would_be_wrong_is_not_written(shell: Shell) -> None:
+    made = shell.home / "made.json"
+    done = shell.run("config", "set", "--api-url", "nowhere", "--profile", str(made))
+    assert done.code == 2
+    assert "'api_url' is not legal: it is the address of the sessions API" in done.err
+    assert not made.exists()
+
+
+def checks(shell: Shell, profile: Profile | None = None) -> dict[str, dict[str, object]]:
+    """What the doctor found, by the name of the check. Its exit code must say the same."""
+    path = shell.profile if profile is None else profile.save(shell.home / "other.json")
+    done = shell.run("doctor", "--json", "--profile", str(path))
+    found = {value["check"]: value for value in done.values()}
+    assert done.code == (0 if all(value["good"] for value in found.values()) else 1)
+    for value in found.values():
+        assert bool(value["what_to_do"]) is not value["good"]
+        assert PASSWORD not in str(value)
+    return found
+
+
+ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "push connection"]
+
+
+def test_a_grid_in_good_health(shell: Shell) -> None:
+    found = checks(shell)
+    assert list(found) == ALL
+    assert all(value["good"] for value in found.values())
+    assert shell.succeed("doctor").out.count("ok   ") == len(ALL)
+
+
+def test_a_missing_profile(shell: Shell) -> None:
+    done = shell.run("doctor", "--profile", "none.json")
+    assert done.code == 1
+    assert done.out.startswith("FAULT  profile: there is no grid profile at none.json")
+    assert "htcgrid config set" in done.out
+
+
+def test_a_wrong_password(stub: StubGrid, shell: Shell) -> None:
+    found = checks(shell, stub.profile(password="wrong"))
+    assert list(found) == ["profile", "TLS", "sign-in"]
+    assert "--ask-password" in str(found["sign-in"]["what_to_do"])
+
+
+def test_a_user_who_may_not(stub: StubGrid, shell: Shell) -> None:
+    stub.fail("GET /api/sessions", Answer(403, b'{"message":"Forbidden"}'))
+    found = checks(shell)["permissions"]
+    assert not found["good"]
+    assert "Forbidden" in str(found["found"])
+
+
+def test_another_version_and_another_time(stub: StubGrid, shell: Shell) -> None:
+    info = GridInfo(
+        version="7.0.1",
+        region="eu-west-1",
+        partitions=("default",),
+        notification_topic="",
+        tenant="ada",
+        now=int(time.time() * 1000) - 300_000,
+    )
+    stub.fail("GET /api/grid", Answer(200, info.model_dump_json().encode()))
+    found = checks(shell)
+    assert not found["versions"]["good"]
+    assert "htcgrid==7.0.1" in str(found["versions"]["what_to_do"])
+    assert str(found["clock"]["found"]).startswith("300 s away")
+
+
+def test_no_push_connection(shell: Shell) -> None:
+    with StubGrid(push=False) as deaf:
+        found = checks(shell, deaf.profile())
+    assert [name for name, value in found.items() if not value["good"]] == ["push connection"]
+
+
+def test_an_unencrypted_grid_elsewhere(stub: StubGrid, shell: Shell) -> None:
+    found = checks(shell, stub.profile(push_url="ws://push.example.com/v1", password="wrong"))["TLS"]
+    assert found["found"] == "ws://push.example.com/v1 is not encrypted"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    heavy = ("httpx", "pydantic", "websockets", "rich", "asyncio", "boto3", "htcgrid_events", "htcgrid_local")
+    code = (
+        "import atexit, sys; from htcgrid.cli import main;"
+        f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules], file=sys.stderr)); main()"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "_HTCGRID_COMPLETE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stderr == "[]\n"
+
+
+def test_commands_of_the_local_grid_are_there_when_asked_for() -> None:
+    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "local", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Start a grid" in done.stdout

@@ -1,0 +1,204 @@
+"""`htcgrid submit`: what reaches the grid, what is refused, and how it goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from connector.tests.cli_runs import Shell
+from connector.tests.stub_grid import Answer, StubGrid
+
+from htcgrid_dataplane import decode_lines
+from htcgrid_events import Priority
+
+
+def tasks_of(stub: StubGrid, session_id: str) -> list[object]:
+    """The events of a session, as they reached the grid."""
+    found: list[object] = []
+    for number, chunk in sorted(stub.sessions[session_id].chunks.items()):
+        data = chunk.inputs if chunk.inputs is not None else stub.payloads[f"/in/{session_id}/{number}"]
+        assert chunk.first_task == len(found)
+        found += [json.loads(line) for line in decode_lines(data, chunk.size)]
+    return found
+
+
+def test_a_file_becomes_a_session_whose_id_is_printed(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text('{"x": 1}\n\n[2, "zwei"]\n"drei"\n', encoding="utf-8")
+    done = shell.succeed("submit", str(file))
+    (session_id,) = stub.sessions
+    assert done.out == f"{session_id}\n"
+    assert tasks_of(stub, session_id) == [{"x": 1}, [2, "zwei"], "drei"]
+    assert shell.kept == []
+
+
+def test_standard_input_is_a_file_too(stub: StubGrid, shell: Shell) -> None:
+    done = shell.succeed("submit", "-", stdin="1\n2\n")
+    assert tasks_of(stub, done.out.strip()) == [1, 2]
+
+
+def test_rows_of_csv_become_objects(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.csv"
+    file.write_text('\ufeffname,strike,live,note\n"Doe, J",1.5,true,\n007,-2,null,"two\nlines"\n', encoding="utf-8")
+    done = shell.succeed("submit", str(file))
+    assert tasks_of(stub, done.out.strip()) == [
+        {"name": "Doe, J", "strike": 1.5, "live": True, "note": ""},
+        {"name": "007", "strike": -2, "live": None, "note": "two\nlines"},
+    ]
+
+
+def test_options_reach_the_grid(stub: StubGrid, shell: Shell) -> None:
+    options = [
+        "--chunk-size",
+        "2",
+        "--priority",
+        "high",
+        "--max-retries",
+        "5",
+        "--task-timeout",
+        "2m",
+        "--timeout",
+        "3h",
+    ]
+    options += ["--max-failures", "7", "--max-failure-share", "0.5", "--non-retryable", "ValueError"]
+    options += ["--retry-base", "2s", "--retry-factor", "3", "--retry-cap", "1m"]
+    done = shell.succeed("submit", "-", *options, stdin="1\n2\n3\n")
+    session = stub.sessions[done.out.strip()]
+    assert [chunk.size for chunk in session.chunks.values()] == [2, 1]
+    given = session.options
+    assert (given.priority, given.max_retries, given.max_failures) == (Priority.HIGH, 5, 7)
+    assert (given.task_timeout_seconds, given.session_timeout_seconds) == (120, 10_800)
+    assert (given.max_failure_share, given.non_retryable) == (0.5, ("ValueError",))
+    assert (given.retry_base_seconds, given.retry_factor, given.retry_cap_seconds) == (2, 3, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b"1\n{'x': 1}\n", r"line 2 of .*a\.jsonl is not JSON: .* at column 2"),
+        ("a.jsonl", b"1\nNaN\n", "line 2 of .* is not JSON: NaN is no number of JSON"),
+        ("a.jsonl", b'1\n"\xff"\n', "line 2 of .* is not UTF-8"),
+        ("a.csv", b"a,b\n1,2\n3\n", "line 3 of .* has 1 cells, and the header 2"),
+        ("a.csv", b"a,a\n1,2\n", "line 1 of .* is not a CSV header"),
+        ("a.csv", b'a,b\n"1,2\n', "line 2 of .* is not CSV"),
+        ("a.jsonl", b"", "there is no task to submit"),
+        ("a.csv", b"a,b\n", "there is no task to submit"),
+    ],
+)
+def test_a_bad_file_changes_nothing(
+    stub: StubGrid, shell: Shell, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = shell.run("submit", str(tmp_path / name))
+    assert done.code == 2
+    assert re.search(said, done.err)
+    assert done.err.count("\n") == 1
+    assert not stub.sessions
+    assert shell.kept == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-file"], "no-such-file cannot be read: No such file or directory"),
+        (["-", "--task-timeout", "soon"], "'soon' is no length of time"),
+        (["-", "--max-retries", "99"], "max_retries=99 is not legal"),
+        (["-", "--chunk-size", "0"], "chunk_size=0 is not legal"),
+        (["-", "--resume", "mine"], "'mine' is no session's id"),
+    ],
+)
+def test_a_bad_option_changes_nothing(stub: StubGrid, shell: Shell, arguments: list[str], said: str) -> None:
+    done = shell.run("submit", *arguments, stdin="1\n")
+    assert done.code == 2
+    assert said in done.err
+    assert not stub.sessions
+    assert shell.kept == []
+
+
+def test_a_bad_line_of_a_stream_cancels_what_was_sent(stub: StubGrid, shell: Shell) -> None:
+    lines = "1\n" * 5000 + "oops\n"
+    done = shell.run("submit", "-", "--chunk-size", "1", stdin=lines)
+    assert done.code == 2
+    assert "line 5001 of standard input is not JSON" in done.err
+    assert [session.cancelled for session in stub.sessions.values()] == [True]
+    assert shell.kept == []
+
+
+def test_following_prints_results_and_fails_with_the_session(shell: Shell, stub: StubGrid) -> None:
+    stub.handler = lambda event: event
+    done = shell.succeed("submit", "-", "--follow", stdin="1\n2\n")
+    assert sorted(done.values(), key=lambda line: line["index"]) == [
+        {"index": 0, "result": 1},
+        {"index": 1, "result": 2},
+    ]
+    assert re.search(r"^session [0-9a-f]{32}$", done.err, re.MULTILINE)
+    assert "2 of 2 tasks" in done.err
+
+
+def test_a_submission_to_a_grid_that_breaks_off_goes_on(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("".join(f"{number}\n" for number in range(2000)), encoding="utf-8")
+    # The last request of the submission, the one that closes the session, is refused until the time limit.
+    stub.fail("POST /api/sessions/.*/chunks", *[Answer(503, headers={"retry-after": "60"})] * 40)
+    broken = shell.run("submit", str(file), "--chunk-size", "5", "--priority", "low")
+    assert broken.code == 1
+    (session_id,) = stub.sessions
+    assert f"to go on: htcgrid submit {file} --resume {session_id}" in broken.err
+    assert broken.err.count("\n") == 1
+    assert len(shell.kept) == 1
+    stub.faults.clear()
+    done = shell.succeed("submit", str(file), "--resume", session_id)
+    assert done.out == f"{session_id}\n"
+    assert tasks_of(stub, session_id) == list(range(2000))
+    assert stub.sessions[session_id].options.priority == Priority.LOW
+    assert shell.kept == []
+
+
+def test_a_submission_goes_on_as_it_began_or_not_at_all(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("1\n2\n", encoding="utf-8")
+    stub.fail("PUT /api/sessions", *[Answer(503, headers={"retry-after": "60"})] * 10)
+    assert shell.run("submit", str(file)).code == 1
+    (kept,) = shell.kept
+    session_id = kept.stem
+    again = ["submit", str(file), "--resume", session_id]
+    stub.faults.clear()
+    assert "leave them out" in shell.run(*again, "--priority", "high").err
+    file.write_text("1\n2\n3\n", encoding="utf-8")
+    assert "holds 3 tasks, and the submission began with 2" in shell.run(*again).err
+    file.write_text("1\n2\n", encoding="utf-8")
+    assert not stub.sessions
+    shell.succeed(*again)
+    assert tasks_of(stub, session_id) == [1, 2]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_submission_that_is_interrupted_goes_on_without_a_doubled_task(
+    stub: StubGrid, shell: Shell, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("".join(f"{number}\n" for number in range(20_000)), encoding="utf-8")
+    environment = {**os.environ, "HTCGRID_PROFILE": str(shell.profile), "HTCGRID_HOME": str(shell.home)}
+    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "submit", str(file), "--chunk-size", "10"]
+    # One request in the middle is answered only after the signal, so that the submission cannot be through before.
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stub.fail("POST /api/sessions/.*/chunks", *[Answer(503, headers={"retry-after": "1"})] * 200)
+    stub.wait_for(lambda: stub.count("POST /api/sessions/.*/chunks") > 0)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    session_id = out.strip()
+    assert "interrupted: what was sent is kept; to go on: htcgrid submit" in err
+    assert "Traceback" not in err
+    assert not stub.sessions[session_id].cancelled
+    assert stub.sessions[session_id].totals is None
+    sent = dict(stub.sessions[session_id].chunks)
+    assert 0 < len(sent) < 2000
+    stub.faults.clear()
+    shell.succeed("submit", str(file), "--resume", session_id)
+    assert tasks_of(stub, session_id) == list(range(20_000))
+    assert {number: stub.sessions[session_id].chunks[number] for number in sent} == sent
