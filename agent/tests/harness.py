@@ -130,7 +130,6 @@ class Place:
             "HTCGRID_FUNCTION_DIR": str(FUNCTION),
             "HTCGRID_HANDLER": "handler.handler",
             "HTCGRID_WORKERS": "2",
-            "HTCGRID_RETRY_BASE_SECONDS": "0.05",
             "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({"PLACE": self.mark}),
         }
         for name, value in settings.items():
@@ -159,6 +158,7 @@ class Place:
         max_retries: int = 1,
         timeout: int = 60,
         messages: int = 1,
+        **policy: Any,
     ) -> Session:
         """Insert a session's chunks, each a list of events, and send `messages` for each."""
         session = Session(uuid.uuid4().hex, [len(chunk) for chunk in chunks])
@@ -187,7 +187,7 @@ class Place:
         self.store.insert(rows, now // 1000 + 3600)
         for _ in range(messages):
             for number in range(len(chunks)):
-                self.send(session, number, priority, max_retries, timeout)
+                self.send(session, number, priority, max_retries, timeout, **policy)
         return session
 
     def send(
@@ -197,14 +197,16 @@ class Place:
         priority: Priority = Priority.NORMAL,
         max_retries: int = 1,
         timeout: int = 60,
+        **policy: Any,
     ) -> None:
-        """Send one message for a chunk."""
+        """Send one message for a chunk. Retries wait for 50 ms unless `policy` says otherwise."""
         queued = ChunkQueued(
             session_id=session.session_id,
             chunk=chunk,
             tenant=TENANT,
             max_retries=max_retries,
             task_timeout_seconds=timeout,
+            **{"retry_base_seconds": 0.05, **policy},
         )
         self.sqs.send_message(
             QueueUrl=self.queue_urls[priority], MessageBody=queued.model_dump_json(), MessageGroupId=TENANT

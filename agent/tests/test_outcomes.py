@@ -1,18 +1,21 @@
 """What an attempt makes of a chunk."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.outcomes import completed_or_failed, conclude, handler_failure
+from htcgrid_agent.outcomes import Runner, completed_or_failed, conclude, handler_failure
 from htcgrid_agent.tasks import Completed, Failed, TaskEnd
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
+from htcgrid_controlplane.histories import History
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import decode_lines, encode_lines
-from htcgrid_events import MAX_TASK_BYTES, FailureKind, TaskError
+from htcgrid_events import MAX_TASK_BYTES, NON_RETRYABLE, FailureKind, RetryPolicy, TaskError
 
+RUNNER = Runner("agent", "host")
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -33,7 +36,13 @@ short_failures = st.builds(Failed, st.sampled_from(FailureKind), st.just("E"), s
 ends = st.builds(Completed, st.integers().map(lambda number: str(number).encode())) | short_failures
 
 
-def chunk_of(size: int, outcomes: str | None = None, tries: dict[int, int] | None = None) -> Chunk:
+def _no_history() -> History:
+    return {}
+
+
+def chunk_of(
+    size: int, outcomes: str | None = None, tries: dict[int, int] | None = None, history: History | None = None
+) -> Chunk:
     return Chunk(
         ChunkKey("a" * 32, 0),
         "t",
@@ -44,16 +53,19 @@ def chunk_of(size: int, outcomes: str | None = None, tries: dict[int, int] | Non
         Payload(b""),
         outcomes or "Q" * size,
         tries=tries or {},
+        history=history or {},
     )
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 5), ends, max_size=6), max_size=6), st.integers(0, 3))
 def test_attempt_by_attempt_every_task_gets_one_outcome(attempts: list[dict[int, TaskEnd]], max_retries: int) -> None:
-    outcomes, lines, tries = "Q" * 6, [b""] * 6, dict[int, int]()
+    outcomes, lines, tries, history = "Q" * 6, [b""] * 6, dict[int, int](), _no_history()
+    policy = RetryPolicy(max_retries=max_retries)
     for attempt in attempts:
         before = outcomes, lines, tries
-        conclusion = conclude(chunk_of(6, outcomes, tries), lines, attempt, max_retries, "agent")
+        conclusion = conclude(chunk_of(6, outcomes, tries, history), lines, attempt, policy, RUNNER)
         outcomes, lines, tries = conclusion.outcomes, list(conclusion.lines), dict(conclusion.tries)
+        history = conclusion.history
         assert decode_lines(encode_lines(lines), 6) == lines
         for offset in range(6):
             if before[0][offset] != "Q":
@@ -68,7 +80,11 @@ def test_attempt_by_attempt_every_task_gets_one_outcome(attempts: list[dict[int,
             else:
                 assert outcomes[offset] == "Q"
             if outcomes[offset] == "F":
-                assert TaskError.model_validate_json(lines[offset]).attempts == max_retries + 1
+                error = TaskError.model_validate_json(lines[offset])
+                assert (error.attempts, len(error.history)) == (max_retries + 1, max_retries)
+                assert offset not in history
+            else:
+                assert len(history.get(offset, ())) == tries.get(offset, 0)
         assert conclusion.open_offsets == [offset for offset in range(6) if outcomes[offset] == "Q"]
         assert conclusion.retry == max((tries.get(offset, 0) for offset in conclusion.open_offsets), default=0)
 
@@ -101,10 +117,10 @@ def test_the_limit_of_a_result_is_exact() -> None:
 
 @given(failures)
 def test_any_failure_becomes_one_bounded_line(failure: Failed) -> None:
-    (line,) = conclude(chunk_of(1), [b""], {0: failure}, 0, "agent").lines
+    (line,) = conclude(chunk_of(1), [b""], {0: failure}, RetryPolicy(max_retries=0), RUNNER).lines
     error = TaskError.model_validate_json(line)
     assert b"\n" not in line
-    assert (error.kind, error.attempts, error.agent) == (failure.kind, 1, "agent")
+    assert (error.kind, error.attempts, error.agent, error.host) == (failure.kind, 1, "agent", "host")
     assert len(error.trace) <= 65
 
 
@@ -122,4 +138,43 @@ def test_any_failure_becomes_one_bounded_line(failure: Failed) -> None:
 def test_errors_are_read_in_the_form_of_all_runtimes(body: bytes, expected: tuple[object, ...]) -> None:
     failure = handler_failure(body)
     assert (failure.type, failure.message, failure.trace) == expected
-    conclude(chunk_of(1), [b""], {0: failure}, 0, "agent")
+    conclude(chunk_of(1), [b""], {0: failure}, RetryPolicy(max_retries=0), RUNNER)
+
+
+@pytest.mark.parametrize("type_", ["ValueError", NON_RETRYABLE])
+def test_an_error_that_is_declared_final_is_not_tried_again(type_: str) -> None:
+    policy = RetryPolicy(max_retries=5, non_retryable=("ValueError",))
+    ends: dict[int, TaskEnd] = {
+        0: Failed(FailureKind.HANDLER, type_, "no"),
+        1: Failed(FailureKind.HANDLER, "KeyError", "no"),
+    }
+    conclusion = conclude(chunk_of(2), [b"", b""], ends, policy, RUNNER)
+    assert conclusion.outcomes == "FQ"
+    assert TaskError.model_validate_json(conclusion.lines[0]).attempts == 1
+
+
+def test_each_try_is_told_with_its_time_place_and_reason() -> None:
+    first = Failed(FailureKind.TIMEOUT, "Sandbox.Timedout", "slow", started_at=10, ended_at=20)
+    second = Failed(FailureKind.HANDLER, "ValueError", "no", ("line 1",), started_at=30, ended_at=40)
+    policy = RetryPolicy(max_retries=1)
+    once = conclude(chunk_of(1), [b""], {0: first}, policy, Runner("agent-1", "host-1"))
+    twice = conclude(chunk_of(1, "Q", dict(once.tries), once.history), [b""], {0: second}, policy, RUNNER)
+    error = TaskError.model_validate_json(twice.lines[0])
+    [earlier] = error.history
+    assert (earlier.started_at, earlier.ended_at, earlier.agent, earlier.host) == (10, 20, "agent-1", "host-1")
+    assert (earlier.kind, earlier.type, earlier.message) == (FailureKind.TIMEOUT, "Sandbox.Timedout", "slow")
+    assert (error.kind, error.agent, error.attempts) == (FailureKind.HANDLER, "agent", 2)
+
+
+def test_a_try_that_was_noted_before_it_ran_is_counted_once() -> None:
+    noted = Failed(FailureKind.LOST, "Agent.Lost", "gone", started_at=1, ended_at=1)
+    marked = conclude(chunk_of(1), [b""], {0: noted}, RetryPolicy(max_retries=9), RUNNER)
+    final = conclude(
+        chunk_of(1, "Q", dict(marked.tries), marked.history),
+        [b""],
+        {0: replace(noted, noted=True)},
+        RetryPolicy(max_retries=0),
+        RUNNER,
+    )
+    error = TaskError.model_validate_json(final.lines[0])
+    assert (final.outcomes, error.attempts, error.history, error.kind) == ("F", 1, (), FailureKind.LOST)

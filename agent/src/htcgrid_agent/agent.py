@@ -19,6 +19,7 @@ from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
 from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
+from htcgrid_agent.outcomes import Runner
 from htcgrid_agent.payloads import Payloads
 from htcgrid_agent.quarantine import Quarantine
 from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
@@ -75,14 +76,13 @@ class Agent:
         self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url), self._metrics.batch_size)
         self._keeper = LeaseKeeper(store, queues, self._lease, clock, self._lost, self._kept)
         self._rows = RowWriter(
-            agent_id=settings.agent_id,
+            runner=Runner(settings.agent_id, settings.host),
             store=store,
             payloads=self._payloads,
             keeper=self._keeper,
             outbox=self._outbox,
             load=self._load,
             transfers=self._transfers,
-            backoff=Backoff(base=timedelta(seconds=settings.retry_base_seconds)),
             clock=clock,
             stirred=self._gate.stir,
             marked=self._marked,

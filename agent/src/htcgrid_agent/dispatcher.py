@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from htcgrid_agent.jobs import Job
@@ -208,10 +209,13 @@ class Dispatcher:
 
     def _task_ended(self, invocation: Invocation, end: TaskEnd) -> None:
         job, worker, began = self._running.pop(invocation)
+        seconds = time.monotonic() - began
+        if isinstance(end, Failed):
+            now = self._clock()
+            end = replace(end, started_at=now - int(seconds * 1000), ended_at=now)
         self._note_quiet()
         job.running -= 1
         job.ends[invocation.task - job.chunk.first_task] = end
-        seconds = time.monotonic() - began
         self._load.task_ended(seconds)
         self._metrics.task_seconds.observe(seconds)
         self._judge(invocation.session_id, end)

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 
 from htcgrid_agent.tasks import Completed, Failed, TaskEnd
 from htcgrid_controlplane.chunks import Chunk
-from htcgrid_events import MAX_TASK_BYTES, FailureKind, OutcomeCode, TaskError
+from htcgrid_controlplane.histories import History, brief
+from htcgrid_events import MAX_TASK_BYTES, Attempt, FailureKind, OutcomeCode, RetryPolicy, TaskError
 
 _MAX_MESSAGE = 16 * 1024
 _MAX_TRACE_LINES = 64
 _MAX_TRACE_LINE = 1024
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who runs a task, as its user is told."""
+
+    agent: str
+    host: str
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class Conclusion:
     lines: Sequence[bytes]
     """A line per task: its result, its error, or nothing while it is open."""
     tries: Mapping[int, int]
+    history: History
+    """The tries that did not complete their tasks; of tasks that failed for good they are in their error."""
 
     @property
     def open_offsets(self) -> list[int]:
@@ -34,7 +45,7 @@ class Conclusion:
 
 
 def conclude(
-    chunk: Chunk, so_far: Sequence[bytes], ends: Mapping[int, TaskEnd], max_retries: int, agent: str
+    chunk: Chunk, so_far: Sequence[bytes], ends: Mapping[int, TaskEnd], policy: RetryPolicy, runner: Runner
 ) -> Conclusion:
     """Merge how tasks ended (by their offsets) into what earlier attempts left.
 
@@ -43,6 +54,7 @@ def conclude(
     outcomes = list(chunk.outcomes)
     lines = list(so_far)
     tries = dict(chunk.tries)
+    history = dict(chunk.history)
     for offset, end in sorted(ends.items()):
         if outcomes[offset] != OutcomeCode.OPEN.value:
             continue
@@ -50,11 +62,33 @@ def conclude(
             outcomes[offset] = OutcomeCode.COMPLETED.value
             lines[offset] = end.result
             continue
-        tries[offset] = tries.get(offset, 0) + 1
-        if tries[offset] > max_retries:
+        earlier = history.pop(offset, ())
+        if end.noted:
+            earlier = earlier[:-1]
+        else:
+            tries[offset] = tries.get(offset, 0) + 1
+        if tries[offset] > policy.max_retries or not policy.may_retry(end.type):
             outcomes[offset] = OutcomeCode.FAILED.value
-            lines[offset] = _error_line(end, tries[offset], agent)
-    return Conclusion("".join(outcomes), lines, tries)
+            lines[offset] = _error_line(end, tries[offset], runner, earlier)
+        else:
+            history[offset] = (*earlier, attempt_of(end, runner))
+    return Conclusion("".join(outcomes), lines, tries, history)
+
+
+def attempt_of(end: Failed, runner: Runner) -> Attempt:
+    """A try that failed, as the row tells of it."""
+    return brief(
+        Attempt(
+            started_at=end.started_at,
+            ended_at=end.ended_at,
+            agent=runner.agent,
+            host=runner.host,
+            kind=end.kind,
+            type=_encodable(end.type),
+            message=_encodable(end.message),
+            trace=tuple(_encodable(line) for line in end.trace),
+        )
+    )
 
 
 def completed_or_failed(body: bytes) -> TaskEnd:
@@ -104,14 +138,16 @@ def _refuse_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _error_line(end: Failed, attempts: int, agent: str) -> bytes:
+def _error_line(end: Failed, attempts: int, runner: Runner, earlier: tuple[Attempt, ...]) -> bytes:
     error = TaskError(
         kind=end.kind,
         type=_encodable(end.type[:_MAX_TRACE_LINE]),
         message=_encodable(end.message[:_MAX_MESSAGE]),
         trace=tuple(_encodable(line[:_MAX_TRACE_LINE]) for line in _middle_out(end.trace)),
         attempts=attempts,
-        agent=agent,
+        agent=runner.agent,
+        host=runner.host,
+        history=earlier,
     )
     return error.model_dump_json().encode()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from htcgrid_agent.jobs import Job
-from htcgrid_agent.tasks import Failed
-from htcgrid_controlplane.chunks import Payload
+from htcgrid_agent.tasks import AGENT_LOST, Failed
+from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
@@ -17,9 +17,8 @@ from htcgrid_dataplane import (
     input_key,
     result_key,
 )
-from htcgrid_events import INLINE_BYTES, FailureKind, OutcomeCode
+from htcgrid_events import INLINE_BYTES, OutcomeCode
 
-_AGENT_LOST = Failed(FailureKind.CRASH, "Agent.Lost", "Every agent that ran the task was lost while it did.")
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,7 +42,7 @@ class Payloads:
             offset for offset in chunk.open_offsets if chunk.tries.get(offset, 0) > job.delivery.queued.max_retries
         ]
         # Only what was marked before it ran has more tries than are allowed and is open still.
-        job.ends = dict.fromkeys(blamed, _AGENT_LOST)
+        job.ends = {offset: _last_try(chunk, offset) for offset in blamed}
         waiting = deque(offset for offset in chunk.open_offsets if offset not in job.ends)
         if job.careful:
             job.later = waiting
@@ -85,3 +84,9 @@ class Payloads:
 
     def _read(self, payload: Payload, key: str) -> bytes:
         return payload.data if payload.data is not None else self._store.get(key)
+
+
+def _last_try(chunk: Chunk, offset: int) -> Failed:
+    """The try that was noted before it began, since its agent might not live to tell of it."""
+    began = max((attempt.started_at for attempt in chunk.history.get(offset, ())), default=0)
+    return replace(AGENT_LOST, started_at=began, ended_at=began, noted=True)

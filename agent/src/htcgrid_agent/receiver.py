@@ -18,6 +18,7 @@ from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore, Claim
 from htcgrid_controlplane.chunks import Chunk, ChunkKey
 from htcgrid_controlplane.clock import Clock
+from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_events import Priority
 
 _LOG = logging.getLogger(__name__)
@@ -145,6 +146,9 @@ class Receiver:
             self._outbox.delete(delivery)
         elif row.finished:
             self._outbox.finished([(delivery, row)])
+        elif row.state is ChunkState.HELD:
+            # Its session is paused: it gets another message when it is resumed.
+            self._outbox.delete(delivery)
         else:
             wait = max(0, row.claimable_at - self._clock()) / 1000
             self._outbox.hide([(delivery, int(wait + 1 + random.random() * _JITTER_SECONDS))])

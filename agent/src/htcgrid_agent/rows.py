@@ -18,9 +18,9 @@ from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
 from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
-from htcgrid_agent.outcomes import Conclusion, conclude
+from htcgrid_agent.outcomes import Conclusion, Runner, attempt_of, conclude
 from htcgrid_agent.payloads import Payloads
-from htcgrid_agent.tasks import Completed, TaskEnd
+from htcgrid_agent.tasks import AGENT_LOST, Completed, TaskEnd
 from htcgrid_agent.transfers import Transfers
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore, Progress
@@ -28,9 +28,12 @@ from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.partiql import MAX_STATEMENTS
 from htcgrid_dataplane import StoreUnavailable
+from htcgrid_events import Attempt, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 _COMPANY = timedelta(milliseconds=10)
+_BACKOFF = Backoff(base=timedelta(seconds=1))
+"""For what is not the task's fault: payloads that are out of reach."""
 _LARGE = 256 * 1024
 """Results of so many bytes are compressed beside the thread that writes rows, which others wait for."""
 
@@ -51,27 +54,25 @@ class RowWriter:
 
     def __init__(
         self,
-        agent_id: str,
+        runner: Runner,
         store: ChunkStore,
         payloads: Payloads,
         keeper: LeaseKeeper,
         outbox: Outbox,
         load: Load,
         transfers: Transfers,
-        backoff: Backoff,
         clock: Clock,
         stirred: Callable[[], None],
         marked: Callable[[Job, int], None],
         metrics: Registry,
     ) -> None:
-        self._agent_id = agent_id
+        self._runner = runner
         self._store = store
         self._payloads = payloads
         self._keeper = keeper
         self._outbox = outbox
         self._load = load
         self._transfers = transfers
-        self._backoff = backoff
         self._clock = clock
         self._stirred = stirred
         self._marked = marked
@@ -135,7 +136,7 @@ class RowWriter:
                 _LOG.warning("the results could not be stored yet: %s", error, extra=draft.job.ids)
                 if not draft.final and draft.marked is None:
                     return
-                self._closed.wait(self._backoff.wait(failures, random.random).total_seconds())
+                self._closed.wait(_BACKOFF.wait(failures, random.random).total_seconds())
             else:
                 if stored:
                     self._batches.put(replace(draft, results=stored))
@@ -243,28 +244,48 @@ class RowWriter:
 
     def _conclusion(self, draft: _Draft) -> Conclusion:
         job = draft.job
-        return conclude(job.chunk, job.so_far, draft.ends, job.delivery.queued.max_retries, self._agent_id)
+        return conclude(job.chunk, job.so_far, draft.ends, job.delivery.queued, self._runner)
 
     def _progress(self, draft: _Draft) -> Progress:
         job, conclusion = draft.job, _conclusion_of(draft)
         stages = job.chunk.stages
         # A mark is taken back when its task is not to blame, also where no other task has ever failed.
         tries = {offset: job.chunk.tries.get(offset, 0) for offset in job.marked} | dict(conclusion.tries)
+        history = dict(conclusion.history)
         if not draft.final:
-            tries.update((offset, tries[offset] + 1) for offset in job.marked if offset not in draft.ends)
+            lost = self._as_if_lost()
+            for offset in job.marked - draft.ends.keys():
+                tries[offset] += 1
+                history[offset] = (*history.get(offset, ()), lost)
         return Progress(
             outcomes=conclusion.outcomes,
             results=draft.results,
             tries=tries,
             started_at=job.started_at or stages.started_at,
             finished_at=stages.finished_at if conclusion.open_offsets else job.finished_at,
+            history=history,
         )
+
+    def _as_if_lost(self) -> Attempt:
+        now = self._clock()
+        return attempt_of(replace(AGENT_LOST, started_at=now, ended_at=now), self._runner)
 
     def _retry_at(self, draft: _Draft) -> int:
         job = draft.job
-        retry = _conclusion_of(draft).retry or (job.chunk.attempt if job.set_back else 0)
-        wait = self._backoff.wait(retry, random.random) if retry else timedelta(0)
+        wait = timedelta(0)
+        if retry := _conclusion_of(draft).retry:
+            wait = _backoff_of(job.delivery.queued).wait(retry, random.random)
+        elif job.set_back:
+            wait = _BACKOFF.wait(job.chunk.attempt, random.random)
         return self._clock() + int(wait.total_seconds() * 1000)
+
+
+def _backoff_of(policy: RetryPolicy) -> Backoff:
+    return Backoff(
+        timedelta(seconds=policy.retry_base_seconds),
+        policy.retry_factor,
+        timedelta(seconds=policy.retry_cap_seconds),
+    )
 
 
 def _conclusion_of(draft: _Draft) -> Conclusion:

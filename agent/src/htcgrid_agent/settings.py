@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     )
     """Names this agent as the owner of chunks. Default: host name, process number and random digits."""
 
+    host: Annotated[str, Field(max_length=253)] = Field(default_factory=socket.gethostname)
+    """Where the agent runs, as users are told of tasks that failed: the node's name in a pod. Default: host name."""
+
     workers: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
     """How many tasks run at a time. Default: one per processor."""
 
@@ -76,9 +79,6 @@ class Settings(BaseSettings):
 
     grace_seconds: Annotated[float, Field(ge=0, le=43_200)] = 25
     """How long running tasks may go on after SIGTERM, in seconds. Default: 25, within the 30 s of Kubernetes."""
-
-    retry_base_seconds: Annotated[float, Field(gt=0, le=300)] = 1
-    """Longest wait before a failed task's first retry, in seconds; doubles with each retry. Default: 1."""
 
     function_name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]+$", max_length=64)] = "htcgrid-function"
     """The function's name as its handler sees it. Default: `htcgrid-function`."""

@@ -21,9 +21,17 @@ class Failed:
     type: str
     message: str
     trace: tuple[str, ...] = ()
+    started_at: int = 0
+    """When the try began, in ms since the epoch; 0 where it never did."""
+    ended_at: int = 0
+    noted: bool = False
+    """Whether the row counts and tells of this try already: of a task that was marked before it ran."""
 
 
 TaskEnd = Completed | Failed
+
+AGENT_LOST = Failed(FailureKind.LOST, "Agent.Lost", "The agent was lost while it ran the task.")
+"""The end of a task that kills its agent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,6 +49,14 @@ def _raise(depth: int, message: str) -> None:
     raise LookupError(message)
 
 
+class NonRetryableError(Exception):
+    """Says that trying again is of no use."""
+
+
+def do_raise_final(event: dict[str, Any], context: Any) -> Any:
+    raise NonRetryableError("the input is wrong and stays wrong")
+
+
 def do_raise_once(event: dict[str, Any], context: Any) -> Any:
     """Fail at the first try: the note has a line per try."""
     if len(Path(event["note"]).read_text().splitlines()) == 1:

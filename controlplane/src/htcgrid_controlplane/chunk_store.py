@@ -22,11 +22,12 @@ attempt removes it, so a chunk that is shorter than the first heartbeat never pa
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from htcgrid_controlplane.attributes import Item, binary, number, text
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload, bucket_key
+from htcgrid_controlplane.histories import History, decode_history, encode_history
 from htcgrid_controlplane.leases import shard_of
 from htcgrid_controlplane.partiql import Batches, Statement, Written
 from htcgrid_controlplane.transitions import ChunkState
@@ -66,13 +67,14 @@ class Held:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an attempt made of a chunk: a letter per task, the results so far, and how often tasks have failed."""
+    """What an attempt made of a chunk: a letter per task, the results so far, how often tasks have failed, and how."""
 
     outcomes: str
     results: Payload
     tries: dict[int, int]
     started_at: int
     finished_at: int
+    history: History = field(default_factory=dict)
 
 
 class _Conclusion(NamedTuple):
@@ -219,6 +221,8 @@ class ChunkStore:
                     changes.append(("returned", number(held.attempt)))
             if progress.tries:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
+            if progress.history:
+                changes.append(("history", binary(encode_history(progress.history))))
             clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
             remove = " REMOVE results" if progress.results.stored_bytes is not None else ""
             if claimable_at is None:
@@ -312,6 +316,7 @@ def chunk_of(key: ChunkKey, item: Item) -> Chunk:
         results=_payload(item, "results"),
         results_attempt=item.number("results_attempt"),
         tries={int(offset): count for offset, count in json.loads(item.text("tries", "{}")).items()},
+        history=decode_history(item.binary("history")),
         returned=item.number("returned"),
         progressed=item.number("progressed"),
         owner=item.text("owner"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from htcgrid_controlplane.histories import History
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import PayloadCorrupt, decode_lines
 from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
@@ -59,6 +60,8 @@ class Chunk:
     """The attempt under whose key stored results lie."""
     tries: Mapping[int, int] = field(default_factory=dict)
     """How often tasks of the chunk (by their offset) have failed, for those that have."""
+    history: History = field(default_factory=dict)
+    """The tries of its tasks that did not complete them."""
     returned: int = 0
     """The last attempt that came to an orderly end and left tasks open."""
     progressed: int = 0

@@ -142,6 +142,7 @@ class Queries:
             lease_expires_at=chunk.lease_expires_at,
             stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
             error=self._error(chunk, offset),
+            history=chunk.history.get(offset, ()),
         )
 
     def task_input(self, tenant: str, session_id: str, index: int) -> TaskInput:
