@@ -278,7 +278,7 @@ def test_a_task_that_kills_its_agents_is_found_and_fails_alone(place: Place, tmp
 
     until(finished, 60)
     zero, error, two = place.results(session)
-    assert (zero, error.kind, error.type, two) == (0, FailureKind.CRASH, "Agent.Lost", 2)
+    assert (zero, error.kind, error.type, two) == (0, FailureKind.LOST, "Agent.Lost", 2)
     # Twice by accident, as far as anybody could tell, and once on trial.
     assert len(notes[1].read_text().splitlines()) == 3
     until(place.is_clean)
