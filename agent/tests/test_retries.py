@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent.tests.harness import Place, until
+from agent.tests.embedded import until
+from agent.tests.harness import Place
 
 from htcgrid_controlplane.clock import system_clock
 from htcgrid_events import FailureKind, TaskError
