@@ -1,0 +1,52 @@
+"""Reads many rows by their keys, whatever the table answers at once."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from htcgrid_controlplane.attributes import Item
+from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_MAX_KEYS = 100
+"""Most keys in one BatchGetItem (DynamoDB API Reference)."""
+_BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
+_TRIES = 10
+
+
+def read_rows(
+    client: "DynamoDBClient",
+    table: str,
+    keys: "Sequence[dict[str, AttributeValueTypeDef]]",
+    projection: str | None = None,
+) -> Iterator[Item]:
+    """The rows with these keys, as last written, in no order; those that do not exist are left out.
+
+    Raises:
+        StorageUnavailable: DynamoDB kept leaving keys unprocessed.
+    """
+    for start in range(0, len(keys), _MAX_KEYS):
+        yield from _read_some(client, table, list(keys[start : start + _MAX_KEYS]), projection)
+
+
+def _read_some(
+    client: "DynamoDBClient", table: str, keys: list[dict[str, Any]], projection: str | None
+) -> Iterator[Item]:
+    for retry in range(1, _TRIES + 1):
+        request: dict[str, Any] = {"Keys": keys, "ConsistentRead": True}
+        if projection:
+            request["ProjectionExpression"] = projection
+        response = client.batch_get_item(RequestItems={table: request})  # type: ignore[dict-item]
+        yield from (Item(row) for row in response["Responses"].get(table, []))
+        unprocessed = response.get("UnprocessedKeys", {})
+        if table not in unprocessed:
+            return
+        keys = [dict(key) for key in unprocessed[table]["Keys"]]
+        time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+    raise StorageUnavailable(f"{len(keys)} rows of table {table} could not be read")
