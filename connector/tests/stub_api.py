@@ -113,20 +113,21 @@ class StubApi:
         )
 
     def _list(self, query: Query) -> SessionPage:
-        before = int(query.get("before", 1 << 62))
+        before = query.get("before", "9")
         found = sorted(self._grid.sessions.values(), key=lambda session: -session.created_at)
-        found = [s for s in found if s.created_at < before and query.get("state") in (None, s.state.value)]
+        found = [s for s in found if s.listed < before and query.get("state") in (None, s.state.value)]
         page = found[: self._grid.page_size]
         return SessionPage(
             sessions=tuple(session.summary() for session in page),
-            next_before=str(page[-1].created_at) if len(found) > len(page) else None,
+            next_before=page[-1].listed if len(found) > len(page) else None,
         )
 
     def _cancel_many(self, request: CancelSessions) -> CancelledSessions:
         sessions = self._grid.sessions
         named = request.session_ids
         if named is None:
-            named = tuple(key for key, session in sessions.items() if not session.state.ended)
+            named = tuple(key for key, session in sessions.items() if not session.state.ended and not session.cancelled)
+            named = named[: self._grid.page_size]
         known = [key for key in named if key in sessions]
         ended = tuple(key for key in known if sessions[key].state.ended)
         stopping = tuple(key for key in known if key not in ended)
@@ -150,11 +151,8 @@ class StubApi:
     def _input(self, session: StubSession, index: int) -> Answer:
         for number, chunk in session.chunks.items():
             if chunk.first_task <= index < chunk.first_task + chunk.size:
-                url = (
-                    None
-                    if chunk.inputs
-                    else f"{self._grid.url}/in/{session.session_id}/{number}?X-Amz-Signature=secret"
-                )
+                place = f"{self._grid.url}/in/{session.session_id}/{number}?X-Amz-Signature=secret"
+                url = None if chunk.inputs else place
                 line = index - chunk.first_task
                 return ok(TaskInput(index=index, line=line, lines=chunk.size, inputs=chunk.inputs, url=url))
         return refusal(404, "TaskNotFound")

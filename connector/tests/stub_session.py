@@ -48,6 +48,11 @@ class StubSession:
     def cancelled(self) -> bool:
         return self.stop_reason is not None
 
+    @property
+    def listed(self) -> str:
+        """What orders it among others."""
+        return f"{self.created_at:013d}-{self.session_id}"
+
     def account(self) -> Account:
         codes = Counter("".join(outcome.outcomes for outcome in self.outcomes.values()))
         submitted = sum(chunk.size for chunk in self.chunks.values())

@@ -13,7 +13,7 @@ from htcgrid import (
     TaskNotFound,
     WaitTimeout,
 )
-from htcgrid.results import Arrival, opened
+from htcgrid.results import Arrival, Part
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import ChunkOutcome, FailureKind, Stages, TaskError, new_id
 
@@ -54,7 +54,7 @@ def test_the_first_failed_task_is_raised_with_what_happened_over_there(stub: Stu
     session = grid.submit(range(10), chunk_size=2)
     stub.run(session.id, fail_on_odd)
     with pytest.raises(
-        TaskFailed, match=r"task 1 of session .* failed after 3 attempts on agent-1: ValueError: 1 is odd"
+        TaskFailed, match=r"task 1 of session .* failed after 3 attempts on agent-1 at host-1: ValueError: 1 is odd"
     ) as told:
         session.results(timeout=20)
     assert (told.value.index, told.value.kind, told.value.attempts, told.value.agent) == (1, "handler", 3, "agent-1")
@@ -196,6 +196,6 @@ def test_a_failure_of_every_kind_is_told_as_such(kind: FailureKind) -> None:
     told = TaskError(kind=kind, type="T", message="m")
     stages = Stages(submitted_at=1)
     outcome = ChunkOutcome(chunk=0, first_task=0, outcomes="F", attempt=1, agent="a", stages=stages)
-    (task,) = opened(new_id(), Arrival(outcome, encode_lines([told.model_dump_json().encode()])), None)
+    (task,) = Part(new_id(), Arrival(outcome, encode_lines([told.model_dump_json().encode()])))
     assert isinstance(task.error, TaskFailed)
     assert task.error.kind == kind.value

@@ -53,7 +53,7 @@ def test_a_task_that_contains_itself_is_no_json(grid: Grid) -> None:
     endless: list[object] = []
     endless.append(endless)
     with pytest.raises(InvalidTask, match="task 0 is not JSON: Circular"):
-        grid.submit([endless])  # type: ignore[list-item]
+        grid.submit([endless])
 
 
 def test_a_task_that_is_too_large_says_by_how_much(grid: Grid) -> None:
@@ -79,10 +79,7 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (
-            {"prority": "high"},
-            "there is no option 'prority'; the options are max_failure_share, max_failures, max_retries",
-        ),
+        ({"prority": "high"}, "there is no option 'prority'; the options are max_failure_share, max_failures, max_ret"),
         ({"priority": "urgent"}, "priority='urgent' is not legal: give 'high', 'normal' or 'low'"),
         ({"partition": "No Such"}, "partition='No Such' is not legal: give a name of up to 32"),
         ({"max_retries": -1}, "max_retries=-1 is not legal: give a whole number from 0 to 20"),
@@ -91,6 +88,15 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
         ({"publish_completions": "perhaps"}, "publish_completions='perhaps' is not legal: give True or False"),
         ({"publish_completions": "yes"}, "publish_completions='yes' is not legal: give True or False"),
         ({"publish_completions": 1}, "publish_completions=1 is not legal"),
+        ({"retry_base": -1}, "retry_base=-1 is not legal: give a timedelta or a number of seconds, from 0 to 1 hour"),
+        ({"retry_base": "1"}, "retry_base='1' is not legal"),
+        ({"retry_factor": 0.5}, "retry_factor=0.5 is not legal: give a number from 1 to 10"),
+        ({"retry_cap": timedelta(days=1)}, "retry_cap=.* is not legal: .* 12 hours"),
+        ({"non_retryable": "ValueError"}, "non_retryable='ValueError' is not legal: give a list of exception classes"),
+        ({"non_retryable": [int]}, "non_retryable=.* is not legal"),
+        ({"non_retryable": [""]}, "non_retryable=.* is not legal"),
+        ({"max_failures": -1}, "max_failures=-1 is not legal: give a whole number from 0 up"),
+        ({"max_failure_share": 1}, "max_failure_share=1 is not legal: give a number from 0 to below 1"),
         ({"max_retries": True}, "max_retries=True is not legal: give a whole number from 0 to 20"),
         ({"max_retries": 2.0}, "max_retries=2.0 is not legal"),
         ({"max_retries": "2"}, "max_retries='2' is not legal"),
@@ -100,18 +106,11 @@ def test_a_session_without_tasks_is_refused(stub: StubGrid, grid: Grid, tasks: I
         ({"timeout": None}, "timeout=None is not legal"),
         ({"priority": b"high"}, "priority=b'high' is not legal"),
         ({"partition": 5}, "partition=5 is not legal"),
-        ({"retry_base": -1}, "retry_base=-1 is not legal: give a timedelta or a number of seconds, up to 1 hour"),
-        ({"retry_factor": 0.5}, "retry_factor=0.5 is not legal: give a number from 1 to 10"),
-        ({"retry_cap": timedelta(days=1)}, "retry_cap=datetime.* is not legal: give a timedelta or"),
-        ({"non_retryable": "ValueError"}, "non_retryable='ValueError' is not legal: give a list of up to 32 names"),
-        ({"non_retryable": [ValueError]}, "non_retryable=.* is not legal"),
-        ({"max_failures": 1.5}, "max_failures=1.5 is not legal: give a whole number from 0 up"),
-        ({"max_failure_share": 1}, "max_failure_share=1 is not legal: give a number from 0 up to, but without, 1"),
         ({"chunk_size": 0}, "chunk_size=0 is not legal: give a whole number from 1 to 1,000"),
         ({"chunk_size": 1001}, "chunk_size=1001 is not legal"),
         ({"chunk_size": True}, "chunk_size=True is not legal"),
-        ({"session_id": 5}, "session_id=5 is not legal: give a session.s id"),
-        ({"session_id": "mine"}, "session_id='mine' is not legal: give a session.s id"),
+        ({"session_id": 5}, "session_id=5 is not legal: give the id of an earlier submission"),
+        ({"session_id": "mine"}, "session_id='mine' is not legal: give the id of an earlier submission"),
     ],
 )
 def test_a_bad_option_changes_nothing(stub: StubGrid, grid: Grid, options: dict[str, object], said: str) -> None:
@@ -134,6 +133,22 @@ def test_options_reach_the_grid(stub: StubGrid, grid: Grid) -> None:
     options = stub.sessions[session.id].options
     assert (options.partition, options.priority, options.max_retries) == ("gpu", Priority.HIGH, 0)
     assert (options.task_timeout_seconds, options.session_timeout_seconds) == (60, 3600)
+
+
+def test_the_retry_policy_and_the_failure_budget_reach_the_grid(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(
+        [1],
+        retry_base=timedelta(milliseconds=100),
+        retry_factor=1.5,
+        retry_cap=60,
+        non_retryable=[ValueError, "risk.BadTrade", NotJson.__name__],
+        max_failures=10,
+        max_failure_share=0.05,
+    )
+    options = stub.sessions[session.id].options
+    assert (options.retry_base_seconds, options.retry_factor, options.retry_cap_seconds) == (0.1, 1.5, 60)
+    assert options.non_retryable == ("ValueError", "risk.BadTrade", "NotJson")
+    assert (options.max_failures, options.max_failure_share) == (10, 0.05)
 
 
 def test_a_priority_of_the_contract_and_a_tight_deadline_are_legal(stub: StubGrid, grid: Grid) -> None:

@@ -6,11 +6,12 @@ import sys
 import htcgrid
 
 PUBLIC = """
-    Account AuthenticationFailed CancelledSessions ChunkRecord Completed DeadLetter EmptySession Grid GridClosed
-    GridError GridInfo GridUnavailable GridUnreachable InvalidOption InvalidTask JSON PayloadTooLarge Priority
-    Profile ProfileInvalid ProfileMissing RequestRejected ResultsUnavailable Session SessionCancelled
-    SessionNotFound SessionState SessionStatus SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskNotFound
-    TaskRecord TaskState TaskTimes UnexpectedAnswer WaitTimeout
+    Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord Completed DeadLetter
+    EmptySession Grid GridClosed GridError GridInfo GridUnavailable GridUnreachable InvalidOption InvalidTask JSON
+    OnExit Order PayloadTooLarge Priority Profile ProfileInvalid ProfileMissing Progress RequestRejected
+    ResultsUnavailable Session SessionCancelled SessionClosed SessionNotFound SessionState SessionStatus
+    SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskFuture TaskNotFound TaskRecord TaskState TaskTimes
+    Timeline UnexpectedAnswer WaitTimeout
 """
 HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid_events")
 

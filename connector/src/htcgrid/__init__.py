@@ -11,6 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from htcgrid._futures import (
+        TaskFuture,
+    )
+    from htcgrid.async_grid import (
+        AsyncGrid,
+    )
+    from htcgrid.async_session import (
+        AsyncSession,
+    )
     from htcgrid.errors import (
         AuthenticationFailed,
         EmptySession,
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
         RequestRejected,
         ResultsUnavailable,
         SessionCancelled,
+        SessionClosed,
         SessionNotFound,
         SessionTimedOut,
         TaskFailed,
@@ -33,13 +43,34 @@ if TYPE_CHECKING:
         UnexpectedAnswer,
         WaitTimeout,
     )
-    from htcgrid.grid import Grid
-    from htcgrid.options import JSON, SubmitOptions
-    from htcgrid.profile import Profile
-    from htcgrid.results import Completed, TaskTimes
-    from htcgrid.session import Session
+    from htcgrid.grid import (
+        Grid,
+    )
+    from htcgrid.options import (
+        JSON,
+        OnExit,
+        Order,
+        SubmitOptions,
+    )
+    from htcgrid.profile import (
+        Profile,
+    )
+    from htcgrid.progress import (
+        Progress,
+    )
+    from htcgrid.results import (
+        Completed,
+        TaskTimes,
+    )
+    from htcgrid.session import (
+        Session,
+    )
+    from htcgrid.timeline import (
+        Timeline,
+    )
     from htcgrid_events import (
         Account,
+        Attempt,
         CancelledSessions,
         ChunkRecord,
         DeadLetter,
@@ -53,6 +84,9 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "htcgrid._futures": ("TaskFuture",),
+    "htcgrid.async_grid": ("AsyncGrid",),
+    "htcgrid.async_session": ("AsyncSession",),
     "htcgrid.errors": (
         "AuthenticationFailed",
         "EmptySession",
@@ -68,6 +102,7 @@ _HOMES = {
         "RequestRejected",
         "ResultsUnavailable",
         "SessionCancelled",
+        "SessionClosed",
         "SessionNotFound",
         "SessionTimedOut",
         "TaskFailed",
@@ -76,12 +111,23 @@ _HOMES = {
         "WaitTimeout",
     ),
     "htcgrid.grid": ("Grid",),
-    "htcgrid.options": ("JSON", "SubmitOptions"),
+    "htcgrid.options": (
+        "JSON",
+        "OnExit",
+        "Order",
+        "SubmitOptions",
+    ),
     "htcgrid.profile": ("Profile",),
-    "htcgrid.results": ("Completed", "TaskTimes"),
+    "htcgrid.progress": ("Progress",),
+    "htcgrid.results": (
+        "Completed",
+        "TaskTimes",
+    ),
     "htcgrid.session": ("Session",),
+    "htcgrid.timeline": ("Timeline",),
     "htcgrid_events": (
         "Account",
+        "Attempt",
         "CancelledSessions",
         "ChunkRecord",
         "DeadLetter",
@@ -99,6 +145,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "JSON",
     "Account",
+    "AsyncGrid",
+    "AsyncSession",
+    "Attempt",
     "AuthenticationFailed",
     "CancelledSessions",
     "ChunkRecord",
@@ -113,15 +162,19 @@ __all__ = [
     "GridUnreachable",
     "InvalidOption",
     "InvalidTask",
+    "OnExit",
+    "Order",
     "PayloadTooLarge",
     "Priority",
     "Profile",
     "ProfileInvalid",
     "ProfileMissing",
+    "Progress",
     "RequestRejected",
     "ResultsUnavailable",
     "Session",
     "SessionCancelled",
+    "SessionClosed",
     "SessionNotFound",
     "SessionState",
     "SessionStatus",
@@ -129,10 +182,12 @@ __all__ = [
     "SessionTimedOut",
     "SubmitOptions",
     "TaskFailed",
+    "TaskFuture",
     "TaskNotFound",
     "TaskRecord",
     "TaskState",
     "TaskTimes",
+    "Timeline",
     "UnexpectedAnswer",
     "WaitTimeout",
 ]

@@ -95,7 +95,8 @@ class Api:
         return await self._ask("POST", f"/sessions/{quote(session_id)}/resume", SessionStatus, None, session_id)
 
     async def sessions(self, state: SessionState | None, before: str | None) -> SessionPage:
-        """Sessions of the user in this state, or in any, from where a page said, or a moment in ms since the epoch."""
+        """Sessions of the user in this state, or in any, from those created before a moment on: ms since 1970 in 13
+        digits, or what the page before said."""
         query = _query(state=None if state is None else state.value, before=before)
         return await self._ask("GET", f"/sessions{query}", SessionPage, None, None)
 
@@ -137,8 +138,9 @@ class Api:
         return await self._ask("GET", f"/sessions/{quote(session_id)}/tasks/{index}", TaskRecord, None, session_id)
 
     async def task_input(self, session_id: str, index: int) -> TaskInput:
-        """What one task was given. Raises `TaskNotFound` when the session has no such task."""
-        return await self._ask("GET", f"/sessions/{quote(session_id)}/tasks/{index}/event", TaskInput, None, session_id)
+        """Where a task's event lies. Raises `TaskNotFound` when the session has no such task."""
+        path = f"/sessions/{quote(session_id)}/tasks/{index}/event"
+        return await self._ask("GET", path, TaskInput, None, session_id)
 
     async def subscribe(self, session_id: str, subscriber_id: str) -> SessionStatus:
         """Have a session's completions pushed to a subscriber."""

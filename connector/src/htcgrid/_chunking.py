@@ -42,10 +42,13 @@ def growing_size(first_task: int) -> int:
     return max(1, min(first_task // FEWEST_CHUNKS, LARGEST_AUTOMATIC_CHUNK))
 
 
-def cut(lines: Iterable[bytes], size_at: SizeAt, max_bytes: int) -> Iterator[list[bytes]]:
-    """Cut lines into chunks: at most `size_at` lines and `max_bytes` bytes each, but always at least one line."""
+def cut(lines: Iterable[bytes], size_at: SizeAt, max_bytes: int, first_task: int = 0) -> Iterator[list[bytes]]:
+    """Cut lines into chunks: at most `size_at` lines and `max_bytes` bytes each, but always at least one line.
+
+    The first line is that of task `first_task`.
+    """
     chunk: list[bytes] = []
-    held = first_task = 0
+    held = 0
     for line in lines:
         if chunk and (held + len(line) > max_bytes or len(chunk) >= size_at(first_task)):
             yield chunk

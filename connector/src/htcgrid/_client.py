@@ -1,5 +1,6 @@
 """The asynchronous heart of a grid: one user's connection, shared by all of his sessions."""
 
+import asyncio
 import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -7,31 +8,27 @@ from typing import TYPE_CHECKING
 from htcgrid._api import Api
 from htcgrid._auth import Tokens
 from htcgrid._cognito import Cognito
-from htcgrid._collector import Collector
-from htcgrid._dead_letters import carry_out
-from htcgrid._follower import Follower
+from htcgrid._feed import Feed
 from htcgrid._http import Http, Patience, is_loopback
+from htcgrid._link import SessionLink
 from htcgrid._push import PushChannel
-from htcgrid._stream import Fetcher, ResultStream
 from htcgrid._submission import Submission
-from htcgrid.errors import AuthenticationFailed, ResultsUnavailable, SessionNotFound
-from htcgrid_dataplane import DataPlaneError, decode_lines
+from htcgrid.errors import AuthenticationFailed
 from htcgrid_events import (
     CancelledSessions,
     CancelSessions,
     ChunksFrame,
     SessionEndedFrame,
     SessionOptions,
-    SessionStatus,
     new_id,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
-    from htcgrid._encoding import EncodedChunk
+    from htcgrid._encoding import Encoder
     from htcgrid.profile import Profile
-    from htcgrid_events import ChunkOutcome, PurgeTasks, PushTicket, RedriveTasks
+    from htcgrid_events import PushTicket
 
 IDS_AT_A_TIME = 100
 """Sessions that one request names: the contract's limit."""
@@ -50,6 +47,7 @@ class Client:
         self.api = Api(profile.api_url, tokens, self._http)
         self.subscriber_id = new_id()
         self.push = PushChannel(profile.push_url, self._ticket, self._dispatch, self._wake_all)
+        self._background: set[asyncio.Task[None]] = set()
         # Weak, so that sessions whose user has let go of them take their results along.
         self._links: weakref.WeakValueDictionary[str, SessionLink] = weakref.WeakValueDictionary()
 
@@ -75,19 +73,19 @@ class Client:
             raise
         return client
 
-    async def prepare_submission(self, session_id: str, options: SessionOptions) -> "tuple[SessionLink, Submission]":
-        """A new session, known here only, and what sends its chunks."""
+    async def open(self, session_id: str, options: SessionOptions, encoder: "Encoder") -> tuple[SessionLink, Feed]:
+        """A new session, known here only, and the way into it."""
         self.push.start()
         await self.push.tried()
         link = self.link(session_id)
         subscriber = self.subscriber_id if self.push.known else None
         link.follower.created(subscribed=subscriber is not None, epoch=self.push.epoch)
-        return link, Submission(self.api, session_id, options, subscriber)
+        submission = Submission(self.api, session_id, options, subscriber)
+        link.feed = feed = Feed(self.api, link.collector, submission, encoder)
+        return link, feed
 
     async def attach(self, session_id: str) -> "SessionLink":
         """A session that exists. Raises `SessionNotFound`."""
-        if not is_id(session_id):
-            raise SessionNotFound(session_id)
         status = await self.api.status(session_id)
         link = self.link(session_id)
         link.collector.see(status)
@@ -96,18 +94,17 @@ class Client:
     async def cancel_sessions(self, session_ids: "Sequence[str] | None") -> CancelledSessions:
         """Ask for the cancellation of these sessions, or of all that are open."""
         if session_ids is None:
-            return await self.api.cancel_sessions(CancelSessions())
+            parts = [await self.api.cancel_sessions(CancelSessions())]
+            while parts[-1].stopping:  # a request stops some of very many
+                parts.append(await self.api.cancel_sessions(CancelSessions()))
+            return _together(parts)
         parts = [
             await self.api.cancel_sessions(
                 CancelSessions(session_ids=tuple(session_ids[first : first + IDS_AT_A_TIME]))
             )
             for first in range(0, len(session_ids), IDS_AT_A_TIME)
         ]
-        return CancelledSessions(
-            stopping=tuple(found for part in parts for found in part.stopping),
-            ended=tuple(found for part in parts for found in part.ended),
-            unknown=tuple(found for part in parts for found in part.unknown),
-        )
+        return _together(parts)
 
     def link(self, session_id: str) -> "SessionLink":
         """What this client holds of a session; one however often it is asked for."""
@@ -116,8 +113,17 @@ class Client:
             link = self._links[session_id] = SessionLink(self, session_id)
         return link
 
+    def keep(self, task: "asyncio.Task[None]") -> None:
+        """Keep what runs in the background from being forgotten, until it is done or the grid is closed."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def close(self) -> None:
-        """Drop the connections. Sessions go on without."""
+        """Drop the connections. Sessions go on without, and whoever waits for one is told `GridClosed`."""
+        self._http.closed = True
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.push.close()
         await self._http.close()
 
@@ -138,71 +144,9 @@ class Client:
             link.collector.wake()
 
 
-def is_id(given: object) -> bool:
-    """Whether this can be the id of a session: a text of 32 hexadecimal digits."""
-    return isinstance(given, str) and len(given) == len(new_id()) and set(given) <= set("0123456789abcdef")
-
-
-class SessionLink:
-    """One session as this client sees it."""
-
-    def __init__(self, client: Client, session_id: str) -> None:
-        self._client = client
-        self.session_id = session_id
-        self._begin()
-
-    def _begin(self) -> None:
-        """Know nothing yet."""
-        client = self._client
-        self.collector = Collector(self.session_id)
-        self.follower = Follower(client.api, client.push, self.collector, client.subscriber_id)
-        self._fetcher = Fetcher(client.api, self.session_id)
-
-    async def finish(self, submission: Submission, last: "Sequence[EncodedChunk]") -> None:
-        """Send the last chunks. From now on it is known how much the session holds."""
-        await submission.finish(last)
-        chunks, tasks = submission.totals
-        self.collector.close(chunks=chunks, tasks=tasks)
-
-    def stream(self) -> ResultStream:
-        """A new reader of the results."""
-        return ResultStream(self._client.api, self.collector, self.follower, self._fetcher)
-
-    async def until(self, met: "Callable[[], bool]") -> None:
-        """Wait until the condition on the collector is met."""
-        await self.follower.until(met)
-
-    async def outcomes(self) -> "list[ChunkOutcome]":
-        """The chunks that have finished by now, in the order of their tasks."""
-        if not self.collector.complete:
-            await self.follower.refresh()
-        return sorted(self.collector.arrived, key=lambda outcome: outcome.first_task)
-
-    async def event(self, index: int) -> bytes:
-        """The JSON text of what a task was given. Raises `ResultsUnavailable` when it is no longer kept."""
-        told = await self._client.api.task_input(self.session_id, index)
-        data = await self._client.api.get_payload(told.url) if told.url is not None else told.inputs
-        try:
-            return decode_lines(data or b"", told.lines)[told.line]
-        except DataPlaneError as error:
-            raise ResultsUnavailable(
-                f"the event of task {index} of session {self.session_id} is damaged: {error}"
-            ) from None
-
-    async def status(self) -> SessionStatus:
-        """How the session stands, asked now."""
-        status = await self._client.api.status(self.session_id)
-        self.collector.see(status)
-        return status
-
-    async def redrive(self, requests: "Iterable[RedriveTasks]") -> int:
-        """Run dead letters again. What was known of the session is of the past from then on."""
-        api = self._client.api
-        try:
-            return await carry_out(requests, lambda request: api.redrive(self.session_id, request))
-        finally:
-            self._begin()
-
-    async def purge(self, requests: "Iterable[PurgeTasks]") -> int:
-        """Forget dead letters."""
-        return await carry_out(requests, lambda request: self._client.api.purge(self.session_id, request))
+def _together(parts: "Sequence[CancelledSessions]") -> CancelledSessions:
+    return CancelledSessions(
+        stopping=tuple(found for part in parts for found in part.stopping),
+        ended=tuple(found for part in parts for found in part.ended),
+        unknown=tuple(found for part in parts for found in part.unknown),
+    )

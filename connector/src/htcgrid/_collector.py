@@ -5,23 +5,28 @@ from collections.abc import Iterable
 
 from htcgrid_events import (
     BUCKET_SIZE,
-    Account,
     ChunkOutcome,
     OutcomeCode,
     SessionEndedFrame,
     SessionState,
     SessionStatus,
+    StopReason,
 )
+
+RESULTS_KEPT_BYTES = 64 * 1024 * 1024
+"""Results of one session that lie here at most. Others are asked for again by whoever reads them, so that a session of
+any size takes bounded memory; 64 MB hold the results of a million tasks of 60 bytes each."""
 
 
 class Collector:
     """Gathers what is told of a session from any side, in any order, any number of times."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, results_kept: int = RESULTS_KEPT_BYTES) -> None:
         self.session_id = session_id
         self.arrived: list[ChunkOutcome] = []
         """Finished chunks in the order in which they became known."""
         self.finished_tasks = 0
+        self.failed_tasks = 0
         self.cancelled_tasks = 0
         self.chunks: int | None = None
         """How many chunks the session holds; none while it may grow."""
@@ -29,11 +34,13 @@ class Collector:
         """How many tasks the session holds; none while it may grow."""
         self.state: SessionState | None = None
         """The verdict."""
-        self.account: Account | None = None
-        """The account of the verdict."""
+        self.stop_reason: StopReason | None = None
+        """Why the session was stopped, once that is known."""
         self.given_up = False
         """Whether the chunks that are missing will never come."""
         self._numbers: set[int] = set()
+        self._room = results_kept
+        self._results_kept = results_kept
         self._changed = asyncio.Event()
 
     @property
@@ -46,12 +53,20 @@ class Collector:
         new = [outcome for outcome in outcomes if outcome.chunk not in self._numbers]
         for outcome in new:
             self._numbers.add(outcome.chunk)
-            self.arrived.append(outcome)
+            self.arrived.append(self._kept(outcome))
             self.finished_tasks += outcome.size
+            self.failed_tasks += outcome.count(OutcomeCode.FAILED)
             self.cancelled_tasks += outcome.count(OutcomeCode.CANCELLED)
         if new:
             self.wake()
         return bool(new)
+
+    def was_read(self, position: int) -> None:
+        """Somebody has read the results of this arrival: they need not lie here any longer where room is short."""
+        outcome = self.arrived[position]
+        if outcome.results is not None and self._room < self._results_kept // 2:
+            self._room += len(outcome.results)
+            self.arrived[position] = _lying_elsewhere(outcome, len(outcome.results))
 
     def close(self, *, chunks: int, tasks: int) -> None:
         """The session holds so much and will not grow."""
@@ -60,7 +75,7 @@ class Collector:
 
     def end(self, frame: SessionEndedFrame) -> None:
         """The verdict was pushed."""
-        self.state, self.account = frame.state, frame.account
+        self.state = frame.state
         self.tasks = frame.account.submitted
         self.wake()
 
@@ -69,7 +84,8 @@ class Collector:
         if status.state is not SessionState.OPEN:
             self.chunks, self.tasks = status.chunks, status.account.submitted
         if status.state.ended:
-            self.state, self.account = status.state, status.account
+            self.state = status.state
+        self.stop_reason = status.stop_reason
         self.wake()
 
     def give_up(self) -> None:
@@ -88,18 +104,6 @@ class Collector:
                 lacking.append((first // BUCKET_SIZE, number - 1 if number > first else None))
         return lacking
 
-    def gaps(self) -> list[range]:
-        """The tasks of the whole session, as ranges, whose chunks are missing."""
-        found = []
-        expected = 0
-        for outcome in sorted(self.arrived, key=lambda outcome: outcome.first_task):
-            if outcome.first_task > expected:
-                found.append(range(expected, outcome.first_task))
-            expected = outcome.first_task + outcome.size
-        if self.tasks is not None and expected < self.tasks:
-            found.append(range(expected, self.tasks))
-        return found
-
     def wake(self) -> None:
         """Let everyone who waits look again."""
         self._changed.set()
@@ -108,3 +112,16 @@ class Collector:
     async def changed(self) -> None:
         """Wait for the next change."""
         await self._changed.wait()
+
+    def _kept(self, outcome: ChunkOutcome) -> ChunkOutcome:
+        if outcome.results is None:
+            return outcome
+        if len(outcome.results) > self._room:
+            return _lying_elsewhere(outcome, len(outcome.results))
+        self._room -= len(outcome.results)
+        return outcome
+
+
+def _lying_elsewhere(outcome: ChunkOutcome, size: int) -> ChunkOutcome:
+    """As the grid tells of results that it keeps."""
+    return outcome.model_copy(update={"results": None, "stored_bytes": size})

@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from htcgrid._client import Client
+from htcgrid._delivery import DeliveryThread
 from htcgrid._engine import Engine
+from htcgrid.async_grid import AsyncGrid
 
 if TYPE_CHECKING:
     from htcgrid.profile import Profile
@@ -19,9 +21,12 @@ class Connection:
 
     def __init__(self, engine: Engine, client: Client) -> None:
         self.client = client
+        self.core = AsyncGrid(client)
+        """What the synchronous facade stands before."""
+        self.delivery = DeliveryThread()
         self._engine = engine
         # Also when the program ends, or lets go of everything, without closing anything.
-        self._end = weakref.finalize(self, _shut, engine, client)
+        self._end = weakref.finalize(self, _shut, engine, client, self.delivery)
 
     @classmethod
     def open(cls, profile: "Profile", username: str | None, password: str | None, request_timeout: timedelta) -> Self:
@@ -34,9 +39,9 @@ class Connection:
             raise
         return cls(engine, client)
 
-    def run(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """See `Engine.run`."""
-        return self._engine.run(work, timeout)
+        return self._engine.run(work)
 
     def iterate(self, pages: AsyncIterator[Iterable[_T]]) -> Iterator[_T]:
         """What lies on the pages, one by one, each page asked for when the one before has been read."""
@@ -56,6 +61,7 @@ async def _next(pages: AsyncIterator[_T]) -> _T | None:
     return await anext(pages, None)
 
 
-def _shut(engine: Engine, client: Client) -> None:
+def _shut(engine: Engine, client: Client, delivery: DeliveryThread) -> None:
     engine.run(client.close())
     engine.close()
+    delivery.close()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from htcgrid._encoding import json_text
+from htcgrid._encoding import json_line
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON, task_number
 from htcgrid_events import DeadLettersDone, PurgeTasks, RedriveTasks
@@ -31,7 +31,9 @@ def redrives(
         InvalidOption: the selection is contradictory or malformed.
         InvalidTask: an event is not JSON.
     """
-    texts = {task_number(index): json_text(task_number(index), event) for index, event in (events or {}).items()}
+    texts = {
+        task_number(index): json_line(task_number(index), event).decode() for index, event in (events or {}).items()
+    }
     numbers = _numbers(fingerprint, tasks)
     if numbers is None and texts and fingerprint is None:
         numbers = sorted(texts)  # new events for some tasks mean these tasks, not all the others as well

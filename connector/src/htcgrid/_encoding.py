@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from datetime import timedelta
 
-from htcgrid._chunking import AUTOMATIC_CHUNK_BYTES, CHOSEN_CHUNK_BYTES, automatic_size, cut, growing_size
+from htcgrid._chunking import AUTOMATIC_CHUNK_BYTES, CHOSEN_CHUNK_BYTES, SizeAt, automatic_size, cut, growing_size
 from htcgrid.errors import InvalidOption, InvalidTask, PayloadTooLarge
 from htcgrid.options import JSON
 from htcgrid_dataplane import encode_lines
@@ -61,32 +61,49 @@ def check_chunk_size(chunk_size: int | None) -> None:
         )
 
 
-def encode(tasks: Iterable[JSON], chunk_size: int | None) -> Iterator[EncodedChunk]:
-    """The chunks of these tasks, made one by one as they are asked for.
+class Encoder:
+    """Numbers the chunks and tasks of one session, which may be fed several times.
 
     The same tasks, given in the same form, are always cut alike; so a submission may be repeated.
-
-    Raises:
-        InvalidTask: a task is not JSON.
-        PayloadTooLarge: a task is too large.
     """
-    lines = (_line(index, task) for index, task in enumerate(tasks))
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.tasks = 0
+
+    def encode(self, tasks: Iterable[JSON], chunk_size: int | None) -> "Iterator[list[EncodedChunk]]":
+        """The next tasks as batches of chunks that travel together, made as they are asked for.
+
+        Tasks that all lie in memory are encoded before this returns, so that nothing is sent when one is wrong.
+
+        Raises:
+            InvalidTask: a task is not JSON.
+            PayloadTooLarge: a task is too large.
+        """
+        size_at, most = _sizes(tasks, chunk_size)
+        lines = (json_line(index, task) for index, task in enumerate(tasks, self.tasks))
+        parts: Iterable[list[bytes]] = cut(lines, size_at, most, first_task=self.tasks)
+        if isinstance(tasks, Sequence):
+            parts = list(parts)
+        return batches(self.number(parts))
+
+    def number(self, parts: Iterable[list[bytes]]) -> Iterator[EncodedChunk]:
+        """Chunks of these encoded tasks."""
+        for part in parts:
+            chunk = EncodedChunk(self.chunks, self.tasks, len(part), encode_lines(part))
+            self.chunks += 1
+            self.tasks += len(part)
+            yield chunk
+
+
+def _sizes(tasks: Iterable[JSON], chunk_size: int | None) -> tuple[SizeAt, int]:
+    """How many tasks, and bytes of them, a chunk may hold."""
     if chunk_size is not None:
-        parts = cut(lines, lambda _first: chunk_size, CHOSEN_CHUNK_BYTES)
-    elif isinstance(tasks, Sized):
+        return (lambda _first: chunk_size), CHOSEN_CHUNK_BYTES
+    if isinstance(tasks, Sized):
         size = automatic_size(len(tasks))
-        parts = cut(lines, lambda _first: size, AUTOMATIC_CHUNK_BYTES)
-    else:
-        parts = cut(lines, growing_size, AUTOMATIC_CHUNK_BYTES)
-    first_task = 0
-    for number, part in enumerate(parts):
-        yield EncodedChunk(number, first_task, len(part), encode_lines(part))
-        first_task += len(part)
-
-
-def whole(tasks: Iterable[JSON]) -> bool:
-    """Whether the tasks all lie in memory already, so that all can be checked before the first is sent."""
-    return isinstance(tasks, Sequence)
+        return (lambda _first: size), AUTOMATIC_CHUNK_BYTES
+    return growing_size, AUTOMATIC_CHUNK_BYTES
 
 
 def batches(
@@ -113,12 +130,8 @@ def batches(
         yield batch
 
 
-def json_text(index: int, task: JSON) -> str:
+def json_line(index: int, task: JSON) -> bytes:
     """A task's event as it travels. Raises `InvalidTask` when it is not JSON or (`PayloadTooLarge`) too large."""
-    return _line(index, task).decode()
-
-
-def _line(index: int, task: JSON) -> bytes:
     try:
         line = _json(task).encode()
     except (TypeError, ValueError, RecursionError) as error:

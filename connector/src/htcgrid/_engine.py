@@ -6,10 +6,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
-from htcgrid.errors import GridClosed, GridError, WaitTimeout
+from htcgrid.errors import GridClosed, GridError
 
 _T = TypeVar("_T")
-_CLOSED = "the grid was closed: connect anew"
 
 
 class Engine:
@@ -24,12 +23,11 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="htcgrid", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
-        """The outcome of `work`, which is cancelled when the caller is interrupted or `timeout` seconds have passed.
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The outcome of `work`, which is cancelled when the caller is interrupted.
 
         Raises:
             GridClosed: the engine was closed.
-            WaitTimeout: the timeout passed.
         """
         if threading.current_thread() is self._thread:
             work.close()
@@ -37,13 +35,12 @@ class Engine:
         with self._closing:
             if self._closed:
                 work.close()
-                raise GridClosed(_CLOSED)
-            bounded = work if timeout is None else _within(timeout, work)
-            future = asyncio.run_coroutine_threadsafe(bounded, self._loop)
+                raise GridClosed
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except CancelledError:
-            raise GridClosed(_CLOSED) from None
+            raise GridClosed from None
         except BaseException:
             future.cancel()
             raise
@@ -64,19 +61,6 @@ class Engine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise WaitTimeout(
-            "the timeout passed before the session was done; it goes on, and can be waited for again"
-        ) from None
 
 
 async def _wind_up() -> None:

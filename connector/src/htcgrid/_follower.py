@@ -10,6 +10,7 @@ from htcgrid._api import Api
 from htcgrid._collector import Collector
 from htcgrid._push import PushChannel
 from htcgrid._together import together
+from htcgrid.errors import GridClosed
 from htcgrid_events import SessionStatus
 
 _PAGES_AT_A_TIME = 8
@@ -67,10 +68,17 @@ class Follower:
         self._epoch = epoch
         self._since = self._clock()
 
+    @property
+    def notifications(self) -> str:
+        """How finished tasks become known now."""
+        return "websocket" if self._push.connected else "poll"
+
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until the condition on the collector is met. Raises what `Api` raises."""
         self._push.start()
         while not met():
+            if self._push.closed:
+                raise GridClosed
             await self._push.tried()
             self._notice_news()
             try:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from htcgrid._backoff import Backoff
-from htcgrid.errors import GridError, GridUnavailable, GridUnreachable
+from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,8 @@ class Http:
         logging.getLogger("httpx").addFilter(_without_queries)
         self._patience = patience
         self._hint = f"; {hint}" if hint else ""
+        self.closed = False
+        """Whether requests are refused here, since the grid was closed."""
         self._client = httpx.AsyncClient(
             # The default of 5 s would open a new connection for almost every call of an interactive user.
             limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
@@ -65,11 +67,14 @@ class Http:
         Raises:
             GridUnreachable: nothing answered within the time limit.
             GridUnavailable: the grid said "not now" until the time limit.
+            GridClosed: the grid was closed.
         """
         patience = self._patience
         ends = patience.clock() + patience.limit.total_seconds()
         failures = 0
         while True:
+            if self.closed:
+                raise GridClosed
             failure: GridError
             wait = 0.0
             try:

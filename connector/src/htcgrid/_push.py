@@ -61,6 +61,8 @@ class PushChannel:
         """How many connections there have been. Frames may be lost between one and the next."""
         self.connected = False
         """Whether a connection is open now."""
+        self.closed = False
+        """Whether `close` was called."""
         self.known = False
         """Whether the grid has given a ticket, so that sessions may be created for this subscriber."""
 
@@ -76,6 +78,9 @@ class PushChannel:
 
     async def close(self) -> None:
         """Close the connection for good."""
+        self.closed = True
+        self._tried.set()
+        self._on_change()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,16 +1,20 @@
 """Finished chunks of a session, each once, as they arrive, with large results fetched ahead."""
 
 import asyncio
-from contextlib import suppress
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from htcgrid.errors import GridError, ResultsUnavailable
 from htcgrid.results import Arrival, Lost
-from htcgrid_events import BUCKET_SIZE, SessionState, StopReason, bucket_of
+from htcgrid_events import SessionState, StopReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from htcgrid._api import Api
     from htcgrid._collector import Collector
+    from htcgrid._fetcher import Fetcher
     from htcgrid._follower import Follower
     from htcgrid_events import ChunkOutcome
 
@@ -20,52 +24,31 @@ _FETCHED_AHEAD = 8
 _PARTS_AT_A_TIME = 256
 
 
-class Fetcher:
-    """Gets results that did not come with their outcome: from the data plane by a link, or through the API."""
+@dataclass(slots=True)
+class _Slot:
+    """The place of a part on its way to the reader."""
 
-    def __init__(self, api: "Api", session_id: str) -> None:
-        self._api = api
-        self._session_id = session_id
-        self._lock = asyncio.Lock()
-        self._fresh: dict[int, ChunkOutcome] = {}
-
-    async def fetch(self, outcome: "ChunkOutcome") -> Arrival:
-        """The chunk's results, or why they are not to be had. Raises what `Api` raises otherwise."""
-        if outcome.url is not None:
-            with suppress(ResultsUnavailable):  # links last a short while only: ask for a fresh one
-                return Arrival(outcome, await self._api.get_payload(outcome.url))
-        fresh = await self._ask(outcome.chunk)
-        try:
-            if fresh is not None and fresh.url is not None:
-                return Arrival(outcome, await self._api.get_payload(fresh.url))
-        except ResultsUnavailable as error:
-            return Arrival(outcome, error)
-        if fresh is None or fresh.results is None:
-            lost = f"the grid no longer keeps the results of chunk {outcome.chunk} of session {self._session_id}"
-            return Arrival(outcome, ResultsUnavailable(lost))
-        return Arrival(outcome, fresh.results)
-
-    async def _ask(self, chunk: int) -> "ChunkOutcome | None":
-        async with self._lock:  # one page usually serves those who wait behind
-            if chunk not in self._fresh:
-                after = chunk - 1 if chunk % BUCKET_SIZE else None
-                page = await self._api.outcomes(self._session_id, bucket_of(chunk), after)
-                self._fresh = {item.chunk: item for item in page.outcomes}
-            return self._fresh.pop(chunk, None)
+    part: "Arrival | Lost | None" = None
+    """None until its results are here."""
+    outcome: "ChunkOutcome | None" = None
+    """What is fetched; none where nothing needs to be."""
+    fetching: "asyncio.Task[Arrival] | None" = None
 
 
 class ResultStream:
     """One reader's way through a session's results. Readers do not disturb one another."""
 
-    def __init__(self, api: "Api", collector: "Collector", follower: "Follower", fetcher: Fetcher) -> None:
+    def __init__(
+        self, api: "Api", collector: "Collector", follower: "Follower", fetcher: "Fetcher", *, in_order: bool
+    ) -> None:
+        """`in_order` gives chunks in the order of their tasks, else as they arrive."""
         self._api = api
         self._collector = collector
         self._follower = follower
         self._fetcher = fetcher
-        self._position = 0
-        self._fetching: dict[asyncio.Task[Arrival], ChunkOutcome] = {}
-        self._again: list[ChunkOutcome] = []
-        self._ready: list[Arrival] = []
+        self._queue: _Ordered | _Arriving = _Ordered(collector) if in_order else _Arriving(collector)
+        self._in_order = in_order
+        self._slots: deque[_Slot] = deque()
         self._ended = False
 
     async def next_parts(self) -> list[Arrival | Lost]:
@@ -76,62 +59,134 @@ class ResultStream:
         if self._ended:
             return []
         await self._follower.until(self._advance)
-        parts: list[Arrival | Lost] = list(self._ready)
-        self._ready.clear()
+        parts = self._take_ready()
         if not parts:
             self._ended = True
-            state = self._collector.state
-            if state is not None:
-                parts.extend(Lost(gap, state) for gap in self._collector.gaps())
         return parts
 
-    async def why_cancelled(self) -> SessionState:
-        """The verdict that cancelled tasks fell under, also while it is still to come."""
-        if self._collector.state is not None:
-            return self._collector.state
-        status = await self._api.status(self._collector.session_id)
-        if status.state.ended:
-            return status.state
-        return SessionState.CANCELLED if status.stop_reason is StopReason.CANCELLED else SessionState.TIMED_OUT
+    async def why_cancelled(self) -> tuple[SessionState, StopReason | None]:
+        """The verdict that cancelled tasks fell under, also while it is still to come, and what stopped the session."""
+        collector = self._collector
+        if collector.state is None or collector.stop_reason is None:
+            collector.see(await self._api.status(collector.session_id))
+        if collector.state is not None:
+            return collector.state, collector.stop_reason
+        stopped = collector.stop_reason
+        return SessionState.CANCELLED if stopped is StopReason.CANCELLED else SessionState.TIMED_OUT, stopped
 
     def stop(self) -> None:
         """Stop what is being fetched."""
-        for task in self._fetching:
-            task.cancel()
-        self._fetching.clear()
+        for slot in self._slots:
+            if slot.fetching is not None:
+                slot.fetching.cancel()
+        self._slots.clear()
 
     def _advance(self) -> bool:
         """Take what has arrived, start fetching what lies elsewhere. Whether the reader has something to do."""
-        for task in [task for task in self._fetching if task.done()]:
-            self._fetched(task)
-        while len(self._ready) < _PARTS_AT_A_TIME and (outcome := self._next()) is not None:
-            if outcome.results is not None or outcome.stored_bytes is None:
-                self._ready.append(Arrival(outcome, outcome.results))
-            elif len(self._fetching) < _FETCHED_AHEAD:
-                self._fetch(outcome)
-            else:
-                self._again.append(outcome)
-                break
-        done = not self._fetching and not self._again and self._position == len(self._collector.arrived)
-        return bool(self._ready) or (done and (self._collector.complete or self._collector.given_up))
+        self._land()
+        while len(self._slots) < _PARTS_AT_A_TIME and (slot := self._queue.next()) is not None:
+            self._slots.append(slot)
+        self._fetch_ahead()
+        if self._in_order:
+            return bool(self._slots and self._slots[0].part) or self._at_end()
+        return any(slot.part for slot in self._slots) or self._at_end()
 
-    def _next(self) -> "ChunkOutcome | None":
-        if self._again:
-            return self._again.pop()
-        if self._position == len(self._collector.arrived):
+    def _at_end(self) -> bool:
+        return not self._slots and (self._collector.complete or self._collector.given_up)
+
+    def _take_ready(self) -> list[Arrival | Lost]:
+        if self._in_order:
+            ready = []
+            while self._slots and (part := self._slots[0].part) is not None:
+                ready.append(part)
+                self._slots.popleft()
+            return ready
+        parts = [slot.part for slot in self._slots if slot.part is not None]
+        self._slots = deque(slot for slot in self._slots if slot.part is None)
+        return parts
+
+    def _fetch_ahead(self) -> None:
+        """Fetch what the reader needs first. What has landed but cannot be read yet counts, since it takes memory."""
+        stored = [slot for slot in self._slots if slot.outcome is not None][:_FETCHED_AHEAD]
+        for slot in stored:
+            if slot.part is None and slot.fetching is None and slot.outcome is not None:
+                slot.fetching = asyncio.create_task(self._fetcher.fetch(slot.outcome))
+                slot.fetching.add_done_callback(lambda _task: self._collector.wake())
+
+    def _land(self) -> None:
+        for slot in self._slots:
+            if slot.fetching is not None and slot.fetching.done():
+                done, slot.fetching = slot.fetching, None  # so that the caller may try again if it failed
+                slot.part = done.result()
+
+
+class _Arriving:
+    """Chunks as they arrive, and at the end the tasks whose chunks never will."""
+
+    def __init__(self, collector: "Collector") -> None:
+        self._collector = collector
+        self._position = 0
+        self._gaps: Iterator[Lost] | None = None
+
+    def next(self) -> _Slot | None:
+        collector = self._collector
+        if self._position < len(collector.arrived):
+            self._position += 1
+            return _slot(collector, self._position - 1)
+        state = collector.state
+        if state is None or not (collector.complete or collector.given_up):
             return None
-        self._position += 1
-        return self._collector.arrived[self._position - 1]
+        if self._gaps is None:
+            outcomes = sorted(collector.arrived, key=lambda outcome: outcome.first_task)
+            self._gaps = iter([Lost(gap, state) for gap in _gaps(outcomes, collector.tasks)])
+        lost = next(self._gaps, None)
+        return None if lost is None else _Slot(lost)
 
-    def _fetch(self, outcome: "ChunkOutcome") -> None:
-        task = asyncio.create_task(self._fetcher.fetch(outcome))
-        self._fetching[task] = outcome
-        task.add_done_callback(lambda _task: self._collector.wake())
 
-    def _fetched(self, task: asyncio.Task[Arrival]) -> None:
-        outcome = self._fetching.pop(task)
-        try:
-            self._ready.append(task.result())
-        except GridError:
-            self._again.append(outcome)  # so that the caller may try again
-            raise
+class _Ordered:
+    """Chunks in the order of their tasks. Those that are not due yet wait where they lie."""
+
+    def __init__(self, collector: "Collector") -> None:
+        self._collector = collector
+        self._position = 0
+        self._expected = 0
+        self._waiting: list[tuple[int, int]] = []
+        """First task and position of each arrival that is not due: a heap."""
+
+    def next(self) -> _Slot | None:
+        collector = self._collector
+        for position in range(self._position, len(collector.arrived)):
+            heappush(self._waiting, (collector.arrived[position].first_task, position))
+        self._position = len(collector.arrived)
+        first = self._waiting[0][0] if self._waiting else collector.tasks
+        state = collector.state
+        if state is not None and collector.given_up and first is not None and first > self._expected:
+            lost = range(self._expected, first)
+            self._expected = first
+            return _Slot(Lost(lost, state))
+        if not self._waiting or first != self._expected:
+            return None
+        _, position = heappop(self._waiting)
+        self._expected += collector.arrived[position].size
+        return _slot(collector, position)
+
+
+def _slot(collector: "Collector", position: int) -> _Slot:
+    outcome = collector.arrived[position]
+    if outcome.results is None and outcome.stored_bytes is not None:
+        return _Slot(outcome=outcome)
+    collector.was_read(position)
+    return _Slot(Arrival(outcome, outcome.results))
+
+
+def _gaps(outcomes: "Sequence[ChunkOutcome]", tasks: int | None) -> list[range]:
+    """The tasks, as ranges, that lie between these chunks, which are in order, and behind them."""
+    found = []
+    expected = 0
+    for outcome in outcomes:
+        if outcome.first_task > expected:
+            found.append(range(expected, outcome.first_task))
+        expected = outcome.first_task + outcome.size
+    if tasks is not None and expected < tasks:
+        found.append(range(expected, tasks))
+    return found

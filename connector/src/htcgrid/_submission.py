@@ -37,8 +37,12 @@ class Submission:
         self.created = False
         """Whether the grid knows the session."""
 
+    async def create(self) -> None:
+        """Create the session without a chunk. Raises what `Api` raises, as all of these do."""
+        await self._create((), None)
+
     async def send(self, batch: "Sequence[EncodedChunk]") -> None:
-        """Send chunks that are not the last. Returns as soon as the next may follow. Raises what `Api` raises."""
+        """Send chunks that are not the last. Returns as soon as the next may follow."""
         self._count(batch)
         if not self.created:
             await self._create(await self._inputs(batch), None)
@@ -50,14 +54,18 @@ class Submission:
         self._sending.add(task)
         task.add_done_callback(self._sent)
 
-    async def finish(self, last: "Sequence[EncodedChunk]") -> None:
-        """Send the last chunks with the totals, which closes the session, when all others were acknowledged."""
-        self._count(last)
-        inputs = await self._inputs(last)
+    async def settle(self) -> None:
+        """Wait until everything sent was acknowledged."""
         while self._sending:
             await asyncio.wait(self._sending)
         if self._failure is not None:
             raise self._failure
+
+    async def finish(self, last: "Sequence[EncodedChunk]") -> None:
+        """Send the last chunks, if any, with the totals, which close the session, when all else was acknowledged."""
+        self._count(last)
+        inputs = await self._inputs(last)
+        await self.settle()
         totals = Totals(chunks=self._chunks, tasks=self._tasks)
         if not self.created:
             await self._create(inputs, totals)

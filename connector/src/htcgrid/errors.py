@@ -1,5 +1,10 @@
 """What can go wrong. Each error is one sentence that says what, where, and what would be right."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from htcgrid_events import Attempt
+
 
 class GridError(Exception):
     """The root of the connector's errors. `retryable` says whether the same call may succeed later."""
@@ -46,6 +51,9 @@ class UnexpectedAnswer(GridError):
 
 class GridClosed(GridError):
     """Raised when a grid, or a session of it, is used after `Grid.close()`."""
+
+    def __init__(self) -> None:
+        super().__init__("the grid was closed: connect anew")
 
 
 class EmptySession(GridError, ValueError):
@@ -107,10 +115,16 @@ class SessionTimedOut(GridError):
     """Stands for, or raised as, the result of a task that was still open at its session's deadline."""
 
 
+class SessionClosed(GridError):
+    """Raised when tasks are added to a session that takes no more: it was closed, or was not opened by this program."""
+
+
 class TaskFailed(GridError):
-    """Stands for, or raised as, the result of a task that failed for good.
+    """Stands for, or raised as, the result of a task that failed for good. Trying again helps where its cause is gone:
+    `Session.redrive` runs the task again.
 
     Attributes:
+        session_id: The task's session.
         index: The task's number in its session.
         kind: What ended it, as a text: the value of one of `htcgrid_events.FailureKind`, which tells what each means.
         type: The remote exception's type.
@@ -118,6 +132,8 @@ class TaskFailed(GridError):
         trace: The remote traceback, line by line.
         attempts: How often the task was tried.
         agent: The agent of the last attempt.
+        host: The machine of the last attempt; empty where it is not known.
+        history: The earlier attempts, oldest first; see `Attempt`.
     """
 
     def __init__(
@@ -131,9 +147,12 @@ class TaskFailed(GridError):
         trace: tuple[str, ...] = (),
         attempts: int = 1,
         agent: str = "",
+        host: str = "",
+        history: "tuple[Attempt, ...]" = (),
     ) -> None:
         tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        where = f" on {agent}" if agent else ""
+        place = f"{agent} at {host}" if agent and host else agent or host
+        where = f" on {place}" if place else ""
         super().__init__(f"task {index} of session {session_id} failed after {tried}{where}: {type}: {message}")
         self.session_id = session_id
         self.index = index
@@ -143,5 +162,23 @@ class TaskFailed(GridError):
         self.trace = trace
         self.attempts = attempts
         self.agent = agent
+        self.host = host
+        self.history = history
         if trace:
             self.add_note("Remote traceback:\n" + "\n".join(line.rstrip("\n") for line in trace))
+        if history:
+            self.add_note("Earlier attempts:\n" + "\n".join(_line(number, at) for number, at in enumerate(history, 1)))
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        """Pickled by its keywords, so that it crosses process borders."""
+        return _failed_again, (dict(vars(self)),)
+
+
+def _line(number: int, attempt: "Attempt") -> str:
+    seconds = (attempt.ended_at - attempt.started_at) / 1000
+    where = f" on {attempt.agent or attempt.host}" if attempt.agent or attempt.host else ""
+    return f"  {number}. after {seconds:.1f} s{where}: {attempt.kind.value}: {attempt.type}: {attempt.message}"
+
+
+def _failed_again(values: "dict[str, Any]") -> TaskFailed:
+    return TaskFailed(**{name: value for name, value in values.items() if not name.startswith("__")})

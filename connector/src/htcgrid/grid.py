@@ -1,40 +1,45 @@
 """A grid as its user sees it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from htcgrid.errors import EmptySession, GridError, InvalidOption, SessionNotFound
 from htcgrid.options import (
     JSON,
+    OnExit,
     SubmitOptions,
+    as_moment,
     as_seconds,
-    as_timestamp,
-    check_session_id,
+    check_on_exit,
+    new_session_id,
+    session_id_of,
+    session_ids_of,
     session_options,
     session_state,
 )
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
-    from htcgrid._client import SessionLink
     from htcgrid._connection import Connection
-    from htcgrid._encoding import EncodedChunk
-    from htcgrid._submission import Submission
+    from htcgrid._futures import TaskFuture
+    from htcgrid._link import SessionLink
     from htcgrid.profile import Profile
+    from htcgrid.results import Completed
     from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
-
-_EMPTY = "there is no task to submit: give at least one"
 
 
 class Grid:
-    """A connection to a grid. Use it as a context manager, or call `close()`. Safe to use from several threads."""
+    """A connection to a grid. Use it as a context manager, or call `close()`. Safe to use from several threads.
+
+    Programs with an event loop use `AsyncGrid`, which has the same methods.
+    """
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._client = connection.client
+        self._core = connection.core
 
     @classmethod
     def connect(
@@ -73,6 +78,8 @@ class Grid:
         *,
         chunk_size: int | None = None,
         session_id: str | None = None,
+        on_result: "Callable[[Completed], object] | None" = None,
+        on_exit: OnExit = "cancel_on_error",
         **options: Unpack[SubmitOptions],
     ) -> Session:
         """Submit tasks as one session. Returns when the grid has acknowledged them all: none is lost from then on.
@@ -85,6 +92,11 @@ class Grid:
             chunk_size: Tasks that are scheduled together, 1 to 1,000. Default: chosen by their number and size.
             session_id: The id of a submission that broke off, to repeat it with the same tasks in the same form;
                 what the grid has already is not done twice. Default: a new id.
+            on_result: Called with each task (a `Completed`) once, as it finishes, in a thread of the grid's; it may use
+                the grid, but must not wait for this session. What it raises is logged. `Session.wait` returns when it
+                has been called for all.
+            on_exit: What becomes of the session when it is used as a context manager and the block is left; see
+                `OnExit`. Default: it is cancelled if an error leaves the block.
             **options: See `SubmitOptions`.
 
         Raises:
@@ -94,35 +106,131 @@ class Grid:
             GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
             GridUnavailable: the grid keeps saying "not now"; likewise.
         """
-        from htcgrid._encoding import check_chunk_size, check_tasks, encode, whole
-        from htcgrid_events import new_id
+        from htcgrid._encoding import Encoder, check_chunk_size, check_tasks
 
-        settings = session_options(options)
-        wanted_id = new_id() if session_id is None else _session_id(session_id)
+        check_on_exit(on_exit)
+        settings, wanted_id = session_options(options), new_session_id(session_id)
         check_chunk_size(chunk_size)
         check_tasks(tasks)
-        chunks: Iterable[EncodedChunk] = encode(tasks, chunk_size)
-        if whole(tasks):
-            chunks = list(chunks)
-            if not chunks:
-                raise EmptySession(_EMPTY)
-        link, submission = self._connection.run(self._client.prepare_submission(wanted_id, settings))
+        encoder = Encoder()
+        batches = encoder.encode(tasks, chunk_size)
+        link, feed = self._connection.run(self._client.open(wanted_id, settings, encoder))
         try:
-            self._send(link, submission, chunks)
+            # Drawn in this thread, since the user's iterable may wait for something.
+            for batch in batches:
+                self._connection.run(feed.send(batch))
+            self._connection.run(feed.close())
         except BaseException as error:
-            self._abandon(submission, error)
+            self._connection.run(feed.abandon(error))
             raise
-        return Session(self._connection, link)
+        return self._session(link, on_result, on_exit)
 
-    def attach(self, session_id: str) -> Session:
-        """A session that exists, whoever of this user's programs submitted it.
+    def submit_one(self, event: JSON, **options: Unpack[SubmitOptions]) -> "TaskFuture":
+        """Submit one task as a session of its own. Gives its future, a `concurrent.futures.Future`.
+
+        Many single tasks are better given to a `GridExecutor`, which sends them together. Raises as `submit` does.
+        """
+        (future,) = self.submit([event], **options).futures()
+        return future
+
+    def map(
+        self,
+        tasks: Iterable[JSON],
+        *,
+        buffersize: int = 10_000,
+        return_exceptions: bool = False,
+        chunk_size: int | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Iterator[Any]:
+        """The results of tasks, in their order, while the tasks are still being drawn: millions in bounded memory.
+
+        Tasks are drawn in the caller's thread, as results are taken. Leaving early, or an error, cancels what is open.
+
+        Args:
+            tasks: The tasks' events, in order.
+            buffersize: How many tasks may be drawn whose results have not been taken yet, at most. Default: 10,000.
+            return_exceptions: Give a failed or cancelled task's error in its place, instead of raising it.
+            chunk_size: Tasks that are scheduled together, at most. Default: more and more of them, up to 500 or a
+                sixteenth of the buffer.
+            **options: See `SubmitOptions`.
+
+        Raises: what `submit` and `Session.results` raise, when the first result is asked for or later.
+        """
+        from htcgrid._encoding import Encoder
+        from htcgrid._window import Window
+
+        settings, encoder = session_options(options), Encoder()
+        window = Window(tasks, encoder, buffersize, chunk_size)
+        run = self._connection.run
+        link, feed = run(self._client.open(new_session_id(None), settings, encoder))
+        reading = link.reading(in_order=True)
+        try:
+            while True:
+                for batch in window.batches():
+                    run(feed.send(batch))
+                run(feed.go_on(last=window.exhausted))
+                parts = run(reading.next()) if encoder.tasks else []
+                if not parts:
+                    return
+                for part in parts:
+                    for task in part:
+                        window.taken += 1
+                        yield task.error if return_exceptions and task.error is not None else task.get()
+        except BaseException as error:
+            run(link.abandon(error))
+            raise
+        finally:
+            self._connection.post(reading.stop)
+
+    def open_session(
+        self,
+        *,
+        session_id: str | None = None,
+        on_result: "Callable[[Completed], object] | None" = None,
+        on_exit: OnExit = "cancel_on_error",
+        **options: Unpack[SubmitOptions],
+    ) -> Session:
+        """Create a session without a task, to be fed by `Session.add` as often as needed and closed by `Session.close`.
+
+            with grid.open_session() as session:  # closed at the end of the block, cancelled by an error in it
+                for portfolio in portfolios:
+                    session.add(portfolio)
+
+        Args:
+            session_id: The id of an open session that broke off, to feed it again with the same tasks by the same
+                calls. Default: a new id.
+            on_result: See `submit`.
+            on_exit: See `submit`.
+            **options: See `SubmitOptions`.
+
+        Raises: what `submit` raises.
+        """
+        from htcgrid._encoding import Encoder
+
+        check_on_exit(on_exit)
+        settings, wanted_id = session_options(options), new_session_id(session_id)
+        link, feed = self._connection.run(self._client.open(wanted_id, settings, Encoder()))
+        try:
+            self._connection.run(feed.create())
+        except BaseException as error:
+            self._connection.run(feed.abandon(error))
+            raise
+        return self._session(link, on_result, on_exit)
+
+    def attach(self, session_id: str, *, on_exit: OnExit = "keep") -> Session:
+        """A session that exists, whoever of this user's programs submitted it, as long as the grid keeps it.
+
+        Args:
+            session_id: Its id.
+            on_exit: See `submit`. Default: it goes on.
 
         Raises:
             SessionNotFound: the user has no such session; other users' sessions are not told apart from none.
             InvalidOption: what is given is no text.
         """
-        check_session_id(session_id)
-        return Session(self._connection, self._connection.run(self._client.attach(session_id)))
+        check_on_exit(on_exit)
+        link = self._connection.run(self._client.attach(session_id_of(session_id)))
+        return Session(self._connection, link, on_exit)
 
     def sessions(
         self, *, state: "SessionState | str | None" = None, before: datetime | None = None
@@ -138,9 +246,7 @@ class Grid:
         """
         from htcgrid._pages import session_pages
 
-        moment = as_timestamp(before, "before")
-        start = None if moment is None else f"{moment:013}"
-        pages = session_pages(self._client.api, session_state(state), start)
+        pages = session_pages(self._client.api, session_state(state), as_moment(before, "before"))
         return self._connection.iterate(pages)
 
     def cancel(self, session_ids: Iterable[str] | None) -> "CancelledSessions":
@@ -155,14 +261,11 @@ class Grid:
         Raises:
             InvalidOption: what is given is no list of ids. Nothing is cancelled.
         """
-        if isinstance(session_ids, str):
-            raise InvalidOption("session_ids is a text: give a list of sessions' ids, or None for all that are open")
-        ids = None if session_ids is None else [_session_id(given) for given in session_ids]
-        return self._connection.run(self._client.cancel_sessions(ids))
+        return self._connection.run(self._client.cancel_sessions(session_ids_of(session_ids)))
 
     def info(self) -> "GridInfo":
         """What the grid tells of itself: its version, Region, partitions and clock, and how it knows the caller."""
-        return self._connection.run(self._client.api.grid_info())
+        return self._connection.run(self._core.info())
 
     def close(self) -> None:
         """Drop the connection. Sessions go on, and can be found again by their ids."""
@@ -176,47 +279,9 @@ class Grid:
     ) -> None:
         self.close()
 
-    def _send(self, link: "SessionLink", submission: "Submission", chunks: "Iterable[EncodedChunk]") -> None:
-        """Send the chunks in batches, one held back, since the last one carries the totals."""
-        from htcgrid._encoding import batches
-
-        held: list[EncodedChunk] = []
-        for batch in batches(chunks):
-            if held:
-                self._connection.run(submission.send(held))
-            held = batch
-        if not held:
-            raise EmptySession(_EMPTY)
-        self._connection.run(link.finish(submission, held))
-
-    def _abandon(self, submission: "Submission", error: BaseException) -> None:
-        """Leave no half a session behind; and tell in the error what was done."""
-        self._connection.run(submission.stop())
-        session_id = submission.session_id
-        if isinstance(error, GridError) and error.retryable:
-            _tell(error, f"to go on, submit the same tasks again with session_id={session_id!r}")
-        # An interrupted creation may have succeeded; a refused one may have met a session that is not ours to cancel.
-        elif submission.created or (submission.begun and not isinstance(error, GridError)):
-            try:
-                self._connection.run(self._client.api.cancel(session_id))
-            except SessionNotFound:
-                return
-            except GridError as fault:
-                _tell(error, f"what was already sent of session {session_id} is not cancelled: {fault}")
-            else:
-                _tell(error, f"what was already sent of session {session_id} has been cancelled")
-
-
-def _tell(error: BaseException, what: str) -> None:
-    if isinstance(error, GridError):
-        error.args = (f"{error}; {what}", *error.args[1:])
-    else:
-        error.add_note(what)  # the user's own error, or his Ctrl-C: not ours to reword
-
-
-def _session_id(given: str) -> str:
-    from htcgrid._client import is_id
-
-    if not is_id(given):
-        raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, 32 hexadecimal digits")
-    return given
+    def _session(
+        self, link: "SessionLink", on_result: "Callable[[Completed], object] | None", on_exit: OnExit
+    ) -> Session:
+        if on_result is not None:
+            self._connection.run(link.call_back(on_result, self._connection.delivery.hand))
+        return Session(self._connection, link, on_exit)

@@ -1,17 +1,30 @@
 """What a user may say of a submission, and the sentences about what he may not."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, SupportsIndex, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
-from htcgrid.errors import InvalidOption
+from htcgrid.errors import InvalidOption, SessionNotFound
 
 if TYPE_CHECKING:
     from htcgrid_events import SessionOptions, SessionState
 
-JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
-"""What a task may be: anything that `json.dumps` writes, without NaN and infinities."""
+JSON: TypeAlias = "Mapping[str, object] | Sequence[object] | str | int | float | bool | None"
+"""What a task may be: anything that `json.dumps` writes, without NaN and infinities. What lies inside of mappings and
+sequences is checked when it is submitted, so that a `TypedDict` or a `dict[str, object]` needs no cast."""
+
+Order = Literal["submitted", "completed"]
+"""In which order results come: that of their tasks, or that in which they finish."""
+
+Notifications = Literal["auto", "websocket", "poll"]
+"""How finished tasks become known: `websocket` has the grid push them; `poll` asks the grid; `auto` is `websocket`, and
+`poll` for as long as no connection for pushes is open."""
+
+OnExit = Literal["cancel_on_error", "cancel", "keep"]
+"""What becomes of a session whose `with` block is left: `cancel_on_error` cancels it when an error leaves the block and
+else lets it go on; `cancel` always cancels what is still open; `keep` lets it go on whatever happens. What goes on is
+closed, so that it will have a verdict."""
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -26,15 +39,9 @@ class SubmitOptions(TypedDict, total=False):
     max_retries: int
     """How often a task that failed is run again, 0 to 20. Default: 2, so at most 3 attempts."""
 
-    task_timeout: timedelta | float
-    """Longest run of one task, a `timedelta` or seconds, 1 s to 12 h. Default: 15 minutes."""
-
-    timeout: timedelta | float
-    """Time from creation after which the session's open tasks are cancelled, up to 30 days. Default: one day."""
-
     retry_base: timedelta | float
-    """Longest wait before the first retry, a `timedelta` or seconds, up to 1 h; waits are drawn at random below it.
-    Default: 1 second."""
+    """Longest wait before the first retry, a `timedelta` or seconds, up to 1 h. Default: 1 s. The wait before a retry
+    is a random part of its longest wait."""
 
     retry_factor: float
     """By how much the longest wait grows with each retry, 1 to 10. Default: 2."""
@@ -42,14 +49,22 @@ class SubmitOptions(TypedDict, total=False):
     retry_cap: timedelta | float
     """Longest wait before any retry, a `timedelta` or seconds, up to 12 h. Default: 5 minutes."""
 
-    non_retryable: Sequence[str]
-    """Types of errors that are not tried again, such as `ValueError`. Default: `NonRetryableError` alone."""
+    non_retryable: "Collection[str | type[BaseException]]"
+    """Errors after which a task is not run again: their types, or the names of these, up to 32. A subclass must be
+    named as well. An error whose type is called `NonRetryableError` is never retried. Default: none."""
 
     max_failures: int
     """The failure budget: once more tasks than this have failed for good, the session stops. Default: no limit."""
 
     max_failure_share: float
-    """The same as a share of the session's tasks, 0 to 1, judged once all are submitted. Default: no limit."""
+    """The same as a share of the session's tasks, from 0 to below 1, judged once the session is closed. Default: no
+    limit."""
+
+    task_timeout: timedelta | float
+    """Longest run of one task, a `timedelta` or seconds, 1 s to 12 h. Default: 15 minutes."""
+
+    timeout: timedelta | float
+    """Time from creation after which the session's open tasks are cancelled, up to 30 days. Default: one day."""
 
     publish_completions: bool
     """Whether every finished chunk is also put on the grid's event bus. Default: no."""
@@ -58,18 +73,20 @@ class SubmitOptions(TypedDict, total=False):
     """Whether what subscribers are pushed is also published on the grid's notification topic. Default: no."""
 
 
+_ID_LENGTH = 32
+
 _FIELDS = {
     "partition": "partition",
     "priority": "priority",
     "max_retries": "max_retries",
-    "task_timeout": "task_timeout_seconds",
-    "timeout": "session_timeout_seconds",
     "retry_base": "retry_base_seconds",
     "retry_factor": "retry_factor",
     "retry_cap": "retry_cap_seconds",
     "non_retryable": "non_retryable",
     "max_failures": "max_failures",
     "max_failure_share": "max_failure_share",
+    "task_timeout": "task_timeout_seconds",
+    "timeout": "session_timeout_seconds",
     "publish_completions": "publish_completions",
     "publish_outcomes": "publish_outcomes",
 }
@@ -77,14 +94,14 @@ _LEGAL = {
     "partition": "a name of up to 32 lower-case letters, digits and hyphens that begins with a letter",
     "priority": "'high', 'normal' or 'low'",
     "max_retries": "a whole number from 0 to 20",
+    "retry_base": "a timedelta or a number of seconds, from 0 to 1 hour",
+    "retry_factor": "a number from 1 to 10",
+    "retry_cap": "a timedelta or a number of seconds, from 0 to 12 hours",
+    "non_retryable": "a list of exception classes or their names, up to 32 of 256 characters",
+    "max_failures": "a whole number from 0 up",
+    "max_failure_share": "a number from 0 to below 1",
     "task_timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 12 hours",
     "timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 30 days",
-    "retry_base": "a timedelta or a number of seconds, up to 1 hour",
-    "retry_factor": "a number from 1 to 10",
-    "retry_cap": "a timedelta or a number of seconds, up to 12 hours",
-    "non_retryable": "a list of up to 32 names of types, such as ['ValueError']",
-    "max_failures": "a whole number from 0 up",
-    "max_failure_share": "a number from 0 up to, but without, 1",
     "publish_completions": "True or False",
     "publish_outcomes": "True or False",
 }
@@ -92,14 +109,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "partition": (str,),
     "priority": (str,),
     "max_retries": (int,),
-    "task_timeout": (timedelta, int, float),
-    "timeout": (timedelta, int, float),
     "retry_base": (timedelta, int, float),
     "retry_factor": (int, float),
     "retry_cap": (timedelta, int, float),
-    "non_retryable": (list, tuple),
+    "non_retryable": (list, tuple, set, frozenset),
     "max_failures": (int,),
     "max_failure_share": (int, float),
+    "task_timeout": (timedelta, int, float),
+    "timeout": (timedelta, int, float),
     "publish_completions": (bool,),
     "publish_outcomes": (bool,),
 }
@@ -122,7 +139,7 @@ def session_options(given: Mapping[str, object]) -> "SessionOptions":
     for name, value in given.items():
         if not _is_of(_TYPES[name], value):
             raise _illegal(name, value)
-    values = {_FIELDS[name]: _seconds(value) for name, value in given.items()}
+    values = {_FIELDS[name]: _as_told(name, value) for name, value in given.items()}
     try:
         return SessionOptions.model_validate(values)
     except ValidationError as error:
@@ -139,8 +156,16 @@ def _illegal(name: str, value: object) -> InvalidOption:
     return InvalidOption(f"{name}={value!r} is not legal: give {_LEGAL[name]}")
 
 
-def _seconds(value: object) -> object:
+def _as_told(name: str, value: object) -> object:
+    """A value as the contract has it."""
+    if name == "non_retryable" and isinstance(value, Iterable):
+        return tuple(_error_type(error) for error in value)
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _error_type(error: object) -> object:
+    """The name by which the grid knows an exception: that of its class, without its module, as Lambda reports it."""
+    return error.__name__ if isinstance(error, type) and issubclass(error, BaseException) else error
 
 
 def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> float | None:
@@ -157,10 +182,60 @@ def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> floa
     return float(seconds)
 
 
-def check_session_id(given: object) -> None:
-    """Raises `InvalidOption` for what is no text; a text that is no session's id is left to be not found."""
+def new_session_id(given: str | None) -> str:
+    """The id of a new session: a new one, or that of a submission to be repeated. Raises `InvalidOption` for no id."""
+    from htcgrid_events import new_id
+
+    if given is None:
+        return new_id()
+    if not _is_id(given):
+        raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
+    return given
+
+
+def session_id_of(given: str) -> str:
+    """The id of a session. Raises `InvalidOption` for what is no text, `SessionNotFound` for a text that is no id."""
     if not isinstance(given, str):
         raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, a text of 32 hexadecimal digits")
+    if not _is_id(given):
+        raise SessionNotFound(given)
+    return given
+
+
+def session_ids_of(given: Iterable[str] | None) -> list[str] | None:
+    """The ids of several sessions; none for all. Raises `InvalidOption` for what is no list of ids."""
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidOption(f"session_ids={given!r} is not legal: give a list of sessions' ids, or None for all")
+    ids = list(dict.fromkeys(given))
+    for found in ids:
+        if not _is_id(found):
+            raise InvalidOption(f"{found!r} is no session's id, which has 32 hexadecimal digits")
+    return ids
+
+
+def _is_id(given: object) -> bool:
+    return isinstance(given, str) and len(given) == _ID_LENGTH and set(given) <= set("0123456789abcdef")
+
+
+def check_order(given: str) -> None:
+    """Raises `InvalidOption` for an order that there is not."""
+    if given not in get_args(Order):
+        raise InvalidOption(f"order={given!r} is not legal: give 'submitted' or 'completed'")
+
+
+def check_notifications(given: str) -> None:
+    """Raises `InvalidOption` for a way of notification that there is not."""
+    if given not in get_args(Notifications):
+        ways = ", ".join(map(repr, get_args(Notifications)))
+        raise InvalidOption(f"notifications={given!r} is not legal: give one of {ways}")
+
+
+def check_on_exit(given: str) -> None:
+    """Raises `InvalidOption` for what cannot be done on leaving a block."""
+    if given not in get_args(OnExit):
+        raise InvalidOption(f"on_exit={given!r} is not legal: give 'cancel_on_error', 'cancel' or 'keep'")
 
 
 def session_state(given: "SessionState | str | None") -> "SessionState | None":
@@ -176,13 +251,17 @@ def session_state(given: "SessionState | str | None") -> "SessionState | None":
         raise InvalidOption(f"state={given!r} is not legal: give one of {names}, or None for any") from None
 
 
-def as_timestamp(given: datetime | None, name: str) -> int | None:
-    """A moment in ms since the epoch; one without a time zone is local time. Raises `InvalidOption` for no moment."""
+def as_moment(given: datetime | None, name: str) -> str | None:
+    """A moment in ms since the epoch, in 13 digits; one without a time zone is local time.
+
+    Raises:
+        InvalidOption: it is no moment.
+    """
     if given is None:
         return None
     if not isinstance(given, datetime):
         raise InvalidOption(f"{name}={given!r} is not legal: give a datetime, or None")
-    return max(0, round(given.timestamp() * 1000))
+    return f"{max(0, round(given.timestamp() * 1000)):013d}"
 
 
 def task_number(index: SupportsIndex) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from htcgrid.results import Arrival, Lost
+from htcgrid.results import Part
 
 if TYPE_CHECKING:
     from htcgrid._collector import Collector
+    from htcgrid_events import SessionStatus
 
 LINE_EVERY = timedelta(seconds=10)
 """Between two lines where the output is no terminal, so that a log file stays readable."""
@@ -38,6 +39,75 @@ class Snapshot:
         return f"session {self.session_id[:8]}: {self.finished:,}{share}{failed}{pace}"
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a session is, as the grid counts. Made by `Session.progress`; as a text it is one line."""
+
+    session_id: str
+    state: str
+    """The session's state, such as `RUNNING`."""
+    submitted: int
+    """Tasks so far; all of them once the state is no longer `OPEN`."""
+    completed: int
+    failed: int
+    cancelled: int
+    seconds: float
+    """Since its creation, or from that to its verdict."""
+
+    @classmethod
+    def of(cls, status: "SessionStatus", clock: Callable[[], float] = time.time) -> Self:
+        """From a status, at a time in seconds since the epoch."""
+        account = status.account
+        ended = clock() * 1000 if status.ended_at is None else status.ended_at
+        return cls(
+            session_id=status.session_id,
+            state=status.state.value,
+            submitted=account.submitted,
+            completed=account.completed,
+            failed=account.failed,
+            cancelled=account.cancelled,
+            seconds=max(0.0, (ended - status.created_at) / 1000),
+        )
+
+    @property
+    def finished(self) -> int:
+        """Tasks with an outcome."""
+        return self.completed + self.failed + self.cancelled
+
+    @property
+    def open(self) -> int:
+        """Tasks without an outcome: waiting or running."""
+        return self.submitted - self.finished
+
+    @property
+    def rate(self) -> float:
+        """Tasks finished per second, since the session's creation."""
+        return self.finished / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta(self) -> timedelta | None:
+        """How long the open tasks will take at this rate; none where nothing has finished yet."""
+        return timedelta(seconds=self.open / self.rate) if self.rate else None
+
+    def __str__(self) -> str:
+        return f"{self.state}: {Snapshot(self.session_id, self.finished, self.failed, self.submitted, self.seconds)}"
+
+    def _repr_html_(self) -> str:
+        return html_of(self.session_id, self)
+
+
+def html_of(session_id: str, progress: Progress | None) -> str:
+    """A session as a notebook shows it; without its progress where that is not known."""
+    if progress is None:
+        return f"<b>session</b> <code>{session_id}</code>"
+    rows = "".join(
+        f"<tr><td>{name}</td><td style='text-align:right'>{getattr(progress, name):,}</td></tr>"
+        for name in ("submitted", "completed", "failed", "cancelled", "open")
+    )
+    bar = f'<progress value="{progress.finished}" max="{max(1, progress.submitted)}"></progress>'
+    return f"<b>session</b> <code>{session_id}</code> {progress.state} {bar}<table>{rows}</table>"
+
+
 class View(Protocol):
     """Where progress is shown."""
 
@@ -56,13 +126,15 @@ class ProgressBar:
         self._finished = 0
         self._failed = 0
 
-    def add(self, part: Arrival | Lost) -> None:
-        """Count a part that has come."""
-        if isinstance(part, Arrival):
-            self._finished += part.outcome.size
-            self._failed += part.outcome.outcomes.count("F")
-        else:
-            self._finished += len(part.tasks)
+    def add(self, part: Part) -> None:
+        """Count a part that has been read."""
+        self._finished += part.size
+        self._failed += part.failed
+        self.show(last=False)
+
+    def follow(self) -> None:
+        """Count what has finished, read or not."""
+        self._finished, self._failed = self._collector.finished_tasks, self._collector.failed_tasks
         self.show(last=False)
 
     def show(self, *, last: bool) -> None:
@@ -74,9 +146,9 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_of(collector: "Collector") -> Iterator[ProgressBar]:
+def progress_of(collector: "Collector", *, shown: bool) -> Iterator[ProgressBar]:
     """A progress bar for as long as the context lasts, in the way that fits where standard error goes."""
-    bar = ProgressBar(collector, _view())
+    bar = ProgressBar(collector, _view() if shown else NoView())
     bar.show(last=False)
     try:
         yield bar
@@ -89,6 +161,13 @@ def _view() -> View:
     if shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell":
         return NotebookView()
     return TerminalView() if sys.stderr.isatty() else LineView(sys.stderr)
+
+
+class NoView:
+    """Nothing."""
+
+    def show(self, snapshot: Snapshot, *, last: bool) -> None:
+        """See `View.show`."""
 
 
 class LineView:

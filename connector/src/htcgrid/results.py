@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from htcgrid.errors import GridError, ResultsUnavailable, SessionCancelled, SessionTimedOut, TaskFailed
 
 if TYPE_CHECKING:
-    from htcgrid_events import ChunkOutcome, SessionState
+    from htcgrid_events import ChunkOutcome, SessionState, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ class TaskTimes:
     finished_at: int
     notified_at: int
 
+    @property
+    def wait_seconds(self) -> float:
+        """From submission to the start of the attempt that counts."""
+        return max(0, self.started_at - self.submitted_at) / 1000
+
+    @property
+    def run_seconds(self) -> float:
+        """From that start to its end: of the whole chunk, where a chunk has several tasks."""
+        return max(0, self.finished_at - self.started_at) / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -59,15 +69,41 @@ class Lost:
     state: "SessionState"
 
 
-def opened(session_id: str, part: Arrival | Lost, ended_as: "SessionState | None") -> Iterator[Completed]:
-    """The tasks of a part of a session. `ended_as` tells cancelled tasks why they were."""
-    if isinstance(part, Lost):
-        error = _not_run(session_id, part.state)
-        return (Completed(index, error=error) for index in part.tasks)
-    return _of_chunk(session_id, part, ended_as)
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a session ended, or will: what cancelled tasks fell under."""
+
+    state: "SessionState"
+    reason: "StopReason | None" = None
 
 
-def _of_chunk(session_id: str, part: Arrival, ended_as: "SessionState | None") -> Iterator[Completed]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive tasks of a session that became known together; they are decoded as they are iterated over."""
+
+    session_id: str
+    found: Arrival | Lost
+    ending: Ending | None = None
+    """Known where tasks were cancelled or lost."""
+
+    def __iter__(self) -> Iterator[Completed]:
+        if isinstance(self.found, Lost):
+            error = _not_run(self.session_id, self.ending or Ending(self.found.state))
+            return (Completed(index, error=error) for index in self.found.tasks)
+        return _of_chunk(self.session_id, self.found, self.ending)
+
+    @property
+    def size(self) -> int:
+        """How many tasks."""
+        return len(self.found.tasks) if isinstance(self.found, Lost) else self.found.outcome.size
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed."""
+        return 0 if isinstance(self.found, Lost) else self.found.outcome.outcomes.count("F")
+
+
+def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator[Completed]:
     from htcgrid_dataplane import DataPlaneError, decode_lines
 
     outcome = part.outcome
@@ -85,7 +121,7 @@ def _of_chunk(session_id: str, part: Arrival, ended_as: "SessionState | None") -
     for offset, (code, line) in enumerate(zip(outcome.outcomes, lines, strict=True)):
         index = outcome.first_task + offset
         if code == "X":
-            yield Completed(index, error=_not_run(session_id, ended_as))
+            yield Completed(index, error=_not_run(session_id, ending))
         elif code == "F":
             yield Completed(index, error=_failure(session_id, index, line, outcome))
         else:
@@ -119,13 +155,19 @@ def _failure(session_id: str, index: int, line: bytes, outcome: "ChunkOutcome") 
         trace=told.trace,
         attempts=told.attempts,
         agent=told.agent,
+        host=told.host,
+        history=told.history,
     )
 
 
-def _not_run(session_id: str, ended_as: "SessionState | None") -> GridError:
-    state = None if ended_as is None else ended_as.value
-    if state == "TIMED_OUT":
+def _not_run(session_id: str, ending: Ending | None) -> GridError:
+    state = None if ending is None else ending.state.value
+    reason = None if ending is None or ending.reason is None else ending.reason.value
+    if state == "TIMED_OUT" or reason == "timed_out":
         return SessionTimedOut(f"session {session_id} reached its deadline before this task was done")
+    if reason == "failures":
+        what = f"session {session_id} was stopped before this task was done"
+        return SessionCancelled(f"{what}: more of its tasks failed than its failure budget allows")
     if state in ("COMPLETED", "FAILED"):
         return ResultsUnavailable(f"session {session_id} has ended, but the grid no longer keeps this task's result")
     return SessionCancelled(f"session {session_id} was cancelled before this task was done")

@@ -1,72 +1,137 @@
 """A session as its user sees it."""
 
-import json
-import time
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
-from htcgrid._ordered import OrderedResults
-from htcgrid.errors import TaskNotFound
-from htcgrid.options import JSON, as_seconds, task_number
-from htcgrid.progress import progress_of
-from htcgrid.results import Arrival, Completed, Lost, TaskTimes, opened
+from htcgrid.errors import GridError
+from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order
+from htcgrid.progress import html_of, progress_of
+from htcgrid.results import Completed
 
 if TYPE_CHECKING:
-    from htcgrid._client import SessionLink
     from htcgrid._connection import Connection
-    from htcgrid._stream import ResultStream
-    from htcgrid_events import ChunkRecord, DeadLetter, SessionState, SessionStatus, TaskRecord
+    from htcgrid._futures import TaskFuture
+    from htcgrid._link import SessionLink
+    from htcgrid.progress import Progress
+    from htcgrid.timeline import Timeline
+    from htcgrid_events import ChunkRecord, DeadLetter, SessionStatus, TaskRecord
 
 
 class Session:
-    """A vector of tasks on the grid. Made by `Grid.submit` and `Grid.attach`; safe to use from several threads.
+    """A vector of tasks on the grid. Made by `Grid.submit`, `Grid.open_session` and `Grid.attach`; safe to use from
+    several threads.
+
+    As a context manager it does on leaving the block what its `on_exit` says: see `OnExit`.
 
     Every method raises `GridClosed` after its grid was closed, and `GridUnreachable`, `GridUnavailable` or
     `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing is lost.
     """
 
-    def __init__(self, connection: "Connection", link: "SessionLink") -> None:
+    def __init__(self, connection: "Connection", link: "SessionLink", on_exit: OnExit) -> None:
+        from htcgrid.async_session import AsyncSession
+
         self._connection = connection
-        self._client = connection.client
         self._link = link
+        self._core = AsyncSession(connection.client, link, on_exit)
+        self._feeding = threading.Lock()
 
     @property
     def id(self) -> str:
         """32 hexadecimal digits, with which `Grid.attach` finds the session again, from anywhere."""
-        return self._link.session_id
+        return self._core.id
 
     @property
     def notifications(self) -> str:
         """How finished tasks become known now: `websocket` when the grid pushes, `poll` when it is asked."""
-        return "websocket" if self._client.push.connected else "poll"
+        return self._core.notifications
+
+    def add(self, tasks: Iterable[JSON], *, chunk_size: int | None = None) -> range:
+        """Add tasks to a session of `Grid.open_session`. Returns when the grid has acknowledged them all.
+
+        A list is checked as a whole before anything is sent. When anything else breaks off, the session is cancelled,
+        or can be repeated, as the error says.
+
+        Args:
+            tasks: The tasks' events, in order; see `Grid.submit`.
+            chunk_size: Tasks that are scheduled together, 1 to 1,000. Default: chosen by their number and size.
+
+        Returns:
+            The numbers of these tasks in the session.
+
+        Raises:
+            SessionClosed: the session takes no more tasks, or was not opened by this program.
+            InvalidTask: a task is not JSON; says which.
+        """
+        from htcgrid._encoding import check_chunk_size, check_tasks
+
+        check_chunk_size(chunk_size)
+        check_tasks(tasks)
+        with self._feeding:
+            feed = self._link.open_feed()
+            first = feed.encoder.tasks
+            batches = feed.encoder.encode(tasks, chunk_size)
+            try:
+                for batch in batches:
+                    self._connection.run(feed.send(batch))
+                self._connection.run(feed.flush())
+            except BaseException as error:
+                self._connection.run(feed.abandon(error))
+                raise
+            return range(first, feed.encoder.tasks)
+
+    def close(self) -> None:
+        """Say that the session takes no more tasks, so that it will have a verdict. A second call does nothing, nor
+        does that of a session that `Grid.submit` made, which is closed from the beginning.
+
+        Raises:
+            EmptySession: it has no task; it is cancelled.
+        """
+        with self._feeding:
+            self._connection.run(self._core.close())
 
     def results(
         self,
         *,
+        order: Order = "submitted",
+        return_exceptions: bool = False,
         progress: bool = False,
         timeout: timedelta | float | None = None,
-        return_exceptions: bool = False,
     ) -> list[Any]:
-        """The results of all tasks, in the order of the tasks.
+        """The results of all tasks.
 
         Args:
+            order: `submitted`, the order of the tasks, or `completed`, that in which they finished.
+            return_exceptions: Give a failed or cancelled task's error in its place, instead of raising it.
             progress: Show a progress bar (plain lines where the output is no terminal).
             timeout: Longest wait, a `timedelta` or seconds. Default: for ever.
-            return_exceptions: Give a failed or cancelled task's error in its place, instead of raising it.
 
         Raises:
-            TaskFailed: a task failed; the first one, as soon as all before it have succeeded.
+            TaskFailed: a task failed; the first one in this order, as soon as all before it have succeeded.
             SessionCancelled: a task was cancelled with its session.
             SessionTimedOut: a task was still open at the session's deadline.
             ResultsUnavailable: the grid no longer keeps a result.
             WaitTimeout: the timeout passed; the call may be repeated.
         """
-        ordered = OrderedResults(return_exceptions=return_exceptions)
-        for part in self._parts(timeout, progress=progress):
-            ordered.add(part)
-        return ordered.values()
+        return list(
+            self.iter_results(order=order, return_exceptions=return_exceptions, progress=progress, timeout=timeout)
+        )
+
+    def iter_results(
+        self,
+        *,
+        order: Order = "submitted",
+        return_exceptions: bool = False,
+        progress: bool = False,
+        timeout: timedelta | float | None = None,
+    ) -> Iterator[Any]:
+        """The results of all tasks, one by one as they can be had, in bounded memory. As `results` otherwise; the
+        timeout is from the first result asked for to the last."""
+        check_order(order)
+        for task in self._tasks(timeout, progress=progress, in_order=order == "submitted"):
+            yield task.error if return_exceptions and task.error is not None else task.get()
 
     def as_completed(self, timeout: timedelta | float | None = None, *, progress: bool = False) -> Iterator[Completed]:
         """Each task once, in the order in which they finish, as they finish. Failed tasks are yielded, not raised.
@@ -78,26 +143,48 @@ class Session:
         Raises:
             WaitTimeout: the timeout passed. A new iteration begins from the start.
         """
-        for part in self._parts(timeout, progress=progress):
-            yield from part
+        yield from self._tasks(timeout, progress=progress, in_order=False)
 
-    def wait(self, timeout: timedelta | float | None = None) -> "SessionStatus":
-        """Wait for the session's verdict.
+    def futures(self) -> "list[TaskFuture]":
+        """A future for each task, in their order; of a session that is still open, for each added so far.
+
+        They work with `concurrent.futures.wait` and `as_completed`, and with `asyncio.wrap_future`. A task that was
+        submitted cannot be cancelled alone, so their `cancel()` returns False: cancel the session. Callbacks are called
+        in a thread of the grid's.
+        """
+        from htcgrid._delivery import Futures
+        from htcgrid._futures import TaskFuture
+
+        futures = [TaskFuture(self, index) for index in range(self._connection.run(self._link.size()))]
+        sink = Futures({future.index: future for future in futures})
+        self._connection.run(self._link.deliver(sink, self._connection.delivery.hand))
+        return futures
+
+    def wait(self, timeout: timedelta | float | None = None, *, progress: bool = False) -> "SessionStatus":
+        """Wait for the session's verdict. Results are not fetched.
+
+        Args:
+            timeout: Longest wait, a `timedelta` or seconds. Default: for ever.
+            progress: Show a progress bar.
 
         Raises:
             WaitTimeout: the timeout passed; the call may be repeated.
         """
-        collector = self._link.collector
-        self._connection.run(self._link.until(lambda: collector.state is not None), as_seconds(timeout))
-        return self.status()
+        if self._connection.delivery.current:
+            raise GridError("a callback cannot wait for a session, whose callbacks wait for it: do so elsewhere")
+        return self._connection.run(self._core.wait(timeout, progress=progress))
 
     def status(self) -> "SessionStatus":
-        """How the session stands now."""
-        return self._connection.run(self._link.status())
+        """How the session stands."""
+        return self._connection.run(self._core.status())
+
+    def progress(self) -> "Progress":
+        """How far the session is: how many tasks have which outcome, how fast they finish, how long the rest takes."""
+        return self._connection.run(self._core.progress())
 
     def cancel(self) -> "SessionStatus":
         """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
-        return self._connection.run(self._client.api.cancel(self.id))
+        return self._connection.run(self._core.cancel())
 
     def pause(self) -> "SessionStatus":
         """Hold the session's queued tasks, until `resume()`. Running ones finish, and the deadline still counts.
@@ -105,7 +192,7 @@ class Session:
         Raises:
             RequestRejected: the session has its verdict already.
         """
-        return self._connection.run(self._client.api.pause(self.id))
+        return self._connection.run(self._core.pause())
 
     def resume(self) -> "SessionStatus":
         """Let a session go on that was held by `pause()`; one that was not goes on as it did.
@@ -113,21 +200,21 @@ class Session:
         Raises:
             RequestRejected: the session has its verdict already.
         """
-        return self._connection.run(self._client.api.resume(self.id))
+        return self._connection.run(self._core.resume())
 
     def chunks(self) -> "Iterator[ChunkRecord]":
         """The grid's records of the session's chunks as they are now, finished or not, in the order of their tasks.
         Read in pages, as they are asked for."""
         from htcgrid._pages import chunk_pages
 
-        return self._connection.iterate(chunk_pages(self._client.api, self.id))
+        return self._connection.iterate(chunk_pages(self._connection.client.api, self.id))
 
     def dead_letters(self) -> "Iterator[DeadLetter]":
         """The tasks that failed for good, those of one chunk together that failed alike, in the order of the chunks.
         Read in pages, as they are asked for."""
         from htcgrid._pages import dead_letter_pages
 
-        return self._connection.iterate(dead_letter_pages(self._client.api, self.id))
+        return self._connection.iterate(dead_letter_pages(self._connection.client.api, self.id))
 
     def redrive(
         self,
@@ -151,10 +238,7 @@ class Session:
             InvalidOption: the selection is malformed. Nothing is run again.
             RequestRejected: the session takes no more work, since it was cancelled or its time is over.
         """
-        from htcgrid._dead_letters import redrives
-
-        requests = redrives(fingerprint, tasks, events)
-        return self._connection.run(self._link.redrive(requests))
+        return self._connection.run(self._core.redrive(fingerprint=fingerprint, tasks=tasks, events=events))
 
     def purge(self, *, fingerprint: str | None = None, tasks: "Iterable[SupportsIndex] | None" = None) -> int:
         """Forget dead letters, so that they are no longer listed or redriven. Their tasks stay failed.
@@ -169,9 +253,7 @@ class Session:
         Raises:
             InvalidOption: the selection is malformed. Nothing is forgotten.
         """
-        from htcgrid._dead_letters import purges
-
-        return self._connection.run(self._link.purge(purges(fingerprint, tasks)))
+        return self._connection.run(self._core.purge(fingerprint=fingerprint, tasks=tasks))
 
     def task(self, index: SupportsIndex) -> "TaskRecord":
         """The grid's record of one task.
@@ -180,60 +262,47 @@ class Session:
             TaskNotFound: the session has no task with this number.
             InvalidOption: what is given is no whole number.
         """
-        return self._connection.run(self._client.api.task(self.id, _known(self.id, index)))
+        return self._connection.run(self._core.task(index))
 
-    def event(self, index: SupportsIndex) -> JSON:
-        """What one task was given, to run it again somewhere else.
+    def event(self, index: SupportsIndex) -> Any:
+        """What a task was given, so that it can be run again elsewhere.
 
         Raises:
             TaskNotFound: the session has no task with this number.
-            InvalidOption: what is given is no whole number.
             ResultsUnavailable: the grid no longer keeps it.
         """
-        number = _known(self.id, index)
-        event: JSON = json.loads(self._connection.run(self._link.event(number)))
-        return event
+        return self._connection.run(self._core.event(index))
 
-    def timeline(self) -> list[TaskTimes]:
+    def timeline(self) -> "Timeline":
         """When each task that has finished so far passed the stages of its way, in the order of the tasks."""
-        outcomes = self._connection.run(self._link.outcomes())
-        return [
-            TaskTimes(index, **outcome.stages.model_dump())
-            for outcome in outcomes
-            for index in range(outcome.first_task, outcome.first_task + outcome.size)
-        ]
+        return self._connection.run(self._core.timeline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._feeding:
+            self._connection.run(self._core.__aexit__(kind, error, trace))
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
 
-    def _parts(self, timeout: timedelta | float | None, *, progress: bool) -> Iterator[Iterator[Completed]]:
-        """Finished tasks, chunk by chunk. Decoded here, in the caller's thread, so that the loop stays free."""
-        seconds = as_seconds(timeout)
-        ends = None if seconds is None else time.monotonic() + seconds
-        stream = self._link.stream()
+    def _repr_html_(self) -> str:
         try:
-            with progress_of(self._link.collector) if progress else nullcontext() as bar:
-                while True:
-                    left = None if ends is None else max(0.0, ends - time.monotonic())
-                    parts = self._connection.run(stream.next_parts(), left)
-                    if not parts:
-                        break
+            return html_of(self.id, self.progress())
+        except GridError:
+            return html_of(self.id, None)
+
+    def _tasks(self, timeout: timedelta | float | None, *, progress: bool, in_order: bool) -> Iterator[Completed]:
+        """Finished tasks. Decoded here, in the caller's thread, so that the loop stays free."""
+        reading = self._link.reading(as_seconds(timeout), in_order=in_order)
+        try:
+            with progress_of(self._link.collector, shown=progress) as bar:
+                while parts := self._connection.run(reading.next()):
                     for part in parts:
-                        yield opened(self.id, part, self._verdict(stream, part))
-                        if bar is not None:
-                            bar.add(part)
+                        yield from part
+                        bar.add(part)
         finally:
-            self._connection.post(stream.stop)
-
-    def _verdict(self, stream: "ResultStream", part: Arrival | Lost) -> "SessionState | None":
-        """Why tasks of this part were cancelled; asked for only where there are any."""
-        if isinstance(part, Arrival) and "X" in part.outcome.outcomes:
-            return self._connection.run(stream.why_cancelled())
-        return None
-
-
-def _known(session_id: str, index: SupportsIndex) -> int:
-    number = task_number(index)
-    if number < 0:
-        raise TaskNotFound(f"session {session_id} has no task {number}: the first one is task 0")
-    return number
+            self._connection.post(reading.stop)

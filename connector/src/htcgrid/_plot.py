@@ -1,0 +1,50 @@
+"""A session's timeline drawn by matplotlib."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from htcgrid.timeline import Timeline
+
+_STAGES = (
+    ("submitted_at", "queued_at", "submitting", "#cfd8dc"),
+    ("queued_at", "claimed_at", "in the queue", "#ffd180"),
+    ("claimed_at", "started_at", "starting", "#80cbc4"),
+    ("started_at", "finished_at", "running", "#1e88e5"),
+    ("finished_at", "notified_at", "reporting", "#ce93d8"),
+)
+_BINS = 50
+
+
+def plot(timeline: "Timeline") -> Any:
+    """See `Timeline.plot`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("drawing needs matplotlib: pip install 'htcgrid[plot]'") from None
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    waterfall, distribution = figure.subplots(2, 1, height_ratios=(3, 1))
+    _waterfall(waterfall, timeline)
+    distribution.hist(timeline.run_times, bins=_BINS, color="#1e88e5")
+    distribution.set_xlabel("run time of a task's chunk, s")
+    distribution.set_ylabel("tasks")
+    return figure
+
+
+def _waterfall(axes: Any, timeline: "Timeline") -> None:
+    began = min((task.submitted_at for task in timeline if task.submitted_at), default=0)
+    for left, right, label, colour in _STAGES:
+        spans = [(t.index, getattr(t, left), getattr(t, right)) for t in timeline]
+        passed = [(index, start, end) for index, start, end in spans if start and end]
+        axes.barh(
+            [index for index, _, _ in passed],
+            [(end - start) / 1000 for _, start, end in passed],
+            left=[(start - began) / 1000 for _, start, _ in passed],
+            height=1.0,
+            label=label,
+            color=colour,
+        )
+    axes.set_title(f"session {timeline.session_id}")
+    axes.set_xlabel("since the first submission, s")
+    axes.set_ylabel("task")
+    axes.invert_yaxis()
+    axes.legend(loc="lower right")

@@ -1,0 +1,180 @@
+"""A grid as its user sees it who has an event loop. `Grid` says what each method does."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from htcgrid._client import Client
+from htcgrid._delivery import hand_over
+from htcgrid._encoding import Encoder, check_chunk_size, check_tasks
+from htcgrid._pages import session_pages
+from htcgrid._window import Window
+from htcgrid.async_session import AsyncSession
+from htcgrid.options import (
+    JSON,
+    OnExit,
+    SubmitOptions,
+    as_moment,
+    as_seconds,
+    check_on_exit,
+    new_session_id,
+    session_id_of,
+    session_ids_of,
+    session_options,
+    session_state,
+)
+from htcgrid.profile import Profile
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from htcgrid.results import Completed
+    from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
+
+
+class AsyncGrid:
+    """A connection to a grid for programs with an event loop: `async with await AsyncGrid.connect() as grid:`.
+
+    It has the methods of `Grid`, with `async` and `await`; errors and arguments are the same. Use it on the event loop
+    on which it was connected. Iterables of tasks are drawn on that loop, so they should not wait for anything.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(
+        cls,
+        profile: Profile | Path | str | None = None,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        request_timeout: timedelta | float = timedelta(minutes=1),
+    ) -> Self:
+        """See `Grid.connect`."""
+        found = profile if isinstance(profile, Profile) else Profile.load(profile)
+        limit = timedelta(seconds=as_seconds(request_timeout, "request_timeout") or 0.0)
+        return cls(await Client.connect(found, username, password, limit))
+
+    async def submit(
+        self,
+        tasks: Iterable[JSON],
+        *,
+        chunk_size: int | None = None,
+        session_id: str | None = None,
+        on_result: "Callable[[Completed], object] | None" = None,
+        on_exit: OnExit = "cancel_on_error",
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncSession:
+        """See `Grid.submit`."""
+        check_on_exit(on_exit)
+        settings, wanted_id = session_options(options), new_session_id(session_id)
+        check_chunk_size(chunk_size)
+        check_tasks(tasks)
+        encoder = Encoder()
+        batches = encoder.encode(tasks, chunk_size)
+        link, feed = await self._client.open(wanted_id, settings, encoder)
+        try:
+            for batch in batches:
+                await feed.send(batch)
+            await feed.close()
+        except BaseException as error:
+            await feed.abandon(error)
+            raise
+        if on_result is not None:
+            await link.call_back(on_result, hand_over)
+        return AsyncSession(self._client, link, on_exit)
+
+    async def submit_one(self, event: JSON, **options: Unpack[SubmitOptions]) -> "asyncio.Future[Any]":
+        """See `Grid.submit_one`."""
+        session = await self.submit([event], **options)
+        (future,) = await session.futures()
+        return future
+
+    async def map(
+        self,
+        tasks: Iterable[JSON],
+        *,
+        buffersize: int = 10_000,
+        return_exceptions: bool = False,
+        chunk_size: int | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncIterator[Any]:
+        """See `Grid.map`."""
+        settings, encoder = session_options(options), Encoder()
+        window = Window(tasks, encoder, buffersize, chunk_size)
+        link, feed = await self._client.open(new_session_id(None), settings, encoder)
+        reading = link.reading(in_order=True)
+        try:
+            while True:
+                for batch in window.batches():
+                    await feed.send(batch)
+                await feed.go_on(last=window.exhausted)
+                parts = await reading.next() if encoder.tasks else []
+                if not parts:
+                    return
+                for part in parts:
+                    for task in part:
+                        window.taken += 1
+                        yield task.error if return_exceptions and task.error is not None else task.get()
+        except BaseException as error:
+            await link.abandon(error)
+            raise
+        finally:
+            reading.stop()
+
+    async def open_session(
+        self,
+        *,
+        session_id: str | None = None,
+        on_result: "Callable[[Completed], object] | None" = None,
+        on_exit: OnExit = "cancel_on_error",
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncSession:
+        """See `Grid.open_session`."""
+        check_on_exit(on_exit)
+        settings, wanted_id = session_options(options), new_session_id(session_id)
+        link, feed = await self._client.open(wanted_id, settings, Encoder())
+        try:
+            await feed.create()
+        except BaseException as error:
+            await feed.abandon(error)
+            raise
+        if on_result is not None:
+            await link.call_back(on_result, hand_over)
+        return AsyncSession(self._client, link, on_exit)
+
+    async def attach(self, session_id: str, *, on_exit: OnExit = "keep") -> AsyncSession:
+        """See `Grid.attach`."""
+        check_on_exit(on_exit)
+        return AsyncSession(self._client, await self._client.attach(session_id_of(session_id)), on_exit)
+
+    async def sessions(
+        self, *, state: "SessionState | str | None" = None, before: datetime | None = None
+    ) -> "AsyncIterator[SessionSummary]":
+        """See `Grid.sessions`."""
+        async for page in session_pages(self._client.api, session_state(state), as_moment(before, "before")):
+            for session in page:
+                yield session
+
+    async def cancel(self, session_ids: Iterable[str] | None) -> "CancelledSessions":
+        """See `Grid.cancel`."""
+        return await self._client.cancel_sessions(session_ids_of(session_ids))
+
+    async def info(self) -> "GridInfo":
+        """See `Grid.info`."""
+        return await self._client.api.grid_info()
+
+    async def close(self) -> None:
+        """See `Grid.close`."""
+        await self._client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
