@@ -31,6 +31,7 @@ from htcgrid_events import (
     Priority,
     Stages,
     TaskError,
+    TasksRetrying,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Place:
     events_url: str
     agents: list[AgentProcess] = field(default_factory=list)
     outcomes: dict[ChunkKey, list[ChunkOutcome]] = field(default_factory=dict)
+    retries: list[TasksRetrying] = field(default_factory=list)
     endpoint: str = ""
 
     @property
@@ -221,10 +223,13 @@ class Place:
         """Take what lies in the events queue."""
         response = self.sqs.receive_message(QueueUrl=self.events_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
         for message in response.get("Messages", []):
+            self.sqs.delete_message(QueueUrl=self.events_url, ReceiptHandle=message["ReceiptHandle"])
+            if "retry_at" in message["Body"]:
+                self.retries.append(TasksRetrying.model_validate_json(message["Body"]))
+                continue
             event = ChunkFinished.model_validate_json(message["Body"])
             key = ChunkKey(event.session_id, event.outcome.chunk)
             self.outcomes.setdefault(key, []).append(event.outcome)
-            self.sqs.delete_message(QueueUrl=self.events_url, ReceiptHandle=message["ReceiptHandle"])
 
     def events_of(self, session: Session, chunk: int = 0) -> list[ChunkOutcome]:
         """All events of a chunk that have come."""

@@ -41,6 +41,17 @@ def test_a_failed_task_tells_of_each_of_its_tries(place: Place, tmp_path: Path) 
     assert agent.process.poll() is None
 
 
+def test_a_retry_is_told_of_and_its_message_is_kept(place: Place, tmp_path: Path) -> None:
+    place.agent()
+    session = place.submit([{"do": "raise_once", "note": str(tmp_path / "note")}, {"do": "echo", "value": 1}])
+    assert place.results(session) == ["second try", 1]
+    [event] = place.retries
+    [task] = event.tasks
+    assert (event.session_id, event.chunk, event.attempt, event.failed) == (session.session_id, 0, 1, 1)
+    assert (task.task_id, task.type, task.attempts) == (f"{session.session_id}_0", "LookupError", 1)
+    until(place.is_clean)
+
+
 def test_kinds_of_failures_are_told_apart(place: Place, tmp_path: Path) -> None:
     place.agent(workers=1)
     session = place.submit(

@@ -9,7 +9,7 @@ from htcgrid_agent.jobs import Delivery
 from htcgrid_agent.metrics import Histogram
 from htcgrid_agent.queues import MAX_BATCH, EventQueue, TaskQueues
 from htcgrid_controlplane.chunks import Chunk
-from htcgrid_events import ChunkFinished
+from htcgrid_events import ChunkFinished, TasksRetrying
 
 _COMPANY = timedelta(milliseconds=10)
 _UNHURRIED = timedelta(milliseconds=100)
@@ -17,7 +17,8 @@ _UNHURRIED = timedelta(milliseconds=100)
 
 
 class _Event(NamedTuple):
-    delivery: Delivery
+    delivery: Delivery | None
+    """The message to be deleted once the event is accepted; none if it is still needed."""
     body: str
 
 
@@ -49,6 +50,10 @@ class Outbox:
         """Send the events of finished chunks, for the first time or once more, and then delete their messages."""
         self._events.put_all([_Event(delivery, _event(chunk)) for delivery, chunk in chunks])
 
+    def retrying(self, events: Sequence[TasksRetrying]) -> None:
+        """Tell of tasks that failed and are run again. Nobody depends on it: it may be lost with the agent."""
+        self._events.put_all([_Event(None, event.model_dump_json()) for event in events])
+
     def delete(self, delivery: Delivery) -> None:
         """Delete a message."""
         self._deletions.put_all([delivery])
@@ -59,7 +64,8 @@ class Outbox:
 
     def _send(self, events: Sequence[_Event]) -> list[_Event]:
         refused = self._queue.send([event.body for event in events])
-        self._deletions.put_all([event.delivery for index, event in enumerate(events) if index not in refused])
+        accepted = [event for index, event in enumerate(events) if index not in refused]
+        self._deletions.put_all([event.delivery for event in accepted if event.delivery])
         return [events[index] for index in sorted(refused)]
 
 

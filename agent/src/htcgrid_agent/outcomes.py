@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from htcgrid_agent.tasks import Completed, Failed, TaskEnd
 from htcgrid_controlplane.chunks import Chunk
 from htcgrid_controlplane.histories import History, brief
-from htcgrid_events import MAX_TASK_BYTES, Attempt, FailureKind, OutcomeCode, RetryPolicy, TaskError
+from htcgrid_events import (
+    MAX_TASK_BYTES,
+    Attempt,
+    FailedTask,
+    FailureKind,
+    OutcomeCode,
+    RetryPolicy,
+    TaskError,
+    task_id,
+)
 
 _MAX_MESSAGE = 16 * 1024
+_MAX_WORDS = 500
 _MAX_TRACE_LINES = 64
 _MAX_TRACE_LINE = 1024
 
@@ -88,6 +98,17 @@ def attempt_of(end: Failed, runner: Runner) -> Attempt:
             message=_encodable(end.message),
             trace=tuple(_encodable(line) for line in end.trace),
         )
+    )
+
+
+def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int) -> FailedTask:
+    """What the bus is told of a task that is run again."""
+    return FailedTask(
+        task_id=task_id(chunk.key.session_id, chunk.first_task + offset),
+        kind=end.kind,
+        type=_encodable(end.type[:_MAX_WORDS]),
+        message=_encodable(end.message[:_MAX_WORDS]),
+        attempts=tries,
     )
 
 

@@ -18,9 +18,9 @@ from htcgrid_agent.leases import LeaseKeeper
 from htcgrid_agent.load import Load
 from htcgrid_agent.metrics import Registry
 from htcgrid_agent.outbox import Outbox
-from htcgrid_agent.outcomes import Conclusion, Runner, attempt_of, conclude
+from htcgrid_agent.outcomes import Conclusion, Runner, attempt_of, conclude, retrying_task
 from htcgrid_agent.payloads import Payloads
-from htcgrid_agent.tasks import AGENT_LOST, Completed, TaskEnd
+from htcgrid_agent.tasks import AGENT_LOST, Completed, Failed, TaskEnd
 from htcgrid_agent.transfers import Transfers
 from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.chunk_store import ChunkStore, Progress
@@ -28,7 +28,7 @@ from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.partiql import MAX_STATEMENTS
 from htcgrid_dataplane import StoreUnavailable
-from htcgrid_events import Attempt, RetryPolicy
+from htcgrid_events import MAX_LISTED_RETRIES, Attempt, RetryPolicy, TasksRetrying
 
 _LOG = logging.getLogger(__name__)
 _COMPANY = timedelta(milliseconds=10)
@@ -212,13 +212,13 @@ class RowWriter:
         if retries:
             answers = self._store.retry([(draft.job.held, self._progress(draft), at) for draft, at in retries])
             now = self._clock()
-            self._outbox.hide(
-                [
-                    (draft.job.delivery, _seconds_until(at, now))
-                    for (draft, at), accepted in zip(retries, answers, strict=True)
-                    if self._is_written(draft, accepted)
-                ]
-            )
+            written = [
+                (draft, at)
+                for (draft, at), accepted in zip(retries, answers, strict=True)
+                if self._is_written(draft, accepted)
+            ]
+            self._outbox.hide([(draft.job.delivery, _seconds_until(at, now)) for draft, at in written])
+            self._outbox.retrying([event for event in (_retrying(draft, at) for draft, at in written) if event])
 
     def _done(self, drafts: Sequence[_Draft]) -> None:
         finals = [draft for draft in drafts if draft.final]
@@ -292,6 +292,28 @@ def _conclusion_of(draft: _Draft) -> Conclusion:
     if draft.conclusion is None:
         raise RuntimeError("a draft is written before its tasks have been judged")
     return draft.conclusion
+
+
+def _retrying(draft: _Draft, retry_at: int) -> TasksRetrying | None:
+    """What is told of tasks that failed in this attempt and are run again, if there are any."""
+    job, conclusion = draft.job, _conclusion_of(draft)
+    failed = [(offset, draft.ends[offset]) for offset in conclusion.open_offsets if offset in draft.ends]
+    tasks = [
+        retrying_task(job.chunk, offset, end, conclusion.tries[offset])
+        for offset, end in failed[:MAX_LISTED_RETRIES]
+        if isinstance(end, Failed)
+    ]
+    if not tasks:
+        return None
+    return TasksRetrying(
+        session_id=job.chunk.key.session_id,
+        tenant=job.chunk.tenant,
+        chunk=job.chunk.key.chunk,
+        attempt=job.chunk.attempt,
+        retry_at=retry_at,
+        tasks=tuple(tasks),
+        failed=len(failed),
+    )
 
 
 def _as_written(job: Job, progress: Progress) -> Chunk:

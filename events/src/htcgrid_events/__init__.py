@@ -27,6 +27,7 @@ from htcgrid_events.api import (
 from htcgrid_events.bus import (
     DETAIL_TYPES,
     ENDED_DETAIL_TYPE,
+    MAX_LISTED_RETRIES,
     SOURCE,
     AccountMismatch,
     ChunkCompleted,
@@ -39,6 +40,7 @@ from htcgrid_events.bus import (
     SessionStopping,
     TaskDeadLettered,
     TasksFailed,
+    TasksRetrying,
 )
 from htcgrid_events.dead_letters import DeadLetter, DeadLetterPage, DeadLettersDone, PurgeTasks, RedriveTasks
 from htcgrid_events.identifiers import BUCKET_SIZE, bucket_of, new_id, task_id
@@ -65,6 +67,7 @@ __all__ = [
     "INLINE_BYTES",
     "MAX_CHUNKS",
     "MAX_CHUNKS_PER_REQUEST",
+    "MAX_LISTED_RETRIES",
     "MAX_PUSH_BYTES",
     "MAX_REQUEST_BYTES",
     "MAX_TASKS_PER_CHUNK",
@@ -128,6 +131,7 @@ __all__ = [
     "TaskRecord",
     "TaskState",
     "TasksFailed",
+    "TasksRetrying",
     "TimestampMs",
     "Totals",
     "UploadPlaces",

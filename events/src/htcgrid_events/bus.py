@@ -14,6 +14,9 @@ from htcgrid_events.states import SessionState
 
 SOURCE = "htcgrid"
 
+MAX_LISTED_RETRIES = 10
+"""Tasks that one event of a retry lists: ten such events in a request stay far below its size."""
+
 
 class SessionCreated(Contract):
     """A session exists; its lifecycle workflow starts on this."""
@@ -54,6 +57,21 @@ class TasksFailed(Contract):
     chunk: Annotated[int, Field(ge=0)]
     tasks: tuple[FailedTask, ...]
     """The first of those whose error could be read; errors in the data plane are listed by their number alone."""
+    failed: Annotated[int, Field(ge=1)]
+
+
+class TasksRetrying(Contract):
+    """Tasks of one chunk failed and are run again. Agents send it with their task events, and it goes on to the bus."""
+
+    session_id: SessionId
+    tenant: str
+    chunk: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)]
+    """The attempt of the chunk in which they failed."""
+    retry_at: TimestampMs
+    """From when on they may be run again."""
+    tasks: Annotated[tuple[FailedTask, ...], Field(max_length=MAX_LISTED_RETRIES)]
+    """The first of those that failed."""
     failed: Annotated[int, Field(ge=1)]
 
 
@@ -139,6 +157,7 @@ DETAIL_TYPES: dict[str, type[Contract]] = {
     "Session Failed": SessionEnded,
     "Session Cancelled": SessionEnded,
     "Session TimedOut": SessionEnded,
+    "Tasks Retrying": TasksRetrying,
     "Tasks Failed": TasksFailed,
     "Task Dead-Lettered": TaskDeadLettered,
     "Chunk Completed": ChunkCompleted,
