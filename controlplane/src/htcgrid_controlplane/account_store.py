@@ -22,11 +22,11 @@ from botocore.exceptions import ClientError
 from htcgrid_controlplane.accounting import BucketAccount, latest
 from htcgrid_controlplane.attributes import Item, number, numbers, text
 from htcgrid_controlplane.backoff import Backoff
+from htcgrid_controlplane.batch_get import batch_get
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
 from htcgrid_controlplane.chunks import bucket_key
 from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import SessionChanged, StorageUnavailable
-from htcgrid_controlplane.reads import read_rows
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class AccountStore:
         bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
         bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
         found: dict[int, BucketAccount] = {}
-        for item in read_rows(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
+        for item in batch_get(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
             bucket = bucket_of_key[item.text("bucket")]
             found[bucket] = _account(bucket, item)
         return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]

@@ -12,6 +12,7 @@ from htcgrid_controlplane.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import KeysAndAttributesTypeDef
 
 MAX_KEYS = 100
 """Most keys in one BatchGetItem (DynamoDB API Reference)."""
@@ -19,19 +20,27 @@ _BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
 _TRIES = 10
 
 
-def batch_get(client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
-    """The rows with these keys, as last written, in any order; those that do not exist are left out.
+def batch_get(
+    client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]], projection: str | None = None
+) -> Iterator[Item]:
+    """The rows with these keys, as last written, in any order; those that do not exist are left out. `projection` names
+    the attributes that are wanted, if not all are.
 
     Raises:
         StorageUnavailable: DynamoDB kept refusing.
     """
     for start in range(0, len(keys), MAX_KEYS):
-        yield from _get_some(client, table, keys[start : start + MAX_KEYS])
+        yield from _get_some(client, table, keys[start : start + MAX_KEYS], projection)
 
 
-def _get_some(client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
+def _get_some(
+    client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]], projection: str | None
+) -> Iterator[Item]:
     for retry in range(1, _TRIES + 1):
-        response = client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+        request: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
+        if projection:
+            request["ProjectionExpression"] = projection
+        response = client.batch_get_item(RequestItems={table: request})
         yield from (Item(row) for row in response["Responses"].get(table, []))
         unprocessed = response.get("UnprocessedKeys", {})
         if table not in unprocessed:

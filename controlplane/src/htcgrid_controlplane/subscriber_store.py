@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from htcgrid_controlplane.attributes import Item, number, text
+from htcgrid_controlplane.batch_get import batch_get
 from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import SessionConflict, TicketRefused
-from htcgrid_controlplane.reads import read_rows
 from htcgrid_events import PushTicket
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class SubscriberStore:
     def connections(self, subscriber_ids: Iterable[str]) -> dict[str, str]:
         """The connection of each of these subscribers that has one."""
         keys = [{"subscriber_id": text(subscriber_id)} for subscriber_id in sorted(set(subscriber_ids))]
-        rows = read_rows(self._client, self._table, keys, "subscriber_id, connection_id")
+        rows = batch_get(self._client, self._table, keys, "subscriber_id, connection_id")
         return {row.text("subscriber_id"): row.text("connection_id") for row in rows if "connection_id" in row}
 
     def forget(self, subscriber_id: str, connection_id: str) -> None:
