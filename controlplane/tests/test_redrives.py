@@ -27,6 +27,8 @@ from htcgrid_events import (
     Priority,
     RedriveTasks,
     SessionState,
+    TaskError,
+    TaskState,
     Totals,
     new_id,
 )
@@ -121,6 +123,19 @@ def test_a_task_may_fail_and_be_redriven_again_and_again(world: World) -> None:
         assert end(world, session).account == Account(submitted=2, completed=1, failed=1)
         [letter] = listed(world, session)
         assert (letter.type, letter.tasks) == ("ValueError", (1,))
+
+
+def test_the_tries_of_before_are_kept(world: World) -> None:
+    session = failed(world, "CF")
+    for tries in (1, 2):
+        redrive(world, session)
+        task = world.grid.queries.task(TENANT, session.session_id, 1)
+        assert (task.state, task.error) == (TaskState.QUEUED, None)
+        assert [(each.type, each.agent) for each in task.history] == [("KeyError", "a-1")] * tries
+        assert task.history[-1].ended_at == world.clock()
+        error = TaskError.model_validate_json(line("KeyError")).model_copy(update={"history": task.history})
+        fail(world, session, 0, [b"", error.model_dump_json().encode()])
+        record(world, session)
 
 
 def test_only_the_chosen_tasks_run_and_the_others_keep_their_letters(world: World) -> None:

@@ -1,12 +1,13 @@
 """Tasks that fail for good, through the deployed workflow: kept, announced, run again, forgotten."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from htcgrid import JSON, Grid, Session, TaskFailed
-from htcgrid_events import DeadLetter, SessionState
+from htcgrid_events import ChunkQueued, DeadLetter, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
@@ -83,6 +84,28 @@ def test_the_bus_tells_of_letters_and_of_sessions_that_reopen(grid: Grid, local_
     assert seen["Task Dead-Lettered"]["letters"] == [letter.model_dump(mode="json")]
     assert seen["Session Reopened"]["deadline_at"] >= session.status().created_at
     assert seen["Session Completed"]["account"]["completed"] == 1
+
+
+def test_a_message_that_nobody_could_deal_with_is_taken_and_its_chunk_is_run_once(
+    grid: Grid, local_grid: LocalGrid, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    session = grid.submit([{"do": "sleep", "seconds": 4, "note": str(note), "value": 1}])
+    until(note.exists)
+    sqs, url = local_grid.client("sqs"), local_grid.outputs["TaskDeadLetterQueueUrl"]
+    for session_id in (session.id, "0" * 32):
+        message = ChunkQueued(session_id=session_id, chunk=0, tenant="t", task_timeout_seconds=900)
+        sqs.send_message(QueueUrl=url, MessageBody=message.model_dump_json())
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+    def is_empty() -> bool:
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return not any(int(attributes[name]) for name in names)
+
+    until(is_empty)
+    assert session.results(timeout=60) == [1]
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
+    assert session.task(0).attempts == 1
 
 
 def watch(local_grid: LocalGrid, *detail_types: str) -> Any:

@@ -9,6 +9,7 @@
     cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
     hold          waiting, attempt, claimable_at as seen   → not claimable until it is released
     release       held                                     → claimable at once
+    redeliver     state, attempt, claimable_at as seen     → counted as in vain until it is claimed
     redrive       see `redrive_store.py`
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
@@ -147,6 +148,13 @@ class ChunkStore:
             for chunk in chunks
         ]
         return [written.accepted for written in self._batches.execute(statements)]
+
+    def redeliver(self, chunk: Chunk) -> bool:
+        """Note that a chunk gets a new message for one that nobody could deal with; false if it has changed
+        since it was read."""
+        changes = "SET redeliveries = ? SET redelivered_attempt = ?"
+        values = [number(chunk.redeliveries_in_vain + 1), number(chunk.attempt)]
+        return self._batches.execute([self._as_seen(chunk, changes, values)])[0].accepted
 
     def read(self, key: ChunkKey) -> Chunk | None:
         """One row, as last written."""
@@ -319,6 +327,8 @@ def chunk_of(key: ChunkKey, item: Item) -> Chunk:
         history=decode_history(item.binary("history")),
         returned=item.number("returned"),
         progressed=item.number("progressed"),
+        redeliveries=item.number("redeliveries"),
+        redelivered_attempt=item.number("redelivered_attempt", -1),
         owner=item.text("owner"),
         claimable_at=item.number("claimable_at"),
         message_id=item.text("message_id"),

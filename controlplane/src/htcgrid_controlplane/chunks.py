@@ -66,6 +66,9 @@ class Chunk:
     """The last attempt that came to an orderly end and left tasks open."""
     progressed: int = 0
     """The last attempt that noted, while it ran, what had become of tasks or which one it was about to run."""
+    redeliveries: int = 0
+    """How often it got a new message, after `redelivered_attempt`, for one that nobody could deal with."""
+    redelivered_attempt: int = -1
     owner: str = ""
     claimable_at: int = 0
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
@@ -99,6 +102,11 @@ class Chunk:
             return decode_lines(mine, self.size) == decode_lines(others, self.size)
         except PayloadCorrupt:
             return False
+
+    @property
+    def redeliveries_in_vain(self) -> int:
+        """How many new messages it got for such that nobody could deal with, without being claimed in between."""
+        return self.redeliveries if self.redelivered_attempt == self.attempt else 0
 
     @property
     def died(self) -> int:

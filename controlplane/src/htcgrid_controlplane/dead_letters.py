@@ -50,7 +50,7 @@ class DeadLetters:
             row = self.chunks.read(key)
             if row is None or not row.finished:
                 return None
-            letters = letters_of(row, self._lines(row), known.purged)
+            letters = letters_of(row, self.lines(row), known.purged)
             told = replace(known, letters=letters)
             if told == known or not (letters or known.letters) or self.store.write(told, session.expires_at):
                 return _announced(session, chunk, letters)
@@ -118,7 +118,12 @@ class DeadLetters:
                 return len(tasks)
         raise StorageUnavailable(f"the dead letters of chunk {key.chunk} of session {key.session_id} keep changing")
 
-    def _lines(self, row: Chunk) -> list[bytes] | None:
+    def lines(self, row: Chunk) -> list[bytes] | None:
+        """The results of a chunk, a line per task; none if they cannot be read any more.
+
+        Raises:
+            StoreUnavailable: the data plane could not be reached.
+        """
         data = row.results.data
         try:
             if row.results.stored_bytes is not None:

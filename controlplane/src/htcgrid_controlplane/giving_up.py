@@ -38,8 +38,9 @@ class GivingUp:
     store: PayloadStore
     clock: Clock
 
-    def give_up(self, chunk: Chunk) -> Chunk | None:
-        """Let every open task of a chunk fail as lost; those that have ended keep their outcomes.
+    def give_up(self, chunk: Chunk, because: str = "") -> Chunk | None:
+        """Let every open task of a chunk fail as lost; those that have ended keep their outcomes. The tasks' errors say
+        `because`, or that agents died over the chunk.
 
         Gives the row as it is then; none if somebody else has taken the chunk meanwhile.
 
@@ -51,7 +52,7 @@ class GivingUp:
         if held is None:
             return None
         outcomes, lines = self._so_far(chunk)
-        lost = _lost_line(chunk)
+        lost = _lost_line(chunk, because)
         data = encode_lines(
             lost if code == OutcomeCode.OPEN.value else line for code, line in zip(outcomes, lines, strict=True)
         )
@@ -97,11 +98,11 @@ def _after(chunk: Chunk, held: Held, progress: Progress) -> Chunk:
     )
 
 
-def _lost_line(chunk: Chunk) -> bytes:
+def _lost_line(chunk: Chunk, because: str) -> bytes:
     error = TaskError(
         kind=FailureKind.LOST,
         type="Agent.Lost",
-        message=f"{chunk.attempt} attempts at the task's chunk ended without a word, with their agents.",
+        message=because or f"{chunk.attempt} attempts at the task's chunk ended without a word, with their agents.",
         attempts=chunk.attempt,
         agent=chunk.owner,
     )

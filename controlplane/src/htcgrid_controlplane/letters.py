@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from htcgrid_controlplane.chunks import Chunk
 from htcgrid_controlplane.fingerprints import fingerprint
-from htcgrid_events import DeadLetter, FailureKind, OutcomeCode, TaskError
+from htcgrid_controlplane.histories import History, brief
+from htcgrid_events import Attempt, DeadLetter, FailureKind, OutcomeCode, TaskError
 
 _MAX_TEXT = 500
 """Most characters of an error's type and of its message; the whole is in the task's record."""
@@ -25,6 +26,12 @@ def letters_of(chunk: Chunk, lines: Sequence[bytes] | None, without: Collection[
         alike[fingerprint(error)].append(index)
     room = min(_MAX_TEXT, _MAX_TEXTS // max(1, len(alike)) // 2)
     return tuple(_letter(chunk, name, tasks, errors[tasks[0]], room) for name, tasks in alike.items())
+
+
+def history_of(chunk: Chunk, lines: Sequence[bytes] | None, offsets: Collection[int]) -> History:
+    """What is known of tries of a finished chunk's tasks that are to run again: their errors, and what was before."""
+    errors = {offset: _error(chunk, offset, lines[offset] if lines else b"") for offset in offsets}
+    return {offset: (*error.history, _last_try(chunk, error)) for offset, error in errors.items()}
 
 
 def chosen(letters: Iterable[DeadLetter], name: str | None, tasks: Collection[int] | None) -> frozenset[int]:
@@ -67,6 +74,21 @@ def _error(chunk: Chunk, offset: int, line: bytes) -> TaskError:
             attempts=chunk.tries.get(offset, chunk.attempt),
             agent=chunk.owner,
         )
+
+
+def _last_try(chunk: Chunk, error: TaskError) -> Attempt:
+    return brief(
+        Attempt(
+            started_at=chunk.stages.started_at or chunk.stages.claimed_at,
+            ended_at=chunk.stages.finished_at,
+            agent=error.agent,
+            host=error.host,
+            kind=error.kind,
+            type=error.type,
+            message=error.message,
+            trace=error.trace,
+        )
+    )
 
 
 def _letter(chunk: Chunk, name: str, tasks: Sequence[int], first: TaskError, room: int) -> DeadLetter:

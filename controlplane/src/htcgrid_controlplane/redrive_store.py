@@ -13,7 +13,7 @@ an attempt of its own: whatever comes of the chunk from now on has a higher numb
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, HELD_UNTIL
 from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import StorageUnavailable
+from htcgrid_controlplane.histories import History, encode_history
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_events import OutcomeCode, SessionState, Totals
@@ -70,6 +71,8 @@ class Redrive:
     now: int
     reopening: Reopening | None
     """If the session has ended."""
+    history: History = field(default_factory=dict)
+    """The tries of tasks that are open now, those of before the redrive included."""
     inputs: Payload | None = None
     """Where tasks are to have other events."""
     inputs_edition: str = ""
@@ -196,6 +199,10 @@ class RedriveStore:
             "tries": text(json.dumps(redrive.tries, separators=(",", ":"))),
         }
         removes = ["started_at", "finished_at"]
+        if redrive.history:
+            sets["history"] = binary(encode_history(redrive.history))
+        else:
+            removes.append("history")
         if redrive.inputs is not None and redrive.inputs.data is not None:
             sets["inputs"] = binary(redrive.inputs.data)
             removes += ["inputs_bytes", "inputs_edition"]

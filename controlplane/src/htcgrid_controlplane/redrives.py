@@ -17,7 +17,7 @@ from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.dead_letter_store import ChunkLetters
 from htcgrid_controlplane.dead_letters import DeadLetters
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, StorageUnavailable
-from htcgrid_controlplane.letters import chosen, without
+from htcgrid_controlplane.letters import chosen, history_of, without
 from htcgrid_controlplane.redrive_store import Redrive, Redriven, RedriveStore, Reopening
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.task_queue import TaskQueues
@@ -112,6 +112,7 @@ class Redrives:
             ),
             now=self.clock(),
             reopening=run.reopening if session.state.ended else None,
+            history=history_of(row, self.letters.lines(row), offsets),
             inputs=self._inputs(row, edited, edition) if edited else None,
             inputs_edition=edition,
         )

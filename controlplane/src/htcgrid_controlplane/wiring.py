@@ -33,6 +33,7 @@ from htcgrid_controlplane.submission import Submissions
 from htcgrid_controlplane.subscriber_store import SubscriberStore
 from htcgrid_controlplane.task_events import TaskEvents
 from htcgrid_controlplane.task_queue import TaskQueues
+from htcgrid_controlplane.undelivered import Undelivered
 from htcgrid_controlplane.wake import Waker
 from htcgrid_dataplane.s3 import S3Store
 
@@ -132,16 +133,44 @@ class ControlPlane:
     @cached_property
     def recovery(self) -> Recovery:
         """Repairs chunks that nobody takes care of."""
-        leases = LeaseStore(self._dynamodb, self.settings.chunks_table)
         return Recovery(
             sessions=self.sessions,
-            leases=leases,
+            leases=self.leases,
             queues=self.queues,
-            task_events=TaskEvents(self._sqs, self.settings.task_events_queue_url),
-            giving_up=GivingUp(self.chunks, leases, self.payloads, self.clock),
+            task_events=self.task_events,
+            giving_up=self.giving_up,
             bus=self.bus,
             clock=self.clock,
         )
+
+    @cached_property
+    def undelivered(self) -> Undelivered:
+        """Sees to chunks whose messages nobody could deal with."""
+        return Undelivered(
+            sessions=self.sessions,
+            chunks=self.chunks,
+            accounts=self.accounts,
+            giving_up=self.giving_up,
+            queues=self.queues,
+            task_events=self.task_events,
+            bus=self.bus,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def giving_up(self) -> GivingUp:
+        """Ends chunks without agents."""
+        return GivingUp(self.chunks, self.leases, self.payloads, self.clock)
+
+    @cached_property
+    def leases(self) -> LeaseStore:
+        """The index of leases."""
+        return LeaseStore(self._dynamodb, self.settings.chunks_table)
+
+    @cached_property
+    def task_events(self) -> TaskEvents:
+        """The queue of task events."""
+        return TaskEvents(self._sqs, self.settings.task_events_queue_url)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
