@@ -14,7 +14,7 @@ from htcgrid_controlplane.chunk_store import Held
 from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
 from htcgrid_controlplane.lease_store import Entry, LeaseStore
 from htcgrid_controlplane.leases import GIVE_UP_AFTER, LEASE_SHARDS, shard_of
-from htcgrid_controlplane.recovery import Recovered
+from htcgrid_controlplane.recovery import Order, Recovered
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import decode_lines, encode_lines, result_key
@@ -217,7 +217,7 @@ def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(world: Wor
     world.grid.recovery.queues._client.meta.events.register(
         "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sent.extend(params["Entries"])
     )
-    replace(world.grid.recovery, random=lambda: 0.5).recover([ChunkKey(session.session_id, 0)], world.clock())
+    replace(world.grid.recovery, random=lambda: 0.5).recover([ChunkKey(session.session_id, 0)], Order(world.clock()))
     [entry] = sent
     assert entry["DelaySeconds"] == 1
     assert world.row(session).claimable_at == world.clock() + 500
@@ -230,7 +230,7 @@ def test_the_wait_grows_with_each_death(world: World) -> None:
     for _ in range(4):
         world.claim(session, 0)
         world.clock.advance(LEASE)
-        recovery.recover([ChunkKey(session.session_id, 0)], world.clock())
+        recovery.recover([ChunkKey(session.session_id, 0)], Order(world.clock()))
         waits.append(world.row(session).claimable_at - world.clock())
         world.clock.advance(waits[-1])
     assert waits == [1_000, 2_000, 4_000, 8_000]
@@ -243,7 +243,7 @@ def test_a_lease_that_was_renewed_is_left_alone(world: World) -> None:
     world.clock.advance(LEASE - 1)
     before = [world.row(session, chunk) for chunk in (0, 1)]
     keys = [row.key for row in before]
-    assert world.grid.recovery.recover(keys, world.clock()) == Recovered()
+    assert world.grid.recovery.recover(keys, Order(world.clock())) == Recovered()
     assert [world.row(session, chunk) for chunk in (0, 1)] == before
 
 
@@ -324,7 +324,7 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplo
         ExpressionAttributeValues={":broken": {"S": "{"}},
     )
     keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
-    done = world.grid.recovery.recover(keys, world.clock())
+    done = world.grid.recovery.recover(keys, Order(world.clock()))
     assert done == Recovered(Counter({LeaseAction.REQUEUED: 2}), failures=1)
     assert [world.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
     [record] = [each for each in caplog.records if each.getMessage() == "a chunk could not be recovered"]

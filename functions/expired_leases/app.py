@@ -1,16 +1,17 @@
-"""The steps of the workflow that looks for expired leases. The workflow decides; this function does."""
+"""The steps of the workflow for expired leases and lost messages. The workflow decides; this function does."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.logging import utils
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from htcgrid_controlplane.lease_store import Entry
-from htcgrid_controlplane.recovery import Recovered
 from htcgrid_controlplane.settings import Settings
+from htcgrid_controlplane.sweep_store import Due
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import LeaseAction
 
@@ -39,28 +40,51 @@ class Recover(BaseModel):
     """Where the page begins, as the former step said."""
 
 
+class Sweep(BaseModel):
+    """Sweep a page of the open sessions of a shard that were to be swept at `before` (ms) or earlier."""
+
+    step: Literal["sweep"]
+    shard: int
+    before: int
+    after: str = ""
+    """Where the page begins, as the former step said."""
+
+
+_STEP: TypeAdapter[Recover | Sweep] = TypeAdapter(Annotated[Recover | Sweep, Field(discriminator="step")])
 _ENTRY = TypeAdapter(Entry)
+_DUE = TypeAdapter(Due)
 
 
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Do one step, and say how many chunks could not be dealt with and where the next page begins, if anywhere."""
-    step = Recover.model_validate(event)
-    after = _ENTRY.validate_json(step.after) if step.after else None
-    recovered = grid.recovery.recover_expired(step.shard, step.before, after)
-    count(recovered)
-    return {
-        "failures": recovered.failures,
-        "after": _ENTRY.dump_json(recovered.after).decode() if recovered.after else "",
-    }
+    """Do one step, and say how much could not be dealt with and where the next page begins, if anywhere."""
+    match _STEP.validate_python(event):
+        case Recover() as step:
+            after = _ENTRY.validate_json(step.after) if step.after else None
+            recovered = grid.recovery.recover_expired(step.shard, step.before, after)
+            count(recovered.actions, recovered.failures)
+            return {
+                "failures": recovered.failures,
+                "after": _ENTRY.dump_json(recovered.after).decode() if recovered.after else "",
+            }
+        case Sweep() as step:
+            last = _DUE.validate_json(step.after) if step.after else None
+            swept = grid.sweeping.sweep(step.shard, step.before, last)
+            count(swept.actions, swept.failures)
+            if swept.restarted:
+                metrics.add_metric("LifecyclesRestarted", MetricUnit.Count, swept.restarted)
+            return {
+                "failures": swept.failures,
+                "after": _DUE.dump_json(swept.after).decode() if swept.after else "",
+            }
 
 
-def count(recovered: Recovered) -> None:
+def count(actions: Mapping[LeaseAction, int], failures: int) -> None:
     """Publish what was done."""
-    for action, chunks in recovered.actions.items():
+    for action, chunks in actions.items():
         if chunks:
             metrics.add_metric(METRICS[action], MetricUnit.Count, chunks)
-    if recovered.failures:
-        metrics.add_metric("RecoveriesFailed", MetricUnit.Count, recovered.failures)
+    if failures:
+        metrics.add_metric("RecoveriesFailed", MetricUnit.Count, failures)

@@ -8,7 +8,6 @@ import pytest
 
 from htcgrid import Grid
 from htcgrid_controlplane.chunks import ChunkKey
-from htcgrid_controlplane.lease_store import INDEX
 from htcgrid_controlplane.leases import GRACE
 from htcgrid_events import SessionState
 from htcgrid_local import LocalGrid
@@ -44,6 +43,24 @@ def expire(local_grid: LocalGrid, key: ChunkKey) -> None:
     )
 
 
+def pretend_time_has_passed(local_grid: LocalGrid, session_id: str) -> None:
+    """Let a session's chunks be old enough to be missed, and its first sweep be due."""
+    dynamodb, chunks = local_grid.client("dynamodb"), local_grid.outputs["ChunksTable"]
+    for chunk in range(2):
+        dynamodb.update_item(
+            TableName=chunks,
+            Key={"bucket": {"S": f"{session_id}#0"}, "chunk": {"N": str(chunk)}},
+            UpdateExpression="SET submitted_at = :past",
+            ExpressionAttributeValues={":past": {"N": "1"}},
+        )
+    dynamodb.update_item(
+        TableName=local_grid.outputs["SessionsTable"],
+        Key={"session_id": {"S": session_id}},
+        UpdateExpression="SET sweep_at = :past",
+        ExpressionAttributeValues={":past": {"N": "1"}},
+    )
+
+
 def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     grid: Grid, local_grid: LocalGrid, tmp_path: Path
 ) -> None:
@@ -65,18 +82,32 @@ def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     assert "lease_shard" not in row(local_grid, key)
 
 
+def test_a_chunk_whose_message_is_gone_before_any_agent_saw_it_is_run(grid: Grid, local_grid: LocalGrid) -> None:
+    local_grid.stop_agents()
+    try:
+        session = grid.submit([{"value": 1}, {"value": 2}], chunk_size=1, timeout=150)
+        local_grid.client("sqs").purge_queue(QueueUrl=local_grid.outputs["TaskQueueNormalUrl"])
+        pretend_time_has_passed(local_grid, session.id)
+        run(local_grid)
+    finally:
+        for _ in range(2):
+            local_grid.start_agent()
+    assert session.results(timeout=90) == [1, 2]
+    assert session.wait(timeout=30).state is SessionState.COMPLETED
+
+
 def test_a_run_that_finds_nothing_calls_no_function(local_grid: LocalGrid) -> None:
-    logs = local_grid.client("logs")
-    group = next(
-        each["logGroupName"]
-        for each in logs.describe_log_groups()["logGroups"]
-        if "ExpiredLeasesLogs" in each["logGroupName"]
-    )
-    before = len(logs.filter_log_events(logGroupName=group)["events"])
+    before = log_lines(local_grid)
+    assert before, "the runs above called it"
     run(local_grid)
-    assert len(logs.filter_log_events(logGroupName=group)["events"]) == before
+    assert log_lines(local_grid) == before
 
 
-def test_the_index_is_deployed_as_the_code_expects_it(local_grid: LocalGrid) -> None:
-    table = local_grid.client("dynamodb").describe_table(TableName=local_grid.outputs["ChunksTable"])["Table"]
-    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == [INDEX]
+def log_lines(local_grid: LocalGrid) -> int:
+    logs = local_grid.client("logs")
+    [group] = [
+        name
+        for name in (group["logGroupName"] for group in logs.describe_log_groups()["logGroups"])
+        if "ExpiredLeasesLogs" in name
+    ]
+    return len(logs.filter_log_events(logGroupName=group)["events"])

@@ -48,7 +48,7 @@ def remedy(chunk: Chunk, before: int) -> LeaseAction | None:
             return LeaseAction.GIVEN_UP if hopeless(chunk, chunk.attempt) else LeaseAction.REQUEUED
         case ChunkState.RETRY if chunk.claimable_at <= before:
             return LeaseAction.SENT_AGAIN
-        case ChunkState.QUEUED if chunk.stages.submitted_at <= before:
+        case ChunkState.QUEUED if max(chunk.stages.submitted_at, chunk.claimable_at) <= before:
             return LeaseAction.SENT_AGAIN
         case ChunkState.FINISHED if chunk.stages.finished_at <= before:
             return LeaseAction.COUNTED

@@ -32,6 +32,18 @@ _BACKOFF = Backoff(base=timedelta(seconds=1), cap=timedelta(minutes=1))
 
 
 @dataclass(frozen=True)
+class Order:
+    """What is to be done about chunks."""
+
+    before: int
+    """They must have been left alone since then (ms)."""
+    actions: frozenset[LeaseAction] = frozenset(LeaseAction)
+    """What may be done."""
+    announces_messages: bool = True
+    """Whether a message is known to be lost, not only old, so that sending it again is announced."""
+
+
+@dataclass(frozen=True)
 class Recovered:
     """What was done about some chunks."""
 
@@ -61,21 +73,21 @@ class Recovery:
     def recover_expired(self, shard: int, before: int, after: Entry | None) -> Recovered:
         """Deal with a page of a shard of the index of leases: those that ended at `before` (ms) or earlier."""
         entries, following = self.leases.expired(shard, before, after)
-        done = self.recover([entry.key for entry in entries], before)
+        done = self.recover([entry.key for entry in entries], Order(before))
         return replace(done, after=following)
 
-    def recover(self, keys: Sequence[ChunkKey], before: int) -> Recovered:
-        """Deal with these chunks, as far as they have been left alone since `before` (ms)."""
+    def recover(self, keys: Sequence[ChunkKey], order: Order) -> Recovered:
+        """Deal with these chunks as ordered."""
         try:
-            return self._recover_together(keys, before)
+            return self._recover_together(keys, order)
         except Exception:  # noqa: BLE001 - whatever is wrong with one chunk, the others go on
             if len(keys) == 1:
                 _LOG.exception("a chunk could not be recovered", extra=_ids(keys[0]))
                 return Recovered(failures=1)
             _LOG.exception("%d chunks could not be recovered together: now one by one", len(keys))
-        return sum((self.recover([key], before) for key in keys), Recovered())
+        return sum((self.recover([key], order) for key in keys), Recovered())
 
-    def _recover_together(self, keys: Sequence[ChunkKey], before: int) -> Recovered:
+    def _recover_together(self, keys: Sequence[ChunkKey], order: Order) -> Recovered:
         by_session: defaultdict[str, list[Chunk]] = defaultdict(list)
         for chunk in self.leases.read(keys):
             by_session[chunk.key.session_id].append(chunk)
@@ -86,21 +98,22 @@ class Recovery:
             except SessionNotFound:
                 self._forget(chunks)
             else:
-                actions += self._recover_some(session, chunks, before)
+                actions += self._recover_some(session, chunks, order)
         return Recovered(actions)
 
-    def _recover_some(self, session: Session, chunks: Sequence[Chunk], before: int) -> Counter[LeaseAction]:
+    def _recover_some(self, session: Session, chunks: Sequence[Chunk], order: Order) -> Counter[LeaseAction]:
         if session.stop_reason is not None or session.state.ended:
             # Its lifecycle settles its chunks.
             self._forget(chunks)
             return Counter()
         by_action: defaultdict[LeaseAction | None, list[Chunk]] = defaultdict(list)
         for chunk in chunks:
-            by_action[remedy(chunk, before)].append(chunk)
+            action = remedy(chunk, order.before)
+            by_action[action if action in order.actions else None].append(chunk)
         return Counter(
             {
                 LeaseAction.REQUEUED: self._requeue(session, by_action[LeaseAction.REQUEUED]),
-                LeaseAction.SENT_AGAIN: self._send_again(session, by_action[LeaseAction.SENT_AGAIN]),
+                LeaseAction.SENT_AGAIN: self._send_again(session, by_action[LeaseAction.SENT_AGAIN], order),
                 LeaseAction.GIVEN_UP: self._give_up(session, by_action[LeaseAction.GIVEN_UP]),
                 LeaseAction.COUNTED: self._count(session, by_action[LeaseAction.COUNTED]),
             }
@@ -117,9 +130,10 @@ class Recovery:
         self.leases.delist(requeued)
         return len(requeued)
 
-    def _send_again(self, session: Session, chunks: Sequence[Chunk]) -> int:
+    def _send_again(self, session: Session, chunks: Sequence[Chunk], order: Order) -> int:
         self.queues.send(session, [chunk.key.chunk for chunk in chunks])
-        self._announce(session, chunks, LeaseAction.SENT_AGAIN)
+        if order.announces_messages:
+            self._announce(session, chunks, LeaseAction.SENT_AGAIN)
         self.leases.delist([(chunk, chunk.claimable_at) for chunk in chunks if chunk.state is ChunkState.RETRY])
         return len(chunks)
 

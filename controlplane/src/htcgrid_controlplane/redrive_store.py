@@ -28,6 +28,7 @@ from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import StorageUnavailable
 from htcgrid_controlplane.histories import History, encode_history
 from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.sweeps import next_sweep_at, sweep_shard_of
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_events import OutcomeCode, SessionState, Totals
 
@@ -155,7 +156,8 @@ class RedriveStore:
         if redrive.reopening is not None:
             totals = redrive.reopening.totals
             request["UpdateExpression"] += (
-                " SET #state = :running, deadline_at = :deadline, total_chunks = :chunks, total_tasks = :tasks "
+                " SET #state = :running, deadline_at = :deadline, total_chunks = :chunks, total_tasks = :tasks, "
+                "open_shard = :shard, sweep_at = :sweep "
                 "REMOVE ended_at, submitted, completed, failed, cancelled, stop_reason, paused, lifecycle_execution, "
                 "task_token"
             )
@@ -168,6 +170,8 @@ class RedriveStore:
                 ":deadline": number(redrive.reopening.deadline_at),
                 ":chunks": number(totals.chunks),
                 ":tasks": number(totals.tasks),
+                ":shard": number(sweep_shard_of(session.session_id)),
+                ":sweep": number(next_sweep_at(redrive.now)),
             }
         return request
 

@@ -1,4 +1,4 @@
-"""Sends messages in batches."""
+"""Sends messages in batches, and asks whether they are waited for."""
 
 import random
 import time
@@ -38,3 +38,9 @@ def _send_some(client: "SQSClient", url: str, entries: "Sequence[SendMessageBatc
         entries = [entry for entry in entries if entry["Id"] in refused]
         time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
     raise StorageUnavailable(f"SQS kept refusing {len(entries)} messages, the first with {failed[0].get('Code')}")
+
+
+def drained(client: "SQSClient", url: str) -> bool:
+    """Whether a queue holds no message that waits to be received, as far as SQS knows: it takes up to a minute."""
+    response = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+    return response["Attributes"]["ApproximateNumberOfMessages"] == "0"

@@ -1,7 +1,7 @@
 """The sessions table: one row a session, written a handful of times however many tasks it has."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -9,9 +9,10 @@ from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.attributes import Item, number, numbers, text
 from htcgrid_controlplane.conditional import condition_failed
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
+from htcgrid_controlplane.session_rows import Listed, listed_of, row_of, session_of
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.transitions import SESSION_TRANSITIONS
-from htcgrid_events import Account, SessionOptions, SessionState, SessionSummary, Totals
+from htcgrid_events import Account, SessionState, Totals
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -23,14 +24,6 @@ TENANT_INDEX = "tenant_sessions"
 
 MAX_SUBSCRIBERS = 16
 """Most push connections that follow one session: each costs a push per batch of finished chunks."""
-
-
-class Listed(NamedTuple):
-    """A session as the index shows it."""
-
-    summary: SessionSummary
-    stopping: bool
-    """Whether it has been told to stop."""
 
 
 class SessionStore:
@@ -45,7 +38,7 @@ class SessionStore:
         try:
             self._client.put_item(
                 TableName=self._table,
-                Item=_row(session),
+                Item=row_of(session),
                 ConditionExpression="attribute_not_exists(session_id)",
             )
         except ClientError as error:
@@ -65,7 +58,7 @@ class SessionStore:
         )
         if "Item" not in response:
             raise SessionNotFound(session_id)
-        return _session(Item(response["Item"]))
+        return session_of(Item(response["Item"]))
 
     def reserve_buckets(self, session_id: str, buckets: int) -> None:
         """Note that chunks may lie in buckets below this number, before the first of them is submitted."""
@@ -167,7 +160,7 @@ class SessionStore:
             query["ExpressionAttributeValues"] = {**query["ExpressionAttributeValues"], ":state": text(state)}
         response = self._client.query(**query)
         last = response.get("LastEvaluatedKey")
-        return [_listed(Item(row)) for row in response["Items"]], Item(last).text("listed") if last else None
+        return [listed_of(Item(row)) for row in response["Items"]], Item(last).text("listed") if last else None
 
     def subscribe(self, session_id: str, subscriber_id: str) -> Session:
         """Let a push connection follow the session. Repeating it changes nothing.
@@ -196,7 +189,8 @@ class SessionStore:
         return self._change(
             session.session_id,
             "SET #state = :verdict, ended_at = :now, submitted = :submitted, completed = :completed, "
-            "failed = :failed, cancelled = :cancelled REMOVE task_token",
+            "failed = :failed, cancelled = :cancelled "
+            "REMOVE task_token, open_shard, sweep_at, sweep_bucket",
             f"#state IN ({', '.join(states)}) AND {unmoved}",
             {
                 **states,
@@ -239,29 +233,7 @@ class SessionStore:
             if not or_ignore:
                 raise SessionNotFound(session_id) from error
             return self.read(session_id)
-        return _session(Item(response["Attributes"]))
-
-
-def _listed(item: Item) -> Listed:
-    ended = "ended_at" in item
-    summary = SessionSummary(
-        session_id=item.text("session_id"),
-        state=SessionState(item.text("state")),
-        created_at=item.number("created_at"),
-        deadline_at=item.number("deadline_at"),
-        ended_at=item.number("ended_at") if ended else None,
-        account=_counted(item) if ended else None,
-    )
-    return Listed(summary, stopping="stop_reason" in item)
-
-
-def _counted(item: Item) -> Account:
-    return Account(
-        submitted=item.number("submitted"),
-        completed=item.number("completed"),
-        failed=item.number("failed"),
-        cancelled=item.number("cancelled"),
-    )
+        return session_of(Item(response["Attributes"]))
 
 
 def _unmoved(session: Session) -> "tuple[str, dict[str, AttributeValueTypeDef]]":
@@ -269,50 +241,3 @@ def _unmoved(session: Session) -> "tuple[str, dict[str, AttributeValueTypeDef]]"
     if session.redrives:
         return "redrives = :redrives", {":redrives": number(session.redrives)}
     return "attribute_not_exists(redrives)", {}
-
-
-def _row(session: Session) -> "dict[str, AttributeValueTypeDef]":
-    row: dict[str, AttributeValueTypeDef] = {
-        "session_id": text(session.session_id),
-        "tenant": text(session.tenant),
-        "state": text(session.state),
-        "options": text(session.options.model_dump_json()),
-        "created_at": number(session.created_at),
-        "listed": text(f"{session.created_at:013}-{session.session_id}"),
-        "deadline_at": number(session.deadline_at),
-        "buckets": number(session.buckets),
-        "expires_at": number(session.expires_at),
-    }
-    if session.totals is not None:
-        row |= {"total_chunks": number(session.totals.chunks), "total_tasks": number(session.totals.tasks)}
-    if session.subscribers:
-        row["subscribers"] = {"SS": sorted(session.subscribers)}
-    return row
-
-
-def _session(item: Item) -> Session:
-    totals = (
-        Totals(chunks=item.number("total_chunks"), tasks=item.number("total_tasks")) if "total_chunks" in item else None
-    )
-    ended = "ended_at" in item
-    return Session(
-        session_id=item.text("session_id"),
-        tenant=item.text("tenant"),
-        options=SessionOptions.model_validate_json(item.text("options")),
-        created_at=item.number("created_at"),
-        deadline_at=item.number("deadline_at"),
-        state=SessionState(item.text("state")),
-        totals=totals,
-        buckets=item.number("buckets"),
-        full_buckets=item.numbers("full_buckets"),
-        stop_reason=EndReason(item.text("stop_reason")) if "stop_reason" in item else None,
-        paused="paused" in item,
-        failures=item.number("failures"),
-        task_token=item.text("task_token"),
-        watched="lifecycle_execution" in item,
-        redrives=item.number("redrives"),
-        subscribers=item.texts("subscribers"),
-        account=_counted(item) if ended else None,
-        ended_at=item.number("ended_at") if ended else None,
-        expires_at=item.number("expires_at"),
-    )

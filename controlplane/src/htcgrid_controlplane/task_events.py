@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from htcgrid_controlplane.sending import send_all
+from htcgrid_controlplane.sending import drained, send_all
 from htcgrid_events import ChunkFinished
 
 if TYPE_CHECKING:
@@ -28,3 +28,7 @@ class TaskEvents:
             self._url,
             [{"Id": str(event.outcome.chunk), "MessageBody": event.model_dump_json()} for event in events],
         )
+
+    def drained(self) -> bool:
+        """Whether no event waits to be counted."""
+        return drained(self._client, self._url)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid_controlplane.errors import UnknownPartition
-from htcgrid_controlplane.sending import send_all
+from htcgrid_controlplane.sending import drained, send_all
 from htcgrid_controlplane.sessions import Session
 from htcgrid_events import ChunkQueued, Priority, RetryPolicy
 
@@ -47,6 +47,10 @@ class TaskQueues:
         send_all(
             self._client, self._url(session), [_entry(session, chunk, delays.get(chunk, _AT_ONCE)) for chunk in chunks]
         )
+
+    def drained(self, session: Session) -> bool:
+        """Whether nothing waits in the queue of a session's chunks."""
+        return drained(self._client, self._url(session))
 
     def _url(self, session: Session) -> str:
         return self._urls[session.options.partition][session.options.priority]

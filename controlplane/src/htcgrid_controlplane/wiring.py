@@ -15,6 +15,7 @@ from htcgrid_controlplane.clock import Clock, system_clock
 from htcgrid_controlplane.completion import Completions
 from htcgrid_controlplane.dead_letter_store import DeadLetterStore
 from htcgrid_controlplane.dead_letters import DeadLetters
+from htcgrid_controlplane.executions import Executions
 from htcgrid_controlplane.giving_up import GivingUp
 from htcgrid_controlplane.holds import Holds
 from htcgrid_controlplane.lease_store import LeaseStore
@@ -31,6 +32,8 @@ from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.stops import Stops
 from htcgrid_controlplane.submission import Submissions
 from htcgrid_controlplane.subscriber_store import SubscriberStore
+from htcgrid_controlplane.sweep_store import SweepStore
+from htcgrid_controlplane.sweeping import Sweeping
 from htcgrid_controlplane.task_events import TaskEvents
 from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_controlplane.undelivered import Undelivered
@@ -40,6 +43,7 @@ from htcgrid_dataplane.s3 import S3Store
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_stepfunctions.client import SFNClient
 
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
 
@@ -197,6 +201,22 @@ class ControlPlane:
         )
 
     @cached_property
+    def sweeping(self) -> Sweeping:
+        """Sweeps open sessions for what got lost."""
+        return Sweeping(
+            store=SweepStore(self._dynamodb, self.settings.sessions_table),
+            sessions=self.sessions,
+            accounts=self.accounts,
+            recovery=self.recovery,
+            queues=self.queues,
+            task_events=self.task_events,
+            executions=Executions(self._states),
+            bus=self.bus,
+            waker=self.waker,
+            clock=self.clock,
+        )
+
+    @cached_property
     def queues(self) -> TaskQueues:
         """The task queues."""
         return TaskQueues(self._sqs, self.settings.task_queue_urls)
@@ -247,7 +267,11 @@ class ControlPlane:
     @cached_property
     def waker(self) -> Waker:
         """Wakes lifecycle workflows."""
-        return Waker(boto3.client("stepfunctions", config=_CONFIG))
+        return Waker(self._states)
+
+    @cached_property
+    def _states(self) -> "SFNClient":
+        return boto3.client("stepfunctions", config=_CONFIG)
 
     @cached_property
     def _sqs(self) -> "SQSClient":

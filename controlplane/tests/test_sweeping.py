@@ -1,0 +1,342 @@
+"""Open sessions are looked through for what got lost, and left alone while they only wait."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from controlplane.tests.test_redrives import failed, redrive
+from controlplane.tests.world import LEASE, TENANT, World, inputs
+
+from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.sweep_store import Due
+from htcgrid_controlplane.sweeping import Swept
+from htcgrid_controlplane.sweeps import INTERVAL, SWEEP_SHARDS, UNDRAINED, overdue, sweep_shard_of
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_events import AddChunks, LeaseAction, new_id
+
+MINUTE = 60_000
+FIVE = int(INTERVAL.total_seconds() * 1000)
+HOUR = int(UNDRAINED.total_seconds() * 1000)
+
+
+@pytest.fixture
+def world(own_world: World) -> World:
+    return own_world
+
+
+@pytest.fixture
+def execution(world: World) -> Iterator[str]:
+    """An execution of a workflow that waits for long."""
+    client = boto3.client("stepfunctions")
+    wait = {"Type": "Wait", "Seconds": 600, "End": True}
+    name = f"waits-{new_id()}"
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "states.amazonaws.com"}}
+    document = json.dumps({"Statement": [trust]})
+    role = boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    machine = client.create_state_machine(
+        name=name,
+        roleArn=role,
+        definition=json.dumps({"StartAt": "W", "States": {"W": wait}}),
+    )["stateMachineArn"]
+    yield client.start_execution(stateMachineArn=machine)["executionArn"]
+    client.delete_state_machine(stateMachineArn=machine)
+
+
+def run(world: World, room: int = 2_500) -> Swept:
+    """What one run of the workflow does."""
+    done, before = Swept(), world.clock()
+    sweeping = replace(world.grid.sweeping, room=room)
+    for shard in range(SWEEP_SHARDS):
+        after: Due | None = None
+        for _ in range(10):
+            page = sweeping.sweep(shard, before, after)
+            done, after = done + page, page.after
+            if after is None:
+                break
+    return done
+
+
+def watch(world: World, session: Session, execution: str = "arn:of:one", *, waits: bool = True) -> None:
+    """What the lifecycle workflow writes when it begins to wait."""
+    boto3.client("dynamodb").update_item(
+        TableName=world.grid.settings.sessions_table,
+        Key={"session_id": {"S": session.session_id}},
+        UpdateExpression="SET lifecycle_execution = :execution",
+        ExpressionAttributeValues={":execution": {"S": execution}},
+    )
+    if waits:
+        world.grid.sessions.store_token(session.session_id, "of-one")
+
+
+def row_of(world: World, session: Session) -> dict[str, Any]:
+    response = boto3.client("dynamodb").get_item(
+        TableName=world.grid.settings.sessions_table,
+        Key={"session_id": {"S": session.session_id}},
+        ConsistentRead=True,
+    )
+    return dict(response["Item"])
+
+
+def watched(world: World, *sizes: int, **options: Any) -> Session:
+    """A session as it is after five minutes whose messages and events are gone."""
+    session = world.create(*sizes, **options)
+    watch(world, session)
+    world.messages(), world.events()
+    world.clock.advance(FIVE)
+    return session
+
+
+def actions(swept: Swept) -> dict[LeaseAction, int]:
+    assert swept.failures == 0
+    return {action: count for action, count in swept.actions.items() if count}
+
+
+def recovered(world: World) -> list[tuple[int, str]]:
+    return [(detail["chunk"], detail["action"]) for name, detail in world.events() if name == "Chunk Recovered"]
+
+
+# --- which sessions ---
+
+
+def test_a_session_is_first_swept_after_five_minutes_and_then_every_five(world: World) -> None:
+    session = world.create(1)
+    watch(world, session)
+    world.messages()
+    for moments, swept in ((FIVE - 1, 0), (1, 1), (FIVE - 1, 0), (1, 1)):
+        world.clock.advance(moments)
+        assert actions(run(world)).get(LeaseAction.SENT_AGAIN, 0) == swept
+        world.messages()
+
+
+def test_a_session_with_a_verdict_is_swept_no_more(world: World) -> None:
+    session = world.create(1)
+    world.record(session, world.finish(session, {0: "C"}))
+    world.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    assert not {"open_shard", "sweep_at", "sweep_bucket"} & set(row_of(world, session))
+    world.clock.advance(FIVE)
+    world.events()
+    assert run(world) == Swept()
+    assert world.events() == []
+
+
+def test_a_session_that_is_reopened_is_swept_again(world: World) -> None:
+    session = failed(world, "F")
+    assert "open_shard" not in row_of(world, session)
+    redrive(world, session)
+    watch(world, session)
+    world.messages()
+    world.clock.advance(FIVE)
+    assert actions(run(world)) == {LeaseAction.SENT_AGAIN: 1}
+
+
+def test_one_of_two_runs_sweeps_a_session(world: World) -> None:
+    session = watched(world, 1)
+    [due], more = world.grid.sweeping.store.due(sweep_shard_of(session.session_id), world.clock(), None, 25)
+    assert not more
+    assert world.grid.sweeping.store.take(due, world.clock() + FIVE)
+    assert world.grid.sweeping.store.take(due, world.clock() + FIVE) is None
+    assert run(world) == Swept()
+
+
+def test_a_session_that_cannot_be_swept_holds_up_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    broken, whole = watched(world, 1), world.create(1)
+    watch(world, whole)
+    world.messages()
+    world.clock.advance(FIVE)
+    boto3.client("dynamodb").update_item(
+        TableName=world.grid.settings.sessions_table,
+        Key={"session_id": {"S": broken.session_id}},
+        UpdateExpression="SET options = :broken",
+        ExpressionAttributeValues={":broken": {"S": "{"}},
+    )
+    swept = run(world)
+    assert (swept.failures, swept.actions[LeaseAction.SENT_AGAIN]) == (1, 1)
+    [record] = [each for each in caplog.records if each.getMessage() == "a session could not be swept"]
+    assert record.__dict__["session_id"] == broken.session_id
+
+
+def test_more_sessions_than_a_page_holds_are_swept_page_by_page(world: World) -> None:
+    for _ in range(30 * SWEEP_SHARDS):
+        watch(world, world.create(1))
+    world.messages()
+    world.clock.advance(FIVE)
+    assert actions(run(world)) == {LeaseAction.SENT_AGAIN: 30 * SWEEP_SHARDS}
+
+
+# --- messages and events ---
+
+
+def test_a_chunk_whose_message_is_gone_gets_another(world: World) -> None:
+    session = watched(world, 1, 1)
+    world.claim(session, 0, lease=HOUR)
+    assert actions(run(world)) == {LeaseAction.SENT_AGAIN: 1}
+    assert [message.chunk for message in world.messages()] == [1]
+    assert recovered(world) == [(1, "sent-again")]
+
+
+def test_a_chunk_that_was_just_submitted_is_left_alone(world: World) -> None:
+    session = watched(world, 1, close=False)
+    world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=1, first_task=1)))
+    world.messages()
+    world.claim(session, 0, lease=HOUR)
+    assert actions(run(world)) == {}
+
+
+def test_what_never_sent_a_heartbeat_is_queued_again(world: World) -> None:
+    session = watched(world, 1, 1)
+    world.claim(session, 0)
+    world.claim(session, 1, lease=10 * FIVE)
+    world.clock.advance(LEASE + MINUTE)
+    assert actions(run(world)) == {LeaseAction.REQUEUED: 1}
+    assert world.row(session).state is ChunkState.RETRY
+    assert recovered(world) == [(0, "requeued")]
+
+
+def test_a_retry_whose_message_is_gone_gets_another(world: World) -> None:
+    session = watched(world, 1)
+    [held] = world.claim(session, 0)
+    world.grid.chunks.retry([(held, world.progress("Q"), world.clock() + 10)])
+    world.clock.advance(MINUTE + 10)
+    assert actions(run(world)) == {LeaseAction.SENT_AGAIN: 1}
+
+
+def test_a_chunk_that_finished_and_was_not_counted_is_counted(world: World) -> None:
+    session = watched(world, 2)
+    world.finish(session, {0: "CF"})
+    world.clock.advance(MINUTE)
+    assert actions(run(world)) == {LeaseAction.COUNTED: 1}
+    [event] = world.task_events()
+    world.record(session, [event.outcome])
+    assert world.read(session).end_reason is EndReason.DONE
+    assert recovered(world) == [(0, "counted")]
+    ended = world.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    assert ended.account
+    assert (ended.account.completed, ended.account.failed) == (1, 1)
+
+
+def test_an_event_that_waits_to_be_counted_is_not_sent_again(world: World) -> None:
+    session = watched(world, 1)
+    world.finish(session, {0: "C"})
+    world.sqs.send_message(QueueUrl=world.grid.settings.task_events_queue_url, MessageBody="some event")
+    world.clock.advance(MINUTE)
+    assert actions(run(world)) == {}
+    world.drain(world.grid.settings.task_events_queue_url)
+    world.clock.advance(FIVE)
+    assert actions(run(world)) == {LeaseAction.COUNTED: 1}
+
+
+def test_held_chunks_are_left_alone(world: World) -> None:
+    session = watched(world, 1)
+    world.grid.holds.pause(TENANT, session.session_id)
+    world.grid.holds.follow(session.session_id, 0)
+    assert actions(run(world)) == {}
+    assert world.messages() == []
+
+
+def test_chunks_of_a_session_that_is_stopped_are_left_to_its_lifecycle(world: World) -> None:
+    session = watched(world, 1)
+    world.grid.sessions.stop(session.session_id, EndReason.CANCELLED)
+    assert run(world).actions == Counter()
+    assert world.messages() == []
+
+
+def test_a_bucket_that_is_full_without_its_session_knowing_is_noted(world: World) -> None:
+    session = watched(world, 1)
+    outcome = world.finish(session, {0: "C"})
+    world.grid.accounts.record(session.session_id, 0, outcome, world.clock())
+    run(world)
+    assert world.read(session).full_buckets == {0}
+
+
+# --- a backlog is not multiplied ---
+
+
+def test_while_messages_wait_none_is_sent_again_for_an_hour_and_then_for_as_long_as_the_session_is_old() -> None:
+    hours = [hour for hour in range(1, 40) if overdue(0, 0, hour * HOUR)]
+    assert hours[0] == 1
+    swept, moments = 0, []
+    for minute in range(5, 40 * 60, 5):
+        if overdue(0, swept, minute * MINUTE):
+            swept = minute * MINUTE
+            moments.append(minute // 60)
+    assert moments == [1, 2, 4, 8, 16, 32]
+
+
+def test_a_backlog_is_left_alone_until_it_is_overdue(world: World) -> None:
+    session = watched(world, 1, 1)
+    queue = world.grid.settings.task_queue_urls["default"][session.options.priority]
+    world.sqs.send_message(QueueUrl=queue, MessageBody="of another session")
+    sent = []
+    for _ in range(2 * HOUR // FIVE):
+        sent.append(actions(run(world)).get(LeaseAction.SENT_AGAIN, 0))
+        world.clock.advance(FIVE)
+    assert [place for place, count in enumerate(sent) if count] == [11, 23], "after one hour and after two"
+    assert sum(sent) == 4
+    assert recovered(world) == [], "nobody knows that anything was lost"
+
+
+def test_a_large_session_is_swept_step_by_step_and_goes_on_where_it_was(world: World) -> None:
+    session = world.create(close=False)
+    watch(world, session)
+    for first in range(0, 128 * 12, 128):
+        request = AddChunks(chunks=inputs(*[1] * 50, first_chunk=first, first_task=first))
+        world.grid.submissions.add(TENANT, session.session_id, request)
+    world.messages()
+    world.clock.advance(FIVE + MINUTE)
+    sent: list[int] = []
+    while not sent or sent[-1]:
+        sent.append(actions(run(world, room=40)).get(LeaseAction.SENT_AGAIN, 0))
+        world.clock.advance(MINUTE)
+    assert sent == [10 * 50, 2 * 50, 0]
+    assert sorted(message.chunk for message in world.messages()) == [
+        first + chunk for first in range(0, 128 * 12, 128) for chunk in range(50)
+    ]
+    assert "sweep_bucket" not in row_of(world, session)
+
+
+# --- the lifecycle workflow ---
+
+
+def created(world: World) -> list[str]:
+    return [detail["session_id"] for name, detail in world.events() if name == "Session Created"]
+
+
+def test_a_session_that_nobody_watches_is_announced_again(world: World) -> None:
+    session = world.create(1)
+    assert created(world) == [session.session_id]
+    world.clock.advance(FIVE)
+    assert run(world).restarted == 1
+    assert created(world) == [session.session_id]
+    watch(world, session)
+    world.clock.advance(FIVE)
+    assert run(world).restarted == 0
+    assert created(world) == []
+
+
+@pytest.mark.parametrize("sign", ["late", "no token", "done"])
+def test_a_session_whose_workflow_failed_gets_another(world: World, execution: str, sign: str) -> None:
+    session = world.create(1, session_timeout_seconds=60 if sign == "late" else 86_400)
+    watch(world, session, execution, waits=sign != "no token")
+    if sign == "done":
+        world.record(session, world.finish(session, {0: "C"}))
+    world.messages(), world.events()
+    world.clock.advance(2 * FIVE)
+    assert run(world).restarted == 0
+    assert created(world) == []
+    boto3.client("stepfunctions").stop_execution(executionArn=execution)
+    world.clock.advance(FIVE)
+    assert run(world).restarted == 1
+    assert created(world) == [session.session_id]
+    assert "lifecycle_execution" not in row_of(world, session)
+
+
+def test_a_session_that_waits_in_peace_is_not_asked_after(world: World, execution: str) -> None:
+    session = watched(world, 1)
+    watch(world, session, execution)
+    boto3.client("stepfunctions").stop_execution(executionArn=execution)
+    assert run(world).restarted == 0
