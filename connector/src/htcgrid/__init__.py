@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         UnexpectedAnswer,
         WaitTimeout,
     )
+    from htcgrid.executor import (
+        GridExecutor,
+    )
     from htcgrid.grid import (
         Grid,
     )
@@ -110,6 +113,7 @@ _HOMES = {
         "UnexpectedAnswer",
         "WaitTimeout",
     ),
+    "htcgrid.executor": ("GridExecutor",),
     "htcgrid.grid": ("Grid",),
     "htcgrid.options": (
         "JSON",
@@ -157,6 +161,7 @@ __all__ = [
     "Grid",
     "GridClosed",
     "GridError",
+    "GridExecutor",
     "GridInfo",
     "GridUnavailable",
     "GridUnreachable",

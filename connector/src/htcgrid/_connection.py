@@ -48,9 +48,9 @@ class Connection:
         while (page := self.run(_next(pages))) is not None:
             yield from page
 
-    def post(self, call: Callable[[], object]) -> None:
+    def post(self, call: Callable[[], object]) -> bool:
         """See `Engine.post`."""
-        self._engine.post(call)
+        return self._engine.post(call)
 
     def close(self) -> None:
         """Drop the connections and end the thread. A second call does nothing."""

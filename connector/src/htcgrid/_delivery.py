@@ -37,9 +37,6 @@ async def deliver(reading: "Reading", sink: Sink, hand: Hand) -> None:
             await hand(lambda parts=parts: _settle(sink, parts))  # type: ignore[misc]  # bound now, called once
     except GridError as error:
         sink.fail(error)
-    except asyncio.CancelledError:
-        sink.fail(GridClosed())
-        raise
     finally:
         reading.stop()
 

@@ -45,11 +45,12 @@ class Engine:
             future.cancel()
             raise
 
-    def post(self, call: Callable[[], object]) -> None:
-        """Have something done soon, without waiting; not at all once the engine is closed."""
+    def post(self, call: Callable[[], object]) -> bool:
+        """Have something done soon, without waiting; not at all once the engine is closed. Whether it will be."""
         with self._closing:
             if not self._closed:
                 self._loop.call_soon_threadsafe(call)
+            return not self._closed
 
     def close(self) -> None:
         """Cancel what still runs and end the thread. A second call does nothing."""

@@ -11,7 +11,7 @@ from htcgrid._fetcher import Fetcher
 from htcgrid._follower import Follower
 from htcgrid._reading import Reading
 from htcgrid._stream import ResultStream
-from htcgrid.errors import SessionClosed
+from htcgrid.errors import GridClosed, SessionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,9 +78,15 @@ class SessionLink:
 
     async def deliver(self, sink: "Sink", hand: "Hand") -> "asyncio.Task[None]":
         """Tell a sink of every task, in the background."""
-        delivery = asyncio.create_task(deliver(self.reading(), sink, hand), name="htcgrid delivery")
+        delivery = asyncio.create_task(self._deliver(sink, hand), name="htcgrid delivery")
+        # Not within the coroutine, which may be cancelled before it begins.
+        delivery.add_done_callback(lambda done: sink.fail(GridClosed()) if done.cancelled() else None)
         self._client.keep(delivery)
         return delivery
+
+    async def _deliver(self, sink: "Sink", hand: "Hand") -> None:
+        # Holds this link, without which nothing more would be heard of the session.
+        await deliver(self.reading(), sink, hand)
 
     async def call_back(self, function: "Callable[[Completed], object]", hand: "Hand") -> None:
         """Call a user's function with every task."""

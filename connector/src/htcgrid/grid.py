@@ -22,12 +22,13 @@ from htcgrid.options import (
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
+    from htcgrid._batching import Batcher
     from htcgrid._connection import Connection
     from htcgrid._futures import TaskFuture
     from htcgrid._link import SessionLink
     from htcgrid.profile import Profile
     from htcgrid.results import Completed
-    from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
+    from htcgrid_events import CancelledSessions, GridInfo, SessionOptions, SessionState, SessionSummary
 
 
 class Grid:
@@ -278,6 +279,12 @@ class Grid:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _batcher(self, options: "SessionOptions") -> "Batcher":
+        """What gathers single tasks, for `GridExecutor`."""
+        from htcgrid._batching import Batcher
+
+        return Batcher(self._connection, options)
 
     def _session(
         self, link: "SessionLink", on_result: "Callable[[Completed], object] | None", on_exit: OnExit
