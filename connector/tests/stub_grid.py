@@ -209,6 +209,9 @@ class StubGrid:
             if headers.get("authorization", "").removeprefix("Bearer ") not in self._tokens:
                 return Answer(401, b'{"message":"Unauthorized"}')
             answer, session_id = self._api.route(method, url.path.removeprefix("/api"), url.query, body)
+            stopping = [session for session in self.sessions.values() if session.cancelled]
+        for session in stopping:
+            self._end_if_done(session)
         if session_id is not None:
             if self.handler is not None:
                 self.run(session_id, self.handler)

@@ -41,6 +41,8 @@ class StubSession:
     state: SessionState = SessionState.OPEN
     events: dict[int, str] = field(default_factory=dict)
     """JSON texts with which tasks run instead of their own."""
+    running: set[int] = field(default_factory=set)
+    """Chunks that an agent holds."""
     purged: set[int] = field(default_factory=set)
     """Chunks whose letters were forgotten."""
 
@@ -89,14 +91,16 @@ class StubSession:
 
     def record(self, number: int) -> ChunkRecord:
         chunk, outcome = self.chunks[number], self.outcomes.get(number)
+        running = number in self.running
+        letter = "X" if self.state.ended and self.cancelled else "Q"
         return ChunkRecord(
             chunk=number,
             first_task=chunk.first_task,
             size=chunk.size,
-            state=TaskState.COMPLETED if outcome else TaskState.QUEUED,
-            outcomes=outcome.outcomes if outcome else "Q" * chunk.size,
+            state=TaskState.COMPLETED if outcome else TaskState.RUNNING if running else TaskState.QUEUED,
+            outcomes=outcome.outcomes if outcome else letter * chunk.size,
             attempt=outcome.attempt if outcome else 0,
-            owner=None,
+            owner="agent-1" if running else None,
             claimable_at=0,
             stages=outcome.stages if outcome else Stages(submitted_at=1, queued_at=2),
         )

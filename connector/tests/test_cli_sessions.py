@@ -197,6 +197,14 @@ def test_a_task_is_shown(grid: Grid, shell: Shell) -> None:
     assert shell.run("task", "show", session.id, "9").code == 1
 
 
+def test_agents_are_known_by_what_they_run(stub: StubGrid, grid: Grid, shell: Shell) -> None:
+    session = grid.submit([1, 2, 3], chunk_size=1)
+    stub.sessions[session.id].running |= {0, 2}
+    (agent,) = shell.succeed("agents", "--json").values()
+    assert agent == {"agent": "agent-1", "sessions": [session.id], "chunks": 2, "tasks": 2}
+    assert "agent-1" in shell.succeed("agents").out
+
+
 def test_agents_that_run_nothing_of_mine_are_not_known(grid: Grid, shell: Shell) -> None:
     grid.submit([1])
     assert "No agent runs a task of yours now." in shell.succeed("agents").err
