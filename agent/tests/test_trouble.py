@@ -13,6 +13,9 @@ from agent.tests.embedded import Embedded, until
 from agent.tests.harness import AgentProcess, Place, Session, place_at
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
+from htcgrid_controlplane.chunk_store import Claim
+from htcgrid_controlplane.clock import system_clock
+from htcgrid_controlplane.leases import GIVE_UP_AFTER
 from htcgrid_events import FailureKind
 
 LARGE = {"do": "large", "bytes": 40_000}
@@ -281,6 +284,21 @@ def test_a_task_that_kills_its_agents_is_found_and_fails_alone(place: Place, tmp
     assert (zero, error.kind, error.type, two) == (0, FailureKind.LOST, "Agent.Lost", 2)
     # Twice by accident, as far as anybody could tell, and once on trial.
     assert len(notes[1].read_text().splitlines()) == 3
+    until(place.is_clean)
+
+
+def test_a_chunk_over_which_agents_die_before_they_run_any_task_is_given_up(place: Place, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    session = place.submit([{"do": "echo", "value": 0}, {"do": "echo", "value": 1, "note": str(note)}], max_retries=9)
+    now = system_clock()
+    for attempt in range(GIVE_UP_AFTER + 1):
+        [(accepted, _)] = place.store.claim([Claim(session.key(0), f"dead-{attempt}", now, now, "message", now)])
+        assert accepted
+    place.agent()
+    errors = place.results(session)
+    assert {(error.kind, error.type) for error in errors} == {(FailureKind.LOST, "Agent.Lost")}
+    assert f"{GIVE_UP_AFTER + 1} attempts" in errors[0].message
+    assert not note.exists()
     until(place.is_clean)
 
 

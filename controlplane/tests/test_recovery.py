@@ -18,7 +18,7 @@ from htcgrid_controlplane.recovery import Order, Recovered
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import decode_lines, encode_lines, result_key
-from htcgrid_events import FailureKind, LeaseAction, Priority, TaskError
+from htcgrid_events import Attempt, FailureKind, LeaseAction, Priority, TaskError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
@@ -337,7 +337,9 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplo
 def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(world: World, leases: LeaseStore) -> None:
     session = world.create(3)
     [held] = world.claim(session, 0)
-    world.grid.chunks.checkpoint([(held, world.progress("CQQ"), world.clock() + LEASE)])
+    tried = Attempt(started_at=1, ended_at=2, agent="agent-0", kind=FailureKind.HANDLER, type="E", message="no")
+    noted = world.progress("CQQ", tries={1: 1}, history={1: (tried,)})
+    world.grid.chunks.checkpoint([(held, noted, world.clock() + LEASE)])
     world.clock.advance(LEASE)
     die(world, session, GIVE_UP_AFTER + 1)
     world.events()
@@ -347,7 +349,9 @@ def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(world
     assert row.results.data
     lines = decode_lines(row.results.data, 3)
     error = TaskError.model_validate_json(lines[1])
-    assert (lines[0], lines[2]) == (b"1", lines[1])
+    assert lines[0] == b"1"
+    assert TaskError.model_validate_json(lines[2]) == error.model_copy(update={"history": ()})
+    assert error.history == (tried,)
     assert (error.kind, error.attempts, error.agent) == (FailureKind.LOST, GIVE_UP_AFTER + 2, held.owner)
     [event] = world.task_events()
     assert event.outcome == row.outcome()

@@ -9,10 +9,8 @@ from functools import cached_property
 from htcgrid_agent.tasks import TaskEnd
 from htcgrid_controlplane.chunk_store import Held
 from htcgrid_controlplane.chunks import Chunk
+from htcgrid_controlplane.leases import CAREFUL_AFTER, hopeless
 from htcgrid_events import ChunkQueued, Priority
-
-CAREFUL_AFTER = 2
-"""Once is an accident: a host that was taken away, an agent that was killed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +75,11 @@ class Job:
     def careful(self) -> bool:
         """Whether agents keep dying over this chunk, so that its tasks are run one by one to find the culprit."""
         return self.chunk.died >= CAREFUL_AFTER
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether agents died over this chunk so often, without a sign, that its tasks are not run any more."""
+        return hopeless(self.chunk, self.chunk.attempt - 1)
 
     @cached_property
     def held(self) -> Held:

@@ -77,7 +77,7 @@ def conclude(
             earlier = earlier[:-1]
         else:
             tries[offset] = tries.get(offset, 0) + 1
-        if tries[offset] > policy.max_retries or not policy.may_retry(end.type):
+        if end.final or tries[offset] > policy.max_retries or not policy.may_retry(end.type):
             outcomes[offset] = OutcomeCode.FAILED.value
             lines[offset] = _error_line(end, tries[offset], runner, earlier)
         else:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from htcgrid_agent.jobs import Job
 from htcgrid_agent.tasks import AGENT_LOST, Failed
 from htcgrid_controlplane.chunks import Chunk, Payload
+from htcgrid_controlplane.leases import given_up_because
 from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
@@ -36,6 +37,11 @@ class Payloads:
         """
         self._fill_results(job)
         chunk = job.chunk
+        if job.hopeless:
+            # What kills agents may be the inputs themselves.
+            given_up = replace(AGENT_LOST, message=given_up_because(chunk.attempt - 1), final=True)
+            job.ends = dict.fromkeys(chunk.open_offsets, given_up)
+            return
         key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.inputs_edition)
         job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
         blamed = [

@@ -26,6 +26,8 @@ class Failed:
     ended_at: int = 0
     noted: bool = False
     """Whether the row counts and tells of this try already: of a task that was marked before it ran."""
+    final: bool = False
+    """Whether the task is not tried again, whatever its session says."""
 
 
 TaskEnd = Completed | Failed

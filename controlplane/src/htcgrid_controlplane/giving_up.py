@@ -13,6 +13,7 @@ from htcgrid_controlplane.chunk_store import ChunkStore, Held, Progress
 from htcgrid_controlplane.chunks import Chunk, Payload
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.lease_store import LeaseStore
+from htcgrid_controlplane.leases import given_up_because
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import (
     PayloadCorrupt,
@@ -52,9 +53,9 @@ class GivingUp:
         if held is None:
             return None
         outcomes, lines = self._so_far(chunk)
-        lost = _lost_line(chunk, because)
         data = encode_lines(
-            lost if code == OutcomeCode.OPEN.value else line for code, line in zip(outcomes, lines, strict=True)
+            _lost_line(chunk, offset, because) if code == OutcomeCode.OPEN.value else line
+            for offset, (code, line) in enumerate(zip(outcomes, lines, strict=True))
         )
         progress = Progress(
             outcomes=outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.FAILED.value),
@@ -98,12 +99,13 @@ def _after(chunk: Chunk, held: Held, progress: Progress) -> Chunk:
     )
 
 
-def _lost_line(chunk: Chunk, because: str) -> bytes:
+def _lost_line(chunk: Chunk, offset: int, because: str) -> bytes:
     error = TaskError(
         kind=FailureKind.LOST,
         type="Agent.Lost",
-        message=because or f"{chunk.attempt} attempts at the task's chunk ended without a word, with their agents.",
+        message=because or given_up_because(chunk.attempt),
         attempts=chunk.attempt,
         agent=chunk.owner,
+        history=chunk.history.get(offset, ()),
     )
     return error.model_dump_json().encode()

@@ -41,6 +41,11 @@ def hopeless(chunk: Chunk, attempts: int) -> bool:
     return attempts - max(chunk.returned, chunk.progressed) > GIVE_UP_AFTER
 
 
+def given_up_because(attempts: int) -> str:
+    """What the errors of the tasks of a chunk say that was given up after so many attempts."""
+    return f"{attempts} attempts at the task's chunk ended without a word, with their agents."
+
+
 def remedy(chunk: Chunk, before: int) -> LeaseAction | None:
     """What a chunk needs that has been left alone since `before` (ms); nothing if somebody takes care of it."""
     match chunk.state:
