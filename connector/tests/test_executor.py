@@ -95,9 +95,9 @@ def test_shutdown_is_that_of_the_standard_library(stub: StubGrid, grid: Grid) ->
     executor.shutdown(wait=False)
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.submit(json.dumps, 2)
-    assert executor.session_id is not None
-    session_id = executor.session_id
-    stub.wait_for(lambda: session_id in stub.sessions and stub.sessions[session_id].totals is not None)
+    stub.wait_for(lambda: any(session.totals for session in stub.sessions.values()))
+    (session_id,) = stub.sessions
+    assert executor.session_id == session_id
     assert not future.done()
     stub.run(session_id, handle)
     assert future.result(timeout=20) == "1"

@@ -8,6 +8,7 @@ import pytest
 from connector.tests.stub_grid import Answer, StubGrid
 
 from htcgrid import Grid, SessionState
+from htcgrid._api import Api
 from htcgrid._backoff import Backoff
 from htcgrid._push import PushChannel
 from htcgrid_events import PushTicket
@@ -142,13 +143,17 @@ def test_tickets_and_signatures_are_never_logged(stub: StubGrid, caplog: pytest.
 
 
 def test_an_idle_connection_is_kept_by_pings_and_a_dead_one_replaced(stub: StubGrid) -> None:
-    async def ticket() -> PushTicket:
-        return stub.push.issue_ticket("0" * 32)
+    class Tickets(Api):
+        def __init__(self) -> None:
+            """Without a grid."""
+
+        async def push_ticket(self, subscriber_id: str) -> PushTicket:
+            return stub.push.issue_ticket(subscriber_id)
 
     async def scenario() -> None:
         channel = PushChannel(
             stub.profile().push_url,
-            ticket,
+            Tickets(),
             on_frame=lambda _frame: None,
             on_change=lambda: None,
             backoff=Backoff(timedelta(0), timedelta(0)),

@@ -8,10 +8,10 @@ import htcgrid
 PUBLIC = """
     Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord Completed DeadLetter
     EmptySession Grid GridClosed GridError GridExecutor GridInfo GridUnavailable GridUnreachable InvalidOption
-    InvalidTask JSON OnExit Order PayloadTooLarge Priority Profile ProfileInvalid ProfileMissing Progress
-    RequestRejected ResultsUnavailable Session SessionCancelled SessionClosed SessionNotFound SessionState
-    SessionStatus SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskFuture TaskNotFound TaskRecord
-    TaskState TaskTimes Timeline UnexpectedAnswer WaitTimeout
+    InvalidTask JSON Notifications NotificationsUnavailable OnExit Order PayloadTooLarge Priority Profile
+    ProfileInvalid ProfileMissing Progress RequestRejected ResultsUnavailable Session SessionCancelled SessionClosed
+    SessionNotFound SessionState SessionStatus SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskFuture
+    TaskNotFound TaskRecord TaskState TaskTimes Timeline UnexpectedAnswer WaitTimeout
 """
 HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid_events")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         GridUnreachable,
         InvalidOption,
         InvalidTask,
+        NotificationsUnavailable,
         PayloadTooLarge,
         ProfileInvalid,
         ProfileMissing,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     )
     from htcgrid.options import (
         JSON,
+        Notifications,
         OnExit,
         Order,
         SubmitOptions,
@@ -99,6 +101,7 @@ _HOMES = {
         "GridUnreachable",
         "InvalidOption",
         "InvalidTask",
+        "NotificationsUnavailable",
         "PayloadTooLarge",
         "ProfileInvalid",
         "ProfileMissing",
@@ -117,6 +120,7 @@ _HOMES = {
     "htcgrid.grid": ("Grid",),
     "htcgrid.options": (
         "JSON",
+        "Notifications",
         "OnExit",
         "Order",
         "SubmitOptions",
@@ -167,6 +171,8 @@ __all__ = [
     "GridUnreachable",
     "InvalidOption",
     "InvalidTask",
+    "Notifications",
+    "NotificationsUnavailable",
     "OnExit",
     "Order",
     "PayloadTooLarge",

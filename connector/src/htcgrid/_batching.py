@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from htcgrid._delivery import Futures
 from htcgrid._encoding import Encoder, batches, json_line
 from htcgrid.errors import GridClosed, GridError
-from htcgrid_events import new_id
 
 if TYPE_CHECKING:
     from htcgrid._connection import Connection
@@ -28,7 +27,8 @@ class Batcher:
     """Feeds one session with tasks that come one by one, from any thread. Each is a chunk, so that they run apart."""
 
     def __init__(self, connection: "Connection", options: "SessionOptions") -> None:
-        self.session_id = new_id()
+        self.session_id: str | None = None
+        """None until the first tasks were sent."""
         self.fault: GridError | None = None
         """Why no more tasks are taken, if they are not."""
         self.futures: set[Future[Any]] = set()
@@ -138,7 +138,8 @@ class Batcher:
 
     async def _open(self) -> "Feed":
         client = self._connection.client
-        link, self._feed = await client.open(self.session_id, self._options, self._encoder)
+        link, self._feed = await client.open(None, self._options, self._encoder)
+        self.session_id = link.session_id
         await link.deliver(Futures(self._sent), self._connection.delivery.hand)
         return self._feed
 

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 from htcgrid._api import Api
 from htcgrid._auth import Tokens
+from htcgrid._channel import Channel, NoChannel
 from htcgrid._cognito import Cognito
 from htcgrid._feed import Feed
 from htcgrid._http import Http, Patience, is_loopback
 from htcgrid._link import SessionLink
 from htcgrid._push import PushChannel
 from htcgrid._submission import Submission
-from htcgrid.errors import AuthenticationFailed
+from htcgrid.errors import AuthenticationFailed, NotificationsUnavailable
+from htcgrid.options import Notifications
 from htcgrid_events import (
     CancelledSessions,
     CancelSessions,
     ChunksFrame,
     SessionEndedFrame,
     SessionOptions,
-    new_id,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from htcgrid._encoding import Encoder
     from htcgrid.profile import Profile
-    from htcgrid_events import PushTicket
 
 IDS_AT_A_TIME = 100
 """Sessions that one request names: the contract's limit."""
@@ -40,22 +40,28 @@ _LOCAL_HINT = "is the local grid up? start it with `htcgrid local up`"
 class Client:
     """Everything below the facades. Lives on one event loop, and is built there."""
 
-    def __init__(self, profile: "Profile", username: str, password: str, patience: Patience) -> None:
+    def __init__(
+        self, profile: "Profile", username: str, password: str, patience: Patience, notifications: Notifications
+    ) -> None:
         hint = _LOCAL_HINT if profile.aws_endpoint_url is not None else ""
         self._http = Http(patience, trust_environment=not is_loopback(profile.api_url), hint=hint)
         tokens = Tokens(Cognito(profile, self._http), username, password)
         self.api = Api(profile.api_url, tokens, self._http)
-        self.subscriber_id = new_id()
-        self.push = PushChannel(profile.push_url, self._ticket, self._dispatch, self._wake_all)
+        self.channel = self._channel(profile, notifications)
         self._background: set[asyncio.Task[None]] = set()
         # Weak, so that sessions whose user has let go of them take their results along.
         self._links: weakref.WeakValueDictionary[str, SessionLink] = weakref.WeakValueDictionary()
 
     @classmethod
     async def connect(
-        cls, profile: "Profile", username: str | None, password: str | None, time_limit: timedelta
+        cls,
+        profile: "Profile",
+        username: str | None,
+        password: str | None,
+        time_limit: timedelta,
+        notifications: Notifications = "auto",
     ) -> "Client":
-        """Sign in. Raises `AuthenticationFailed` and what else `Api` raises."""
+        """Sign in. Raises `AuthenticationFailed`, `NotificationsUnavailable` and what else `Api` raises."""
         # Only what is not given comes from the profile: an empty text is given, and must not sign in somebody else.
         if username is None:
             username = profile.username
@@ -65,21 +71,34 @@ class Client:
             raise AuthenticationFailed(
                 "a user name and a password are needed, neither of them empty: in the profile, or given to connect()"
             )
-        client = cls(profile, username, password, Patience(limit=time_limit))
+        client = cls(profile, username, password, Patience(limit=time_limit), notifications)
         try:
             await client.api.sign_in()
+            if notifications in ("websocket", "sns"):
+                await client.insist()
         except BaseException:
             await client.close()
             raise
         return client
 
-    async def open(self, session_id: str, options: SessionOptions, encoder: "Encoder") -> tuple[SessionLink, Feed]:
-        """A new session, known here only, and the way into it."""
-        self.push.start()
-        await self.push.tried()
+    async def insist(self) -> None:
+        """Have the channel connected. Raises `NotificationsUnavailable` when it cannot be."""
+        self.channel.start()
+        await self.channel.tried()
+        if not self.channel.connected:
+            what = f"notifications={self.channel.name!r} cannot be had"
+            raise NotificationsUnavailable(f"{what}: {self.channel.fault}")
+
+    async def open(
+        self, session_id: str | None, options: SessionOptions, encoder: "Encoder"
+    ) -> tuple[SessionLink, Feed]:
+        """A session to be created, known here only, and the way into it. It has a new id where none is given."""
+        self.channel.start()
+        await self.channel.tried()
+        session_id = session_id or self.channel.new_session_id()
+        options, subscriber, subscribed = self.channel.creation(options)
         link = self.link(session_id)
-        subscriber = self.subscriber_id if self.push.known else None
-        link.follower.created(subscribed=subscriber is not None, epoch=self.push.epoch)
+        link.follower.created(subscribed=subscribed, epoch=self.channel.epoch)
         submission = Submission(self.api, session_id, options, subscriber)
         link.feed = feed = Feed(self.api, link.collector, submission, encoder)
         return link, feed
@@ -124,11 +143,17 @@ class Client:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self.push.close()
+        await self.channel.close()
         await self._http.close()
 
-    async def _ticket(self) -> "PushTicket":
-        return await self.api.push_ticket(self.subscriber_id)
+    def _channel(self, profile: "Profile", notifications: Notifications) -> Channel:
+        if notifications == "poll":
+            return NoChannel()
+        if notifications == "sns":
+            from htcgrid._sns import SnsChannel
+
+            return SnsChannel(profile, self.api, self._dispatch, self._wake_all)
+        return PushChannel(profile.push_url, self.api, self._dispatch, self._wake_all)
 
     def _dispatch(self, frame: ChunksFrame | SessionEndedFrame) -> None:
         link = self._links.get(frame.session_id)

@@ -11,6 +11,7 @@ from htcgrid._engine import Engine
 from htcgrid.async_grid import AsyncGrid
 
 if TYPE_CHECKING:
+    from htcgrid.options import Notifications
     from htcgrid.profile import Profile
 
 _T = TypeVar("_T")
@@ -29,11 +30,18 @@ class Connection:
         self._end = weakref.finalize(self, _shut, engine, client, self.delivery)
 
     @classmethod
-    def open(cls, profile: "Profile", username: str | None, password: str | None, request_timeout: timedelta) -> Self:
+    def open(
+        cls,
+        profile: "Profile",
+        username: str | None,
+        password: str | None,
+        request_timeout: timedelta,
+        notifications: "Notifications",
+    ) -> Self:
         """Start a thread and sign in. Raises as `Client.connect` does."""
         engine = Engine()
         try:
-            client = engine.run(Client.connect(profile, username, password, request_timeout))
+            client = engine.run(Client.connect(profile, username, password, request_timeout, notifications))
         except BaseException:
             engine.close()
             raise

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from htcgrid._api import Api
+from htcgrid._channel import Channel
 from htcgrid._collector import Collector
-from htcgrid._push import PushChannel
 from htcgrid._together import together
 from htcgrid.errors import GridClosed
 from htcgrid_events import SessionStatus
@@ -24,9 +24,9 @@ class Pace:
     """How often the grid is asked."""
 
     poll: timedelta = timedelta(milliseconds=200)
-    """First wait between two questions while there is no push connection. Default: 0.2 s."""
-    longest_poll: timedelta = timedelta(seconds=2)
-    """Longest such wait; each is half as long again as the one before. Default: 2 s."""
+    """First wait between two questions while nothing is pushed. Default: 0.2 s."""
+    longest_poll: timedelta = timedelta(seconds=5)
+    """Longest such wait; each is half as long again as the one before. Default: 5 s."""
     silence: timedelta = timedelta(seconds=20)
     """How long an open push connection may say nothing of an open session before the grid is asked. Default: 20 s."""
     longest_silence: timedelta = timedelta(minutes=3)
@@ -42,17 +42,15 @@ class Follower:
     def __init__(
         self,
         api: Api,
-        push: PushChannel,
+        channel: Channel,
         collector: Collector,
-        subscriber_id: str,
         *,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._push = push
+        self._channel = channel
         self._collector = collector
-        self._subscriber_id = subscriber_id
         self._pace = pace or Pace()
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -71,15 +69,19 @@ class Follower:
     @property
     def notifications(self) -> str:
         """How finished tasks become known now."""
-        return "websocket" if self._push.connected else "poll"
+        return self._channel.name if self._connected else "poll"
+
+    @property
+    def _connected(self) -> bool:
+        return self._channel.connected and self._channel.reaches(self._collector.session_id)
 
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until the condition on the collector is met. Raises what `Api` raises."""
-        self._push.start()
+        self._channel.start()
         while not met():
-            if self._push.closed:
+            if self._channel.closed:
                 raise GridClosed
-            await self._push.tried()
+            await self._channel.tried()
             self._notice_news()
             try:
                 async with asyncio.timeout(max(0.0, self._due() - self._clock())):
@@ -95,7 +97,7 @@ class Follower:
 
     def _notice_news(self) -> None:
         """Begin the wait for the next question anew when something was pushed or the connection came or went."""
-        collector, connected = self._collector, self._push.connected
+        collector, connected = self._collector, self._connected
         seen = (connected, len(collector.arrived), collector.state) if connected else connected
         if self._seen is not None and seen != self._seen:
             self._asked = 0
@@ -104,17 +106,17 @@ class Follower:
 
     def _due(self) -> float:
         """When to ask the grid."""
-        if self._push.connected and (not self._subscribed or self._epoch != self._push.epoch):
+        if self._connected and (not self._subscribed or self._epoch != self._channel.epoch):
             return float("-inf")
         pace, collector = self._pace, self._collector
         times = min(self._asked, 16)
         if collector.complete or collector.state is not None:
             wait = pace.stragglers * 2.0**times
-        elif self._push.connected:
+        elif self._connected:
             wait = pace.silence * 2.0**times
         else:
             wait = pace.poll * 1.5**times
-        longest = pace.longest_silence if self._push.connected else pace.longest_poll
+        longest = pace.longest_silence if self._connected else pace.longest_poll
         return self._since + min(wait, longest).total_seconds()
 
     async def _catch_up_once(self) -> None:
@@ -125,9 +127,9 @@ class Follower:
 
     async def _catch_up(self) -> None:
         api, collector = self._api, self._collector
-        epoch = self._push.epoch
-        if self._push.connected and not self._subscribed:
-            status = await api.subscribe(collector.session_id, self._subscriber_id)
+        epoch = self._channel.epoch
+        if self._connected and not self._subscribed:
+            status = await self._channel.subscribe(collector.session_id)
             self._subscribed = True
         else:
             status = await api.status(collector.session_id)

@@ -37,7 +37,7 @@ class SessionLink:
         """Know nothing yet."""
         client = self._client
         self.collector = Collector(self.session_id)
-        self.follower = Follower(client.api, client.push, self.collector, client.subscriber_id)
+        self.follower = Follower(client.api, client.channel, self.collector)
         self._fetcher = Fetcher(client.api, self.session_id)
 
     def reading(self, seconds: float | None = None, *, in_order: bool = False) -> Reading:

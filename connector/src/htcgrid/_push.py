@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,13 @@ from websockets.exceptions import WebSocketException
 from htcgrid._backoff import Backoff
 from htcgrid._http import is_loopback
 from htcgrid.errors import GridError
-from htcgrid_events import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, PushTicket, SessionEndedFrame
+from htcgrid_events import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame, new_id
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
+
+    from htcgrid._api import Api
+    from htcgrid_events import SessionOptions, SessionStatus
 
 _log = logging.getLogger(__name__)
 # The handshake holds the ticket, which websockets would write to the log at level DEBUG.
@@ -34,12 +37,14 @@ LARGEST_FRAME_BYTES = 1024 * 1024
 
 
 class PushChannel:
-    """Receives frames for one subscriber. Whoever uses it must catch up by other ways whenever `epoch` has changed."""
+    """A `Channel` by WebSocket, for one subscriber."""
+
+    name = "websocket"
 
     def __init__(
         self,
         url: str,
-        ticket: Callable[[], Awaitable[PushTicket]],
+        api: "Api",
         on_frame: Callable[[ChunksFrame | SessionEndedFrame], None],
         on_change: Callable[[], None],
         *,
@@ -48,7 +53,9 @@ class PushChannel:
         pong_within: timedelta = PONG_WITHIN,
     ) -> None:
         self._url = _websocket_url(url)
-        self._ticket = ticket
+        self._api = api
+        self.subscriber_id = new_id()
+        """Whom the grid pushes to."""
         self._on_frame = on_frame
         self._on_change = on_change
         self._backoff = backoff or Backoff(timedelta(seconds=1), timedelta(seconds=60))
@@ -57,6 +64,8 @@ class PushChannel:
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._warned = False
+        self.fault = ""
+        """Why there is no connection, if there is none."""
         self.epoch = 0
         """How many connections there have been. Frames may be lost between one and the next."""
         self.connected = False
@@ -65,6 +74,23 @@ class PushChannel:
         """Whether `close` was called."""
         self.known = False
         """Whether the grid has given a ticket, so that sessions may be created for this subscriber."""
+
+    def new_session_id(self) -> str:
+        """See `Channel.new_session_id`."""
+        return new_id()
+
+    def reaches(self, session_id: str) -> bool:
+        """See `Channel.reaches`: any session can be subscribed to."""
+        return bool(session_id)
+
+    def creation(self, options: "SessionOptions") -> "tuple[SessionOptions, str | None, bool]":
+        """See `Channel.creation`."""
+        subscriber = self.subscriber_id if self.known else None
+        return options, subscriber, subscriber is not None
+
+    async def subscribe(self, session_id: str) -> "SessionStatus":
+        """See `Channel.subscribe`."""
+        return await self._api.subscribe(session_id, self.subscriber_id)
 
     def start(self) -> None:
         """Open the connection and keep it, in the background."""
@@ -97,12 +123,13 @@ class PushChannel:
                 reason = str(error) or type(error).__name__
             finally:
                 was_connected, self.connected = self.connected, False
-                self._tried.set()
-                self._on_change()
             self._report(reason, was_connected=was_connected)
+            self._tried.set()
+            self._on_change()
             await asyncio.sleep(self._backoff.seconds(max(failures, 1)))
 
     def _report(self, reason: str, *, was_connected: bool) -> None:
+        self.fault = reason
         if was_connected:
             _log.info("the push connection broke and is opened again: %s", reason)
         elif not self._warned:
@@ -112,7 +139,7 @@ class PushChannel:
     async def _connect_once(self) -> None:
         try:
             async with asyncio.timeout(OPEN_WITHIN.total_seconds()):
-                ticket = await self._ticket()
+                ticket = await self._api.push_ticket(self.subscriber_id)
         except TimeoutError:
             raise ConnectionError(f"the grid gave no ticket within {OPEN_WITHIN.total_seconds():g} s") from None
         self.known = True

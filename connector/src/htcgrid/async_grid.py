@@ -14,13 +14,15 @@ from htcgrid._window import Window
 from htcgrid.async_session import AsyncSession
 from htcgrid.options import (
     JSON,
+    Notifications,
     OnExit,
     SubmitOptions,
     as_moment,
     as_seconds,
+    check_notifications,
     check_on_exit,
-    new_session_id,
     session_id_of,
+    session_id_or_none,
     session_ids_of,
     session_options,
     session_state,
@@ -52,11 +54,13 @@ class AsyncGrid:
         username: str | None = None,
         password: str | None = None,
         request_timeout: timedelta | float = timedelta(minutes=1),
+        notifications: Notifications = "auto",
     ) -> Self:
         """See `Grid.connect`."""
+        check_notifications(notifications)
         found = profile if isinstance(profile, Profile) else Profile.load(profile)
         limit = timedelta(seconds=as_seconds(request_timeout, "request_timeout") or 0.0)
-        return cls(await Client.connect(found, username, password, limit))
+        return cls(await Client.connect(found, username, password, limit, notifications))
 
     async def submit(
         self,
@@ -70,7 +74,7 @@ class AsyncGrid:
     ) -> AsyncSession:
         """See `Grid.submit`."""
         check_on_exit(on_exit)
-        settings, wanted_id = session_options(options), new_session_id(session_id)
+        settings, wanted_id = session_options(options), session_id_or_none(session_id)
         check_chunk_size(chunk_size)
         check_tasks(tasks)
         encoder = Encoder()
@@ -105,7 +109,7 @@ class AsyncGrid:
         """See `Grid.map`."""
         settings, encoder = session_options(options), Encoder()
         window = Window(tasks, encoder, buffersize, chunk_size)
-        link, feed = await self._client.open(new_session_id(None), settings, encoder)
+        link, feed = await self._client.open(None, settings, encoder)
         reading = link.reading(in_order=True)
         try:
             while True:
@@ -135,7 +139,7 @@ class AsyncGrid:
     ) -> AsyncSession:
         """See `Grid.open_session`."""
         check_on_exit(on_exit)
-        settings, wanted_id = session_options(options), new_session_id(session_id)
+        settings, wanted_id = session_options(options), session_id_or_none(session_id)
         link, feed = await self._client.open(wanted_id, settings, Encoder())
         try:
             await feed.create()

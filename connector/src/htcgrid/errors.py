@@ -56,6 +56,10 @@ class GridClosed(GridError):
         super().__init__("the grid was closed: connect anew")
 
 
+class NotificationsUnavailable(GridError):
+    """Raised when the way of notification that was asked for cannot be had; says why. `auto` always can."""
+
+
 class EmptySession(GridError, ValueError):
     """Raised when a submission holds no task. Nothing was submitted."""
 

@@ -54,7 +54,7 @@ class GridExecutor(Executor):
 
     @property
     def session_id(self) -> str | None:
-        """The id of the executor's session; none before the first call."""
+        """The id of the executor's session; none before the first call was sent."""
         return None if self._batcher is None else self._batcher.session_id
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from htcgrid.options import (
     JSON,
+    Notifications,
     OnExit,
     SubmitOptions,
     as_moment,
     as_seconds,
+    check_notifications,
     check_on_exit,
-    new_session_id,
     session_id_of,
+    session_id_or_none,
     session_ids_of,
     session_options,
     session_state,
@@ -50,6 +52,7 @@ class Grid:
         username: str | None = None,
         password: str | None = None,
         request_timeout: timedelta | float = timedelta(minutes=1),
+        notifications: Notifications = "auto",
     ) -> Self:
         """Sign in to a grid.
 
@@ -59,19 +62,23 @@ class Grid:
             password: With what. Default: the profile's password.
             request_timeout: How long a request is repeated while the grid does not answer or says "not now", a
                 `timedelta` or seconds. Default: one minute.
+            notifications: How finished tasks become known; see `Notifications`. `Session.notifications` tells how they
+                do. Default: `auto`.
 
         Raises:
             ProfileMissing: there is no profile.
             ProfileInvalid: the profile is wrong.
             AuthenticationFailed: the grid does not accept the user or the password.
             GridUnreachable: the grid's user pool does not answer.
+            NotificationsUnavailable: what `notifications` asks for cannot be had.
         """
         from htcgrid._connection import Connection
         from htcgrid.profile import Profile
 
+        check_notifications(notifications)
         found = profile if isinstance(profile, Profile) else Profile.load(profile)
         limit = timedelta(seconds=as_seconds(request_timeout, "request_timeout") or 0.0)
-        return cls(Connection.open(found, username, password, limit))
+        return cls(Connection.open(found, username, password, limit, notifications))
 
     def submit(
         self,
@@ -110,7 +117,7 @@ class Grid:
         from htcgrid._encoding import Encoder, check_chunk_size, check_tasks
 
         check_on_exit(on_exit)
-        settings, wanted_id = session_options(options), new_session_id(session_id)
+        settings, wanted_id = session_options(options), session_id_or_none(session_id)
         check_chunk_size(chunk_size)
         check_tasks(tasks)
         encoder = Encoder()
@@ -163,7 +170,7 @@ class Grid:
         settings, encoder = session_options(options), Encoder()
         window = Window(tasks, encoder, buffersize, chunk_size)
         run = self._connection.run
-        link, feed = run(self._client.open(new_session_id(None), settings, encoder))
+        link, feed = run(self._client.open(None, settings, encoder))
         reading = link.reading(in_order=True)
         try:
             while True:
@@ -209,7 +216,7 @@ class Grid:
         from htcgrid._encoding import Encoder
 
         check_on_exit(on_exit)
-        settings, wanted_id = session_options(options), new_session_id(session_id)
+        settings, wanted_id = session_options(options), session_id_or_none(session_id)
         link, feed = self._connection.run(self._client.open(wanted_id, settings, Encoder()))
         try:
             self._connection.run(feed.create())

@@ -17,9 +17,14 @@ sequences is checked when it is submitted, so that a `TypedDict` or a `dict[str,
 Order = Literal["submitted", "completed"]
 """In which order results come: that of their tasks, or that in which they finish."""
 
-Notifications = Literal["auto", "websocket", "poll"]
-"""How finished tasks become known: `websocket` has the grid push them; `poll` asks the grid; `auto` is `websocket`, and
-`poll` for as long as no connection for pushes is open."""
+Notifications = Literal["auto", "websocket", "sns", "poll"]
+"""How finished tasks become known.
+
+`websocket`: the grid pushes them. `sns`: they come from the grid's notification topic by a queue that is made for this
+client, for programs with AWS credentials of their own (extra `aws`); of sessions that others created the grid is asked.
+`poll`: the grid is asked, after 0.2 s at first and 5 s at last. `auto`: by WebSocket, and by asking for as long as none
+is open; it never fails, while the others are refused where they cannot be had.
+"""
 
 OnExit = Literal["cancel_on_error", "cancel", "keep"]
 """What becomes of a session whose `with` block is left: `cancel_on_error` cancels it when an error leaves the block and
@@ -182,13 +187,9 @@ def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> floa
     return float(seconds)
 
 
-def new_session_id(given: str | None) -> str:
-    """The id of a new session: a new one, or that of a submission to be repeated. Raises `InvalidOption` for no id."""
-    from htcgrid_events import new_id
-
-    if given is None:
-        return new_id()
-    if not _is_id(given):
+def session_id_or_none(given: str | None) -> str | None:
+    """The id of a submission to be repeated, if any. Raises `InvalidOption` for what is no id."""
+    if given is not None and not _is_id(given):
         raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
     return given
 

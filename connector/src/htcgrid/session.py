@@ -45,7 +45,7 @@ class Session:
 
     @property
     def notifications(self) -> str:
-        """How finished tasks become known now: `websocket` when the grid pushes, `poll` when it is asked."""
+        """How finished tasks become known now: `websocket` or `sns` when the grid tells, `poll` when it is asked."""
         return self._core.notifications
 
     def add(self, tasks: Iterable[JSON], *, chunk_size: int | None = None) -> range:

@@ -123,9 +123,9 @@ async def _permitted(client: Client) -> Finding:
 
 
 async def _pushed(client: Client, profile: Profile) -> Finding:
-    client.push.start()
-    await client.push.tried()
-    if client.push.connected:
+    client.channel.start()
+    await client.channel.tried()
+    if client.channel.connected:
         return Finding("push connection", True, profile.push_url)
     todo = "let WebSockets through to this address, or have the grid asked instead: sessions work without, but slower"
     return Finding("push connection", False, f"{profile.push_url} cannot be connected to", todo)
