@@ -48,3 +48,12 @@ def test_archives_are_unknown_to_its_cloudformation() -> None:
         "print('AWS::Events::Archive' in known)"
     )
     assert in_emulator(program) == "False"
+
+
+def test_a_value_that_an_update_names_twice_is_one_value_afterwards() -> None:
+    program = (
+        "from ministack.services.dynamodb import _apply_update_expression as update; "
+        "made, _ = update({}, 'SET a = :map, b = :map', {':map': {'M': {}}}, {}); "
+        "print(update(made, 'SET a.x = :one', {':one': {'N': '1'}}, {})[0])"
+    )
+    assert in_emulator(program) == "{'a': {'M': {'x': {'N': '1'}}}, 'b': {'M': {'x': {'N': '1'}}}}"

@@ -25,13 +25,18 @@ from htcgrid_controlplane.backoff import Backoff
 from htcgrid_controlplane.batch_get import batch_get
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW
 from htcgrid_controlplane.chunks import bucket_key
-from htcgrid_controlplane.conditional import condition_failed
+from htcgrid_controlplane.conditional import condition_failed, unhindered
 from htcgrid_controlplane.errors import SessionChanged, StorageUnavailable
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        TransactWriteItemTypeDef,
+        UpdateItemInputTypeDef,
+        UpdateItemOutputTypeDef,
+    )
 
 _MAX_COUNTED = 64
 """Most chunks counted in one write: an expression may have 4 KB ("Quotas in Amazon DynamoDB")."""
@@ -94,12 +99,14 @@ class AccountStore:
 
     def expect(self, session_id: str, bucket: int, chunks: int) -> BucketAccount:
         """Note how many chunks a bucket will hold, now that the client has said how many there are in all."""
-        response = self._client.update_item(
-            TableName=self._table,
-            Key=_key(session_id, bucket),
-            UpdateExpression="SET expected = :chunks",
-            ExpressionAttributeValues={":chunks": number(chunks)},
-            ReturnValues="ALL_NEW",
+        response = self._write(
+            {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": "SET expected = :chunks",
+                "ExpressionAttributeValues": {":chunks": number(chunks)},
+                "ReturnValues": "ALL_NEW",
+            }
         )
         return _account(bucket, Item(response["Attributes"]))
 
@@ -127,17 +134,18 @@ class AccountStore:
         while fresh:
             uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
             unmoved, seen = _unmoved(account)
+            request: UpdateItemInputTypeDef = {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
+                "ADD completed :completed, failed :failed, cancelled :cancelled",
+                "ConditionExpression": " AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
+                "ExpressionAttributeNames": {f"#c{chunk}": str(chunk) for chunk in fresh},
+                "ExpressionAttributeValues": {":now": number(now), **seen, **_counts(fresh.values())},
+                "ReturnValues": "ALL_NEW",
+            }
             try:
-                response = self._client.update_item(
-                    TableName=self._table,
-                    Key=_key(session_id, bucket),
-                    UpdateExpression=f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
-                    "ADD completed :completed, failed :failed, cancelled :cancelled",
-                    ConditionExpression=" AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
-                    ExpressionAttributeNames={f"#c{chunk}": str(chunk) for chunk in fresh},
-                    ExpressionAttributeValues={":now": number(now), **seen, **_counts(fresh.values())},
-                    ReturnValues="ALL_NEW",
-                )
+                response = self._write(request)
             except ClientError as error:
                 if not condition_failed(error):
                     raise
@@ -153,12 +161,14 @@ class AccountStore:
     def correct(self, session_id: str, seen: BucketAccount, true: Account) -> bool:
         """Replace the counters of a bucket's account; false if it has changed since it was read."""
         try:
-            self._client.update_item(
-                TableName=self._table,
-                Key=_key(session_id, seen.bucket),
-                UpdateExpression="SET submitted = :s, completed = :c, failed = :f, cancelled = :x",
-                ConditionExpression="submitted = :s0 AND completed = :c0 AND failed = :f0 AND cancelled = :x0",
-                ExpressionAttributeValues={**_counters("", true), **_counters("0", seen.tasks)},
+            self._write(
+                {
+                    "TableName": self._table,
+                    "Key": _key(session_id, seen.bucket),
+                    "UpdateExpression": "SET submitted = :s, completed = :c, failed = :f, cancelled = :x",
+                    "ConditionExpression": "submitted = :s0 AND completed = :c0 AND failed = :f0 AND cancelled = :x0",
+                    "ExpressionAttributeValues": {**_counters("", true), **_counters("0", seen.tasks)},
+                }
             )
         except ClientError as error:
             if condition_failed(error):
@@ -175,6 +185,9 @@ class AccountStore:
             bucket = bucket_of_key[item.text("bucket")]
             found[bucket] = _account(bucket, item)
         return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
+
+    def _write(self, request: "UpdateItemInputTypeDef") -> "UpdateItemOutputTypeDef":
+        return unhindered(lambda: self._client.update_item(**request))
 
     def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
         as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.attributes import Item, number, numbers, text
-from htcgrid_controlplane.conditional import condition_failed
+from htcgrid_controlplane.conditional import condition_failed, unhindered
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.session_rows import Listed, listed_of, row_of, session_of
 from htcgrid_controlplane.sessions import Session
@@ -226,7 +226,7 @@ class SessionStore:
         if "#state" in update + condition:
             request["ExpressionAttributeNames"] = {"#state": "state"}
         try:
-            response = self._client.update_item(**request)
+            response = unhindered(lambda: self._client.update_item(**request))
         except ClientError as error:
             if not condition_failed(error):
                 raise
