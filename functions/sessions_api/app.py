@@ -215,6 +215,12 @@ def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
     return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", f"The request is not valid: {'; '.join(faults)}.")
 
 
+@app.exception_handler(RecursionError)  # type: ignore[untyped-decorator]
+def refuse_nested(_: RecursionError) -> Response[ErrorBody]:
+    """JSON can be nested deeper than a parser goes."""
+    return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", "The request is nested too deeply.")
+
+
 @app.exception_handler(ControlPlaneError)  # type: ignore[untyped-decorator]
 def refuse(error: ControlPlaneError) -> Response[ErrorBody]:
     """Give an error of the control plane its status; those that may pass are the server's fault."""

@@ -1,0 +1,96 @@
+"""The HTTP API under requests that nobody would make: right and wrong ones, drawn from its own description."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from htcgrid import Grid
+from htcgrid_local import LocalGrid
+
+pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+
+SCHEMA = schemathesis.openapi.from_path(Path(__file__).resolve().parents[2] / "docs/openapi.json")
+OPERATIONS = [result.ok() for result in cast("Iterator[Ok[Any]]", SCHEMA.get_all_operations())]
+REQUESTS = 10
+"""Of each kind to each operation."""
+drawn = settings(
+    max_examples=REQUESTS,
+    phases=[Phase.generate],
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@dataclass(frozen=True)
+class Api:
+    """Where to ask, who asks, and a session that he has."""
+
+    url: str
+    headers: dict[str, str]
+    session_id: str
+
+
+@pytest.fixture(scope="session")
+def api(local_grid: LocalGrid, grid: Grid) -> Api:
+    profile = local_grid.profile
+    assert profile.password is not None
+    signed_in = local_grid.client("cognito-idp").initiate_auth(
+        ClientId=profile.user_pool_client_id,
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": profile.username, "PASSWORD": profile.password.get_secret_value()},
+    )
+    session = grid.submit([{"value": 1}, {"do": "raise", "message": "no such curve"}], max_retries=0)
+    session.wait(timeout=60)
+    headers = {"authorization": f"Bearer {signed_in['AuthenticationResult']['IdToken']}"}
+    return Api(profile.api_url, headers, session.id)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+@drawn
+@given(data=st.data())
+def test_no_request_as_described_breaks_it(api: Api, operation: Any, data: st.DataObject) -> None:
+    case = data.draw(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE))
+    if "session_id" in case.path_parameters and data.draw(st.booleans()):
+        case.path_parameters["session_id"] = api.session_id
+    response = case.call(base_url=api.url, headers=api.headers)
+    case.validate_response(response, checks=[not_a_server_error, response_schema_conformance, status_code_conformance])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+@drawn
+@given(data=st.data())
+def test_no_other_request_breaks_it(api: Api, operation: Any, data: st.DataObject) -> None:
+    case = data.draw(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    response = case.call(base_url=api.url, headers=api.headers)
+    # API Gateway itself answers where a path is none of the API's, with a message alone.
+    case.validate_response(response, checks=[not_a_server_error])
+    assert response.status_code < 400 or response.json()["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"{}" * 10, b"[" * 5000])
+def test_a_body_that_is_no_request_is_refused(api: Api, body: bytes) -> None:
+    for path in (f"/sessions/{api.session_id}/chunks", "/sessions/cancel", f"/sessions/{api.session_id}/uploads"):
+        headers = {**api.headers, "content-type": "application/json"}
+        answer = httpx.post(api.url + path, headers=headers, content=body, timeout=30)
+        if path == "/sessions/cancel" and answer.status_code == 202:
+            continue  # to name no session is a request
+        assert 400 <= answer.status_code < 500, (path, answer.status_code, answer.text)
+        assert json.loads(answer.content)["message"]
+
+
+def test_without_a_token_nothing_is_said(api: Api) -> None:
+    for operation in OPERATIONS:
+        path = operation.path.replace("{session_id}", api.session_id).replace("{index}", "0").replace("{bucket}", "0")
+        assert httpx.request(operation.method, api.url + path, timeout=30).status_code == 401
