@@ -4,11 +4,12 @@ import io
 import sys
 import types
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from connector.tests.stub_grid import StubGrid
 
-from htcgrid import Grid
+from htcgrid import Grid, Progress, SessionStatus
 from htcgrid.progress import LineView, NotebookView, Snapshot, TerminalView
 
 HALF = Snapshot(session_id="0123456789abcdef", finished=1500, failed=3, total=3000, seconds=2.0)
@@ -68,3 +69,61 @@ def test_a_notebook_gets_html(monkeypatch: pytest.MonkeyPatch) -> None:
     view.show(replace(HALF, finished=3000), last=True)
     assert len(shown) == 2
     assert '<progress value="1500" max="3000"></progress> session 01234567' in shown[0]
+
+
+def test_waiting_shows_progress_without_fetching_results(
+    stub: StubGrid, grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.inline = False
+    session = grid.submit(range(200))
+    stub.run(session.id, lambda event: event)
+    session.wait(progress=True, timeout=20)
+    assert "200 of 200 tasks (100%) after" in capsys.readouterr().err
+    assert stub.count("GET /out/") == 0
+
+
+def status(**changes: object) -> SessionStatus:
+    values: dict[str, object] = {
+        "session_id": "0" * 32,
+        "state": "RUNNING",
+        "options": {},
+        "account": {"submitted": 100, "completed": 20, "failed": 4, "cancelled": 1},
+        "chunks": 10,
+        "created_at": 10_000,
+        "deadline_at": 99_000,
+    }
+    return SessionStatus.model_validate(values | changes)
+
+
+def test_progress_counts_and_reckons() -> None:
+    progress = Progress.of(status(), clock=lambda: 20.0)
+    assert (progress.submitted, progress.completed, progress.failed, progress.cancelled) == (100, 20, 4, 1)
+    assert (progress.finished, progress.open, progress.seconds, progress.rate) == (25, 75, 10.0, 2.5)
+    assert progress.eta == timedelta(seconds=30)
+    assert str(progress).startswith("RUNNING: session 00000000: 25 of 100 tasks (25%), 4 failed, 2/s, about 30 s left")
+
+
+def test_progress_of_an_ended_session_stands_still() -> None:
+    assert Progress.of(status(state="FAILED", ended_at=15_000), clock=lambda: 1e9).seconds == 5.0
+
+
+def test_there_is_no_estimate_before_the_first_task() -> None:
+    fresh = Progress.of(status(account={"submitted": 5}), clock=lambda: 10.0)
+    assert (fresh.rate, fresh.eta) == (0.0, None)
+
+
+def test_a_session_shows_itself_in_a_notebook(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit(range(3))
+    stub.run(session.id, lambda event: event)
+    session.wait(timeout=20)
+    html = session._repr_html_()
+    assert f"<code>{session.id}</code> COMPLETED" in html
+    assert '<progress value="3" max="3">' in html
+    assert "<td>completed</td><td style='text-align:right'>3</td>" in html
+    assert html == session.progress()._repr_html_()
+
+
+def test_a_session_of_a_closed_grid_still_shows_itself(stub: StubGrid) -> None:
+    with Grid.connect(stub.profile()) as grid:
+        session = grid.submit([1])
+    assert session._repr_html_() == f"<b>session</b> <code>{session.id}</code>"

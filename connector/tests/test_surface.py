@@ -1,7 +1,13 @@
 """What `import htcgrid` brings and costs."""
 
+import os
+import re
 import subprocess
 import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+from connector.tests.stub_grid import StubGrid
 
 import htcgrid
 
@@ -26,6 +32,25 @@ def test_importing_loads_nothing_heavy() -> None:
     code = f"import sys; from htcgrid import Grid, GridError; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_users_install_nothing_of_the_server() -> None:
+    needed = [name for name in requires("htcgrid") or () if "extra ==" not in name]
+    names = {re.split(r"[><=\s]", name)[0] for name in needed}
+    assert names == {"htcgrid-dataplane", "htcgrid-events", "httpx", "pydantic", "rich", "typer", "websockets"}
+    assert all("extra ==" in name for name in requires("htcgrid-dataplane") or ())
+    assert [re.split(r"[><=\s]", name)[0] for name in requires("htcgrid-events") or ()] == ["pydantic"]
+
+
+def test_a_session_needs_nothing_of_the_server(tmp_path: Path) -> None:
+    code = (
+        "import sys; from htcgrid import Grid; grid = Grid.connect(); print(grid.submit([1]).results(timeout=20), "
+        "[m for m in ('boto3', 'botocore', 'htcgrid_agent', 'htcgrid_controlplane', 'matplotlib') if m in sys.modules])"
+    )
+    with StubGrid(lambda event: event) as stub:
+        environment = {**os.environ, "HTCGRID_PROFILE": str(stub.profile().save(tmp_path / "profile.json"))}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1] []"
 
 
 def test_every_error_says_whether_trying_again_helps() -> None:
