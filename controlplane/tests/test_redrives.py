@@ -138,6 +138,22 @@ def test_the_tries_of_before_are_kept(world: World) -> None:
         record(world, session)
 
 
+def test_a_request_that_takes_long_says_where_to_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = failed(world, "F", "FF", "F")
+    send = TaskQueues.send
+
+    def slowly(*args: Any) -> None:
+        world.clock.advance(5_000)
+        send(*args)
+
+    monkeypatch.setattr(TaskQueues, "send", slowly)
+    first = redrive(world, session)
+    assert first == DeadLettersDone(tasks=3, next_bucket=0, next_after=1)
+    rest = redrive(world, session, bucket=first.next_bucket, after=first.next_after)
+    assert rest == DeadLettersDone(tasks=1)
+    assert listed(world, session) == []
+
+
 def test_only_the_chosen_tasks_run_and_the_others_keep_their_letters(world: World) -> None:
     session = failed(world, "FFCF", "F")
     assert redrive(world, session, tasks=(1, 2, 99)) == DeadLettersDone(tasks=1)

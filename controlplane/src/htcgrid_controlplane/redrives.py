@@ -27,6 +27,8 @@ from htcgrid_events import INLINE_BYTES, DeadLettersDone, OutcomeCode, RedriveTa
 _SPARE_SECONDS = 3_600
 """A reopened session ends so long before its rows may be forgotten: they keep their day, since moving it would mean to
 rewrite each of them."""
+_LONG_ENOUGH_MS = 8_000
+"""After so long a request begins with no other chunk: its answer is due within 29 s, however slow things are."""
 _TRIES = 5
 
 
@@ -65,8 +67,12 @@ class Redrives:
         run = _Run(self.letters.session(tenant, session_id))
         self._see_that_it_is_watched(run.session)
         found, (bucket, after) = self.letters.walk(run.session, request.bucket, request.after)
+        enough_at = self.clock() + _LONG_ENOUGH_MS
         for letters in found:
             self._redrive_chunk(run, letters, request)
+            if self.clock() >= enough_at and letters is not found[-1]:
+                bucket, after = letters.key.bucket, letters.key.chunk
+                break
         return DeadLettersDone(tasks=run.tasks, busy=run.busy, next_bucket=bucket, next_after=after)
 
     def _redrive_chunk(self, run: _Run, letters: ChunkLetters, request: RedriveTasks) -> None:

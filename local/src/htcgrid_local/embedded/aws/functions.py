@@ -1,20 +1,33 @@
 """Functions on one machine: each call at a time is a process that unpacks, imports and competes with the workers."""
 
 import os
+import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ministack.core import lambda_runtime
-from ministack.services import lambda_svc
+from ministack.services import lambda_svc, stepfunctions
 
 _PROCESSORS = os.cpu_count() or 1
+_AT_ONCE = max(2, _PROCESSORS)
+_turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_ONCE))
+_call_lambda = stepfunctions._call_lambda
 
 
 def fit_to_machine() -> None:
-    """Let a queue's function run as many times at once as there are processors, instead of AWS's first five."""
+    """Let a function that a queue or workflows call run as many times at once as there are processors, instead of AWS's
+    first five and thousand."""
     # Two are the least that a mapping may ask for on AWS.
-    lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY = max(2, min(lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY, _PROCESSORS))
+    lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY = min(lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY, _AT_ONCE)
+    # Each execution has a thread of its own, which may wait.
+    stepfunctions._call_lambda = _call_in_turn
+
+
+def _call_in_turn(function: str, event: Any) -> Any:
+    with _turns[function]:
+        return _call_lambda(function, event)
 
 
 def warm() -> dict[str, str]:
