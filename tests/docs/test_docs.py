@@ -35,8 +35,6 @@ OF_AWS = {
     "TransactWriteItems",
 }
 """Names of AWS that no source file needs."""
-PLANNED = {"AWSConnector"}
-"""Names of what is said not to be there."""
 PLACEHOLDERS = {"DEADLINE_AT"}
 
 
@@ -159,7 +157,7 @@ def test_targets_of_make_exist(document: Path) -> None:
 def test_names_exist_in_the_code(document: Path) -> None:
     settings = {f"HTCGRID_{field.upper()}" for field in Settings.model_fields}
     metrics = {f"Sessions{state.title().replace('_', '')}" for state in SessionState if state.ended}
-    known = words() | settings | metrics | OF_AWS | PLANNED | PLACEHOLDERS
+    known = words() | settings | metrics | OF_AWS | PLACEHOLDERS
     named = {word for span in spans(document) for word in re.findall(r"[\w-]+", span) if NAME.match(word)}
     assert sorted(word for word in named if word not in known) == []
 
@@ -189,6 +187,48 @@ def test_commands_of_the_local_grid_exist(document: Path) -> None:
     }
     text = "\n".join([*blocks(document), *spans(document)])
     assert set(re.findall(r"htcgrid local ([a-z]+)", text)) - commands == set()
+
+
+@every_document
+def test_commands_and_their_options_exist(document: Path) -> None:
+    code = [line for text in blocks(document) for line in text.replace("\\\n", " ").splitlines()]
+    for line in [*code, *spans(document)]:
+        for words in re.findall(r"(?:^|[\s|/])htcgrid ((?!local|import)[a-z][^|>`]*)", line):
+            assert unknown_of(words.split()) == [], line
+
+
+def unknown_of(words: list[str]) -> list[str]:
+    """What of a command line the commands do not know: its names and its options."""
+    from typer.main import get_command
+
+    from htcgrid.cli import app
+
+    command: Any = get_command(app)
+    given = list(words)
+    while given and hasattr(command, "commands"):
+        name = given.pop(0)
+        if name not in command.commands:
+            return [name]
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return [word for word in given if word.startswith("-") and word != "-" and word not in known]
+
+
+def test_every_command_is_documented_with_an_example() -> None:
+    from typer.main import get_command
+
+    from htcgrid.cli import app
+
+    def names(command: Any, prefix: str) -> Iterator[str]:
+        for name, child in command.commands.items():
+            if hasattr(child, "commands"):
+                yield from names(child, f"{prefix} {name}")
+            else:
+                yield f"{prefix} {name}"
+
+    examples = "\n".join(blocks(ROOT / "docs/command-line.md"))
+    named = {name for name in names(get_command(app), "htcgrid") if name != "htcgrid version"}
+    assert {name for name in named if not re.search(rf"{name}\b", examples)} == set()
 
 
 @every_document

@@ -67,6 +67,11 @@ _WITHOUT_MEANING = frozenset(
 """Keys of the first HTC-Grid that this one has no use for: its clients see neither tables nor queues nor stores."""
 
 
+def has_pushes(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration says where finished tasks are pushed from."""
+    return "push_url" in config
+
+
 def profile_of(config: Mapping[str, Any]) -> Profile:
     """Where the grid is, by a configuration. Unknown keys are named in a warning.
 
@@ -77,7 +82,7 @@ def profile_of(config: Mapping[str, Any]) -> Profile:
     if unknown:
         warnings.warn(f"the configuration has keys that no HTC-Grid knows: {', '.join(unknown)}", stacklevel=3)
     values = {field: config[key] for key, field in _FIELDS.items() if key in config}
-    # Without an address for pushes the API's stands in: nothing answers there, so results are asked for.
+    # A profile has an address for pushes; without one it is not used.
     values.setdefault("push_url", values.get("api_url"))
     try:
         return Profile.model_validate(values)

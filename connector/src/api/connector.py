@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from api.configuration import profile_of
+from api.configuration import has_pushes, profile_of
 from htcgrid.errors import AuthenticationFailed, GridError, SessionCancelled, SessionTimedOut, TaskFailed, WaitTimeout
 from htcgrid.grid import Grid
 
 if TYPE_CHECKING:
-    from htcgrid.options import JSON
+    from htcgrid.options import JSON, Notifications
     from htcgrid.profile import Profile
     from htcgrid.results import Completed
     from htcgrid.session import Session
@@ -35,6 +35,7 @@ class AWSConnector:
 
     def __init__(self) -> None:
         self._profile: Profile | None = None
+        self._notifications: Notifications = "auto"
         self._username = ""
         self._password = ""
         self._grid: Grid | None = None
@@ -66,6 +67,7 @@ class AWSConnector:
         if any(client is not None for client in (cognitoidp_client, s3_custom_resource, redis_custom_connection)):
             warnings.warn("clients of AWS services are not used any more: the grid is reached by its API", stacklevel=2)
         self._profile = profile_of(agent_config_data)
+        self._notifications = "auto" if has_pushes(agent_config_data) else "poll"
         self._username = username
         self._password = password
 
@@ -78,7 +80,9 @@ class AWSConnector:
         if self._profile is None:
             raise AuthenticationFailed("there is no configuration yet: call init() before authenticate()")
         self.close()
-        self._grid = Grid.connect(self._profile, username=self._username, password=self._password)
+        self._grid = Grid.connect(
+            self._profile, username=self._username, password=self._password, notifications=self._notifications
+        )
 
     def close(self) -> None:
         """Drop the connection; done by itself when the program ends. Sessions go on. The first HTC-Grid had no such."""

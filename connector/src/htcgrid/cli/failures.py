@@ -7,12 +7,10 @@ import typer
 from htcgrid.cli.lines import error_of
 from htcgrid.cli.output import one_line, print_json, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
-from htcgrid.cli.results import finished, in_order
+from htcgrid.cli.results import finished_by_now
 from htcgrid.errors import TaskFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from htcgrid.session import Session
 
 
@@ -73,5 +71,6 @@ def _show_each(session: "Session", *, as_json: bool) -> None:
         say("No task has failed.")
 
 
-def _failures(session: "Session") -> "Iterator[TaskFailed]":
-    return (task.error for task in in_order(finished(session, now=True)) if isinstance(task.error, TaskFailed))
+def _failures(session: "Session") -> list[TaskFailed]:
+    found = (task.error for task in finished_by_now(session))
+    return sorted((error for error in found if isinstance(error, TaskFailed)), key=lambda error: error.index)

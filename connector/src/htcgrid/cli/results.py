@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from heapq import heappop, heappush
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.output import say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
+from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
     from htcgrid.results import Completed
@@ -67,29 +67,28 @@ def write_results(
     if chosen is ResultFormat.PARQUET and output is None:
         raise BadInput("Parquet is no text: give a file with -o")
     with connected(profile) as grid:
-        tasks = finished(grid.attach(session), now=now)
-        lacking = written(in_order(tasks) if order is Order.SUBMITTED else tasks, chosen.value, output)
+        lacking = written(_chosen(grid.attach(session), order, now=now), chosen.value, output)
     if lacking:
         say(f"htcgrid: {lacking:,} tasks have no result; why: htcgrid errors {session}")
         raise typer.Exit(FAILED)
 
 
-def in_order(tasks: "Iterable[Completed]") -> "Iterator[Completed]":
-    """Tasks in the order of their numbers, each as soon as all before it are there."""
-    ahead: list[tuple[int, Completed]] = []
-    following = 0
-    for task in tasks:
-        heappush(ahead, (task.index, task))
-        while ahead and ahead[0][0] == following:
-            yield heappop(ahead)[1]
-            following += 1
-    while ahead:
-        yield heappop(ahead)[1]
+def finished_by_now(session: "Session") -> "Iterator[Completed]":
+    """The tasks that have finished by now, as they finished."""
+    return islice(session.as_completed(), session.status().account.finished)
 
 
-def finished(session: "Session", *, now: bool) -> "Iterable[Completed]":
-    """The tasks of a session as they finish; with `now` only those that have finished by now."""
-    return islice(session.as_completed(), session.status().account.finished) if now else session.as_completed()
+def _chosen(session: "Session", order: Order, *, now: bool) -> "Iterable[Completed]":
+    if order is Order.COMPLETED:
+        return finished_by_now(session) if now else session.as_completed()
+    return sorted(finished_by_now(session), key=lambda task: task.index) if now else _in_order(session)
+
+
+def _in_order(session: "Session") -> "Iterator[Completed]":
+    from htcgrid.results import Completed
+
+    for index, value in enumerate(session.iter_results(return_exceptions=True)):
+        yield Completed(index, error=value) if isinstance(value, GridError) else Completed(index, value)
 
 
 def _format_of(output: Path | None) -> ResultFormat:
