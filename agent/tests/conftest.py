@@ -15,7 +15,14 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def place(embedded: Embedded, tmp_path: Path) -> Iterator[Place]:
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Which runtime agents start, for tests that are parametrised with it."""
+    return str(getattr(request, "param", "auto"))
+
+
+@pytest.fixture
+def place(embedded: Embedded, tmp_path: Path, runtime: str) -> Iterator[Place]:
     """Queues, a table and a bucket of the test's own. Agents that it starts end with it."""
     with place_at(embedded, tmp_path) as place:
+        place.runtime = runtime
         yield place

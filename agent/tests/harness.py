@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sqs.client import SQSClient
 
+PYTHON_RUNTIMES = ("python", "python-lambda")
 FUNCTION = Path(__file__).parent / "function"
 TENANT = "tenant-1"
 REGION = "us-east-1"
@@ -104,6 +105,7 @@ class Place:
     outcomes: dict[ChunkKey, list[ChunkOutcome]] = field(default_factory=dict)
     retries: list[TasksRetrying] = field(default_factory=list)
     endpoint: str = ""
+    runtime: str = "auto"
 
     @property
     def store(self) -> ChunkStore:
@@ -131,6 +133,7 @@ class Place:
             "HTCGRID_DATA_BUCKET": self.mark,
             "HTCGRID_FUNCTION_DIR": str(FUNCTION),
             "HTCGRID_HANDLER": "handler.handler",
+            "HTCGRID_RUNTIME": self.runtime,
             "HTCGRID_WORKERS": "2",
             "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({"PLACE": self.mark}),
         }

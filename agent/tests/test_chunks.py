@@ -7,13 +7,15 @@ from pathlib import Path
 import psutil
 import pytest
 from agent.tests.embedded import until
-from agent.tests.harness import TENANT, Place
+from agent.tests.harness import PYTHON_RUNTIMES, TENANT, Place
 
 from htcgrid_controlplane.chunk_store import Claim
 from htcgrid_controlplane.clock import system_clock
 from htcgrid_controlplane.transitions import ChunkState
 from htcgrid_dataplane import result_key
 from htcgrid_events import FailureKind, OutcomeCode, TaskError
+
+pytestmark = pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True)
 
 
 def echo(value: object) -> dict[str, object]:

@@ -134,7 +134,7 @@ def test_more_room_is_expected_of_short_chunks_only() -> None:
         for _ in range(2):
             load.took(1)
             load.begun(1)
-            load.task_started()
+            load.started(1)
         load.task_ended(seconds)
         load.concluded()
         assert load.more_room_soon is soon
@@ -149,7 +149,7 @@ def test_an_agent_takes_no_long_chunks_ahead_of_idle_workers() -> None:
     load.took(1)
     load.begun(1)
     assert load.room() == 1
-    load.task_started()
+    load.started(1)
     load.task_ended(60.0)
     load.concluded()
     load.took(2)
@@ -163,7 +163,7 @@ def test_an_agent_takes_short_chunks_ahead() -> None:
     for _ in range(2):
         load.took(1)
         load.begun(1)
-        load.task_started()
+        load.started(1)
     load.task_ended(0.001)
     load.concluded()
     assert load.room() == 8 - 1
@@ -174,7 +174,7 @@ def test_an_agent_whose_outcomes_are_not_taken_stops_receiving() -> None:
     for _ in range(6):
         load.took(1)
         load.begun(1)
-        load.task_started()
+        load.started(1)
         load.task_ended(0.001)
         load.concluded()
     assert load.room() <= 0
@@ -191,7 +191,7 @@ def test_room_never_exceeds_the_limit_and_idle_workers_are_never_left_out(
         load.took(1)
         load.begun(tasks)
         for _ in range(tasks):
-            load.task_started()
+            load.started(1)
             load.task_ended(seconds)
         load.concluded()
         load.written(1)

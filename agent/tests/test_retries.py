@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from agent.tests.embedded import until
-from agent.tests.harness import Place
+from agent.tests.harness import PYTHON_RUNTIMES, Place
 
 from htcgrid_controlplane.clock import system_clock
 from htcgrid_events import FailureKind, TaskError
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True),
+]
 
 
 def failing(note: Path, **more: object) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import random
-import time
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,13 +12,18 @@ from htcgrid_agent.jobs import Job
 from htcgrid_agent.launching import Launcher
 from htcgrid_agent.load import Load
 from htcgrid_agent.metrics import Registry
+from htcgrid_agent.pace import Pace
 from htcgrid_agent.quarantine import Quarantine
-from htcgrid_agent.tasks import Failed, Invocation, TaskEnd
+from htcgrid_agent.tasks import Batch, Failed, Task, TaskEnd
 from htcgrid_agent.workers import State, Worker
 from htcgrid_controlplane.clock import Clock
 from htcgrid_events import Priority
 
 _LOG = logging.getLogger(__name__)
+_PATIENCE = 0.02
+"""Seconds that an idle worker watches another at one task before it takes over what waits there."""
+_MOST_BYTES = 1024 * 1024
+"""Of events in a batch with more than one task."""
 
 
 class Dispatcher:
@@ -53,7 +57,9 @@ class Dispatcher:
         self._workers = [Worker(number, launcher, arn, self, clock, init_timeout) for number in range(workers)]
         self._ready: deque[Worker] = deque()
         self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
-        self._running: dict[Invocation, tuple[Job, Worker, float]] = {}
+        self._running: dict[Batch, tuple[Job, Worker]] = {}
+        self._pace = Pace()
+        self._levelling: asyncio.TimerHandle | None = None
         self._jobs: set[Job] = set()
         self._draining = False
         self.quiet = asyncio.Event()
@@ -129,6 +135,8 @@ class Dispatcher:
     def drain(self) -> None:
         """Start no task any more. Jobs none of whose tasks run are ended as they are."""
         self._draining = True
+        for batch, (_, worker) in list(self._running.items()):
+            worker.take_back(batch)
         for job in [job for job in self._jobs if not job.running]:
             self._conclude(job)
 
@@ -163,7 +171,7 @@ class Dispatcher:
         while job.pending:
             job.ends[job.pending.popleft()] = failure
             job.waiting -= 1
-            self._load.task_started()
+            self._load.started(1)
             self._load.task_ended(0.0)
         if not job.running:
             self._conclude(job)
@@ -172,6 +180,7 @@ class Dispatcher:
         while self._ready and not self._draining:
             job = self._next_job()
             if job is None:
+                self._level_later()
                 return
             worker = self._ready.popleft()
             if worker.can_take:
@@ -186,46 +195,95 @@ class Dispatcher:
         return None
 
     def _start(self, job: Job, worker: Worker) -> None:
-        offset = job.pending.popleft()
+        tasks = self._next_tasks(job, self._share(job) if worker.takes_batches else 1)
         if not job.started_at:
             job.started_at = self._clock()
-        job.running += 1
-        job.waiting -= 1
+        job.running += len(tasks)
+        job.waiting -= len(tasks)
         queued = job.delivery.queued
-        invocation = Invocation(
-            request_id=_request_id(),
-            event=job.inputs[offset],
-            timeout_seconds=queued.task_timeout_seconds,
+        batch = Batch(
             session_id=queued.session_id,
-            task=job.chunk.first_task + offset,
             chunk=queued.chunk,
             attempt=job.chunk.attempt,
-            ended=self._task_ended,
+            timeout_seconds=queued.task_timeout_seconds,
+            tasks=tasks,
+            owner=self,
         )
-        self._running[invocation] = (job, worker, time.monotonic())
+        self._running[batch] = (job, worker)
         self.quiet.clear()
-        self._load.task_started()
-        worker.give(invocation)
+        self._load.started(len(tasks))
+        worker.give(batch)
 
-    def _task_ended(self, invocation: Invocation, end: TaskEnd) -> None:
-        job, worker, began = self._running.pop(invocation)
-        seconds = time.monotonic() - began
+    def _share(self, job: Job) -> int:
+        """How many tasks a worker is given: what is worth a message, and leaves something for the others."""
+        fair = math.ceil(self._load.waiting / len(self._workers))
+        return min(fair, self._pace.share(job.delivery.queued.session_id))
+
+    @staticmethod
+    def _next_tasks(job: Job, most: int) -> deque[Task]:
+        tasks: deque[Task] = deque()
+        size = 0
+        while job.pending and (not tasks or (len(tasks) < most and size < _MOST_BYTES)):
+            offset = job.pending.popleft()
+            tasks.append(Task(job.chunk.first_task + offset, job.inputs[offset]))
+            size += len(job.inputs[offset])
+        return tasks
+
+    def _level_later(self) -> None:
+        if self._levelling is None and any(len(batch.tasks) > 1 for batch in self._running):
+            self._levelling = asyncio.get_running_loop().call_later(_PATIENCE, self._level)
+
+    def _level(self) -> None:
+        """Take back what waits behind long tasks, for the workers that are idle."""
+        self._levelling = None
+        for batch, (_, worker) in list(self._running.items()):
+            if len(batch.tasks) > 1 and worker.seconds_at_task > _PATIENCE:
+                self._pace.ran(batch.session_id, worker.seconds_at_task)
+                worker.take_back(batch)
+        self._pump()
+
+    # --- what becomes of batches ---
+
+    def task_ended(self, batch: Batch, task: Task, end: TaskEnd, seconds: float) -> None:
+        """See `BatchOwner`."""
+        job, worker = self._running[batch]
         if isinstance(end, Failed):
             now = self._clock()
             end = replace(end, started_at=now - int(seconds * 1000), ended_at=now)
-        self._note_quiet()
-        job.running -= 1
-        job.ends[invocation.task - job.chunk.first_task] = end
-        self._load.task_ended(seconds)
-        self._metrics.task_seconds.observe(seconds)
-        self._judge(invocation.session_id, end)
-        if isinstance(end, Failed):
             _LOG.warning(
                 "a task failed: %s %.100s",
                 end.kind,
                 end.type,
-                extra={**job.ids, "task": invocation.task, "worker": worker.number},
+                extra={**job.ids, "task": task.number, "worker": worker.number},
             )
+        job.running -= 1
+        job.ends[task.number - job.chunk.first_task] = end
+        self._load.task_ended(seconds)
+        self._pace.ran(batch.session_id, seconds)
+        self._metrics.task_seconds.observe(seconds)
+        self._judge(batch.session_id, end)
+        if not batch.tasks:
+            self._forget(batch)
+            self._go_on(job)
+
+    def tasks_returned(self, batch: Batch, tasks: Sequence[Task]) -> None:
+        """See `BatchOwner`."""
+        job, _ = self._running[batch]
+        job.running -= len(tasks)
+        job.waiting += len(tasks)
+        self._load.returned(len(tasks))
+        job.pending.extendleft(task.number - job.chunk.first_task for task in reversed(tasks))
+        self._waiting[job.delivery.priority].appendleft(job)
+        if not batch.tasks:
+            self._forget(batch)
+        self._go_on(job)
+        self._pump()
+
+    def _forget(self, batch: Batch) -> None:
+        del self._running[batch]
+        self._note_quiet()
+
+    def _go_on(self, job: Job) -> None:
         if not job.running and (self._draining or not (job.pending or job.later)):
             self._conclude(job)
         elif not job.running and not job.pending:
@@ -251,19 +309,13 @@ class Dispatcher:
         self._stirred()
 
     def _stop(self, job: Job) -> None:
-        for invocation, (owner, worker, _) in list(self._running.items()):
+        for batch, (owner, worker) in list(self._running.items()):
             if owner is job:
-                del self._running[invocation]
-                self._note_quiet()
-                job.running -= 1
-                self._load.task_stopped()
-                worker.give_up(invocation)
+                self._forget(batch)
+                job.running -= len(batch.tasks)
+                self._load.stopped(len(batch.tasks))
+                worker.give_up(batch)
 
     def _note_quiet(self) -> None:
         if not self._running:
             self.quiet.set()
-
-
-def _request_id() -> str:
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

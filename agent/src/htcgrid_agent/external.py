@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from htcgrid_agent.launching import Exit
+from htcgrid_agent.permits import Permits
 
 _ASK_EVERY = 1.0
 """Seconds between looks for the other container while a task runs whose runtime holds no connection."""
@@ -33,7 +34,7 @@ class Pod:
         """See `Launcher`."""
         return self._first_port + number
 
-    async def launch(self, number: int, runtime_api: str) -> "ExternalRuntime":
+    async def launch(self, number: int, runtime_api: str, permits: Permits) -> "ExternalRuntime":
         """See `Launcher`."""
         place = self._places.get(number)
         if place is None:

@@ -22,6 +22,9 @@ class RuntimeKind(StrEnum):
     """`provided` if the function's directory holds an executable `bootstrap`, `node` if the handler's file is
     JavaScript, else `python`."""
     PYTHON = "python"
+    """The grid's own client around `awslambdaric`, which takes many tasks in one message."""
+    PYTHON_LAMBDA = "python-lambda"
+    """`awslambdaric` as it is on Lambda, which asks for each task."""
     NODE = "node"
     PROVIDED = "provided"
 
@@ -43,8 +46,13 @@ class Function:
         """A name in the form of Lambda's; the grid's functions have no account."""
         return f"arn:aws:lambda:{self.region}:000000000000:function:{self.name}"
 
-    def command(self) -> list[str]:
-        """The program that speaks the Runtime API for the function.
+    @property
+    def takes_batches(self) -> bool:
+        """Whether its runtime is one that takes many tasks in one message."""
+        return self._kind() is RuntimeKind.PYTHON
+
+    def command(self, permits: int = -1) -> list[str]:
+        """The program that speaks the Runtime API for the function. `permits` is a descriptor that it inherits.
 
         Raises:
             BadFunction: there is no such program.
@@ -64,8 +72,10 @@ class Function:
                         f"run: npm install {_NODE_CLIENT}"
                     )
                 return [client, self.handler]
-            case _:
+            case RuntimeKind.PYTHON_LAMBDA:
                 return [sys.executable, "-m", "awslambdaric", self.handler]
+            case _:
+                return [sys.executable, "-m", "htcgrid_agent.python_runtime", self.handler, str(permits)]
 
     def variables(self, runtime_api: str, log_stream: str) -> dict[str, str]:
         """The whole environment of a worker whose Runtime API answers on `runtime_api` (host:port)."""

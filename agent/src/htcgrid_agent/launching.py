@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from htcgrid_agent.permits import Permits
+
 
 @dataclass(frozen=True)
 class Exit:
@@ -41,8 +43,8 @@ class Launcher(Protocol):
     def port(self, number: int) -> int:
         """On which port the Runtime API of this worker must listen; 0 for any that is free."""
 
-    async def launch(self, number: int, runtime_api: str) -> Running:
-        """Start a runtime that talks to `runtime_api` (host:port).
+    async def launch(self, number: int, runtime_api: str, permits: Permits) -> Running:
+        """Start a runtime that talks to `runtime_api` (host:port), and hand it its permits if it takes batches.
 
         Raises:
             OSError: it cannot be started.

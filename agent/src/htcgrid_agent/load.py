@@ -87,11 +87,17 @@ class Load:
             self._waiting += tasks
             self._chunk_tasks += _SMOOTHING * (max(1, tasks) - self._chunk_tasks)
 
-    def task_started(self) -> None:
-        """A waiting task was given to a worker."""
+    def started(self, tasks: int) -> None:
+        """Waiting tasks were given to a worker."""
         with self._changed:
-            self._waiting -= 1
-            self._running += 1
+            self._waiting -= tasks
+            self._running += tasks
+
+    def returned(self, tasks: int) -> None:
+        """Tasks that were given to a worker wait again."""
+        with self._changed:
+            self._waiting += tasks
+            self._running -= tasks
 
     def task_ended(self, seconds: float) -> None:
         """A task ended after so many seconds."""
@@ -105,10 +111,10 @@ class Load:
         with self._changed:
             self._waiting -= tasks
 
-    def task_stopped(self) -> None:
-        """A running task was stopped before its end."""
+    def stopped(self, tasks: int) -> None:
+        """Tasks that were given to a worker were stopped before their end."""
         with self._changed:
-            self._running -= 1
+            self._running -= tasks
 
     def concluded(self) -> None:
         """All tasks of a chunk have ended; its outcome has still to be written."""

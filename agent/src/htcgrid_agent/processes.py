@@ -14,6 +14,7 @@ from functools import partial
 
 from htcgrid_agent.function import Function
 from htcgrid_agent.launching import Exit
+from htcgrid_agent.permits import Permits
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -30,22 +31,24 @@ class Spawner:
     def __init__(self, function: Function, memory_mb: int | None) -> None:
         self._function = function
         self._memory = memory_mb * 1024 * 1024 if memory_mb else None
-        self._command = function.command()
+        # Says at once what is wrong.
+        function.command()
 
     def port(self, number: int) -> int:
         """See `Launcher`."""
         return 0
 
-    async def launch(self, number: int, runtime_api: str) -> "WorkerProcess":
+    async def launch(self, number: int, runtime_api: str, permits: Permits) -> "WorkerProcess":
         """See `Launcher`. The process leads a group of its own."""
         process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *self._function.command(permits.descriptor),
             stdin=DEVNULL,
             stdout=None,
             stderr=PIPE,
             cwd=self._function.path,
             env=self._function.variables(runtime_api, f"worker-{number}"),
             start_new_session=True,
+            pass_fds=(permits.descriptor,) if self._function.takes_batches else (),
             preexec_fn=partial(_prepare, os.getpid(), self._memory),
         )
         return WorkerProcess(process)

@@ -2,19 +2,30 @@
 
 `GET …/invocation/next` is parked until there is a task. `POST …/{id}/response` and `…/{id}/error` are always taken
 with 202, since runtimes end themselves at anything else; what was wrong with them becomes the task's error.
+
+A runtime that asks for `BATCHES` goes on with another protocol on the same connection: see `batch_api.py`.
 """
 
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from typing import Protocol, cast
 
 import httptools
 
-from htcgrid_agent.tasks import Invocation
-from htcgrid_events import MAX_TASK_BYTES, task_id
+from htcgrid_agent import python_runtime
+from htcgrid_agent.batch_api import (
+    BATCHES,
+    MAX_BODY,
+    SWITCHING,
+    Frame,
+    FrameReader,
+    client_context,
+    encode_batch,
+    trace_header,
+)
+from htcgrid_agent.tasks import Batch
 
 _LOG = logging.getLogger(__name__)
 _ROOT = b"/2018-06-01/runtime/"
@@ -26,8 +37,6 @@ _STREAM_ERROR = b"lambda-runtime-function-error-body"
 _ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status": "OK"}'
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MAX_BODY = MAX_TASK_BYTES + 1024 * 1024
-"""Beyond this a body is counted and not kept."""
 
 
 class Runtime(Protocol):
@@ -41,6 +50,9 @@ class Runtime(Protocol):
 
     def reported(self, request_id: str, body: bytes) -> None:
         """The handler failed."""
+
+    def told(self, frame: Frame) -> None:
+        """The first task of the batch ended."""
 
     def could_not_start(self, body: bytes) -> None:
         """The runtime could not load the handler."""
@@ -62,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._stream_error = b""
+        self._frames: FrameReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -74,8 +87,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if self._frames:
+            for frame in self._frames.feed(data):
+                if frame.kind == python_runtime.READY:
+                    self._runtime.wants_task(self)
+                else:
+                    self._runtime.told(frame)
+            return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Asked for and granted: nothing is sent before the answer has come.
+            pass
         except httptools.HttpParserError as error:
             _LOG.warning("a runtime does not speak HTTP: %s", error)
             self.abort()
@@ -107,7 +130,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
         self._size += len(body)
-        if self._size <= _MAX_BODY:
+        if self._size <= MAX_BODY:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -115,6 +138,10 @@ class Connection(asyncio.Protocol):
         url = self._url
         if url == _NEXT:
             self._runtime.wants_task(self)
+            return
+        if url == BATCHES:
+            self._frames = FrameReader()
+            self._write(SWITCHING)
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
@@ -134,9 +161,17 @@ class Connection(asyncio.Protocol):
         else:
             self._runtime.reported(request_id.decode("latin-1"), body)
 
-    def invoke(self, invocation: Invocation, deadline_ms: int) -> None:
-        """Answer the parked request with a task, which must end by `deadline_ms` (since the epoch)."""
-        self._write(_head(invocation, deadline_ms, self._arn) + invocation.event)
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the runtime can be given many tasks in one message."""
+        return self._frames is not None
+
+    def invoke(self, batch: Batch, request_id: str, deadline_ms: int) -> None:
+        """Answer the parked request. A runtime that takes one task at a time is told its id and its end (ms)."""
+        if self._frames:
+            self._write(encode_batch(batch, self._arn))
+        else:
+            self._write(_head(batch, request_id, deadline_ms, self._arn) + batch.tasks[0].event)
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -155,24 +190,16 @@ def _from_trailer(value: bytes) -> bytes:
         return value
 
 
-def _head(invocation: Invocation, deadline_ms: int, arn: str) -> bytes:
-    context = {
-        "custom": {
-            "htcgrid_session_id": invocation.session_id,
-            "htcgrid_task_id": task_id(invocation.session_id, invocation.task),
-            "htcgrid_attempt": str(invocation.attempt),
-        }
-    }
-    # The tasks of a session share a trace: its id is the session's, with a made-up time in front, as X-Ray wants.
-    trace = f"Root=1-{invocation.session_id[:8]}-{invocation.session_id[8:]};Sampled=0"
+def _head(batch: Batch, request_id: str, deadline_ms: int, arn: str) -> bytes:
+    task = batch.tasks[0]
     return (
         "HTTP/1.1 200 OK\r\n"
         # Exactly so: with a charset, awslambdaric hands bytes to the handler.
         "Content-Type: application/json\r\n"
-        f"Content-Length: {len(invocation.event)}\r\n"
-        f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
+        f"Content-Length: {len(task.event)}\r\n"
+        f"Lambda-Runtime-Aws-Request-Id: {request_id}\r\n"
         f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
         f"Lambda-Runtime-Invoked-Function-Arn: {arn}\r\n"
-        f"Lambda-Runtime-Trace-Id: {trace}\r\n"
-        f"Lambda-Runtime-Client-Context: {json.dumps(context, separators=(',', ':'))}\r\n\r\n"
+        f"Lambda-Runtime-Trace-Id: {trace_header(batch)}\r\n"
+        f"Lambda-Runtime-Client-Context: {client_context(batch, task.number)}\r\n\r\n"
     ).encode("latin-1")

@@ -1,7 +1,9 @@
-"""A task as workers see it: an invocation that begins, and an end that says what became of it."""
+"""A task as workers see it: one of a batch that is given to a worker, and an end that says what became of it."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from htcgrid_events import FailureKind
 
@@ -36,17 +38,35 @@ AGENT_LOST = Failed(FailureKind.LOST, "Agent.Lost", "The agent was lost while it
 """The end of a task that kills its agent."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Invocation:
-    """One run of one task on one worker."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task that is to be run."""
 
-    request_id: str
+    number: int
+    """Its place in the session."""
     event: bytes
-    """JSON."""
-    timeout_seconds: int
+    """JSON, one line."""
+
+
+class BatchOwner(Protocol):
+    """Who gives batches to workers: told, in the event loop, what becomes of their tasks, unless they were given up."""
+
+    def task_ended(self, batch: "Batch", task: Task, end: TaskEnd, seconds: float) -> None:
+        """A task ran for so long. It is no longer among the batch's."""
+
+    def tasks_returned(self, batch: "Batch", tasks: Sequence[Task]) -> None:
+        """The last tasks of a batch have not been begun, and are no longer among the batch's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Tasks of one chunk in the hands of one worker, which runs them one after the other."""
+
     session_id: str
-    task: int
     chunk: int
     attempt: int
-    ended: "Callable[[Invocation, TaskEnd], None]"
-    """Told, in the event loop, how the invocation ended; not told when it was given up."""
+    timeout_seconds: int
+    """How long each of them may run."""
+    tasks: deque[Task]
+    """Those that have not ended. Only the first of them can have been begun, as far as is known here."""
+    owner: BatchOwner

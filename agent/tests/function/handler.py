@@ -128,3 +128,8 @@ def do_child(event: dict[str, Any], context: Any) -> Any:
     if event["then"] == "exit":
         os._exit(5)
     return do_hang(event, context)
+
+
+def do_nap(event: dict[str, Any], context: Any) -> Any:
+    time.sleep(event["seconds"])
+    return "rested"
