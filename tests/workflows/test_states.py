@@ -147,8 +147,13 @@ CHOICES: list[tuple[str, str, dict[str, Any], str]] = [
     ("expired_leases", "MorePages", {"after": "here", "pages": 9}, "RecoverPage"),
     ("expired_leases", "MorePages", {"after": "here", "pages": 10}, "ShardDone"),
     ("expired_leases", "MorePages", {"after": "", "pages": 1}, "ShardDone"),
-    ("expired_leases", "AllDealtWith", {"failures": 1}, "SomeStuck"),
-    ("expired_leases", "AllDealtWith", {"failures": 0}, "Done"),
+    ("expired_leases", "AnyOverdue", {"found": 1}, "SweepPage"),
+    ("expired_leases", "AnyOverdue", {"found": 0}, "SessionsDone"),
+    ("expired_leases", "MoreSessions", {"after": "here", "pages": 9}, "SweepPage"),
+    ("expired_leases", "MoreSessions", {"after": "here", "pages": 10}, "SessionsDone"),
+    ("expired_leases", "MoreSessions", {"after": "", "pages": 1}, "SessionsDone"),
+    ("expired_leases", "AllDealtWith", {"stuck": 1}, "SomeStuck"),
+    ("expired_leases", "AllDealtWith", {"stuck": 0}, "Done"),
 ]
 
 
