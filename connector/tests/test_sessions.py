@@ -125,6 +125,7 @@ def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> 
         again = other.attach(session.id)
         assert again.results(timeout=20) == [2 * i for i in range(1000)]
         assert again.wait(timeout=20).state is SessionState.COMPLETED
+    assert stub.push.opened == 1  # of what has ended nothing is pushed
 
 
 def test_a_session_found_again_is_pushed_too(stub: StubGrid, grid: Grid) -> None:

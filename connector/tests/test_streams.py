@@ -65,6 +65,16 @@ def test_a_map_never_draws_further_ahead_than_told(running: StubGrid, buffersize
     assert session.cancelled  # an endless map is left by cancelling it
 
 
+def test_a_map_sends_larger_and_larger_chunks(running: StubGrid) -> None:
+    with Grid.connect(running.profile()) as grid:
+        assert len(list(grid.map(range(4_000), buffersize=1_000))) == 4_000
+        assert len(list(grid.map(range(50), chunk_size=7))) == 50
+    first, second = running.sessions.values()
+    assert len(first.chunks) < 400  # a sixteenth of the buffer at most, but not one task each
+    assert max(chunk.size for chunk in first.chunks.values()) <= 1_000 // 16
+    assert {chunk.size for chunk in second.chunks.values()} == {7, 1}
+
+
 def test_a_failed_task_ends_a_map_and_cancels_the_rest(stub: StubGrid) -> None:
     stub.handler = fail_on_odd
     with Grid.connect(stub.profile()) as grid:

@@ -71,16 +71,19 @@ class Encoder:
         self.chunks = 0
         self.tasks = 0
 
-    def encode(self, tasks: Iterable[JSON], chunk_size: int | None) -> "Iterator[list[EncodedChunk]]":
+    def encode(
+        self, tasks: Iterable[JSON], chunk_size: int | None, largest: int | None = None
+    ) -> "Iterator[list[EncodedChunk]]":
         """The next tasks as batches of chunks that travel together, made as they are asked for.
 
-        Tasks that all lie in memory are encoded before this returns, so that nothing is sent when one is wrong.
+        Chunks whose size is not given hold `largest` tasks at most. Tasks that all lie in memory are encoded before
+        this returns, so that nothing is sent when one is wrong.
 
         Raises:
             InvalidTask: a task is not JSON.
             PayloadTooLarge: a task is too large.
         """
-        size_at, most = _sizes(tasks, chunk_size)
+        size_at, most = _sizes(tasks, chunk_size, largest or MAX_TASKS_PER_CHUNK)
         lines = (json_line(index, task) for index, task in enumerate(tasks, self.tasks))
         parts: Iterable[list[bytes]] = cut(lines, size_at, most, first_task=self.tasks)
         if isinstance(tasks, Sequence):
@@ -96,14 +99,14 @@ class Encoder:
             yield chunk
 
 
-def _sizes(tasks: Iterable[JSON], chunk_size: int | None) -> tuple[SizeAt, int]:
+def _sizes(tasks: Iterable[JSON], chunk_size: int | None, largest: int) -> tuple[SizeAt, int]:
     """How many tasks, and bytes of them, a chunk may hold."""
     if chunk_size is not None:
         return (lambda _first: chunk_size), CHOSEN_CHUNK_BYTES
     if isinstance(tasks, Sized):
         size = automatic_size(len(tasks))
         return (lambda _first: size), AUTOMATIC_CHUNK_BYTES
-    return growing_size, AUTOMATIC_CHUNK_BYTES
+    return (lambda first: min(largest, growing_size(first))), AUTOMATIC_CHUNK_BYTES
 
 
 def batches(

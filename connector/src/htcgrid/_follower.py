@@ -75,13 +75,19 @@ class Follower:
     def _connected(self) -> bool:
         return self._channel.connected and self._channel.reaches(self._collector.session_id)
 
+    @property
+    def _behind(self) -> bool:
+        """Whether frames come, but may have been missed."""
+        return self._connected and (not self._subscribed or self._epoch != self._channel.epoch)
+
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait until the condition on the collector is met. Raises what `Api` raises."""
-        self._channel.start()
         while not met():
             if self._channel.closed:
                 raise GridClosed
-            await self._channel.tried()
+            if self._collector.state is None:  # else there is nothing to be told of any more
+                self._channel.start()
+                await self._channel.tried()
             self._notice_news()
             try:
                 async with asyncio.timeout(max(0.0, self._due() - self._clock())):
@@ -106,7 +112,7 @@ class Follower:
 
     def _due(self) -> float:
         """When to ask the grid."""
-        if self._connected and (not self._subscribed or self._epoch != self._channel.epoch):
+        if self._behind and self._collector.state is None:
             return float("-inf")
         pace, collector = self._pace, self._collector
         times = min(self._asked, 16)
@@ -128,7 +134,7 @@ class Follower:
     async def _catch_up(self) -> None:
         api, collector = self._api, self._collector
         epoch = self._channel.epoch
-        if self._connected and not self._subscribed:
+        if self._connected and not self._subscribed and collector.state is None:
             status = await self._channel.subscribe(collector.session_id)
             self._subscribed = True
         else:

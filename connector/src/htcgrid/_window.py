@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from htcgrid._chunking import growing_size
 from htcgrid._encoding import check_chunk_size, check_tasks
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
@@ -43,9 +42,6 @@ class Window:
             if room < max(1, self._size // _REFILL) or room == 0:
                 return
             drawn = self._encoder.tasks
-            yield from self._encoder.encode(islice(self._tasks, room), self._tasks_per_chunk())
+            most = max(1, self._size // _CHUNKS_IN_WINDOW)
+            yield from self._encoder.encode(islice(self._tasks, room), self._chunk_size, most)
             self.exhausted = self._encoder.tasks - drawn < room
-
-    def _tasks_per_chunk(self) -> int:
-        most = max(1, self._size // _CHUNKS_IN_WINDOW)
-        return min(most, self._chunk_size or growing_size(self._encoder.tasks))
