@@ -139,6 +139,14 @@ def test_leaving_the_block_by_an_error_does_as_told(stub: StubGrid, grid: Grid, 
     assert told.totals is not None
 
 
+def test_an_error_in_the_block_is_not_hidden_by_one_on_leaving_it(stub: StubGrid) -> None:
+    with Grid.connect(stub.profile(), request_timeout=0.2) as grid:
+        stub.fail("/cancel", *[Answer(503)] * 1000)
+        with pytest.raises(ZeroDivisionError) as told, grid.submit([1]) as session:
+            raise ZeroDivisionError
+        assert f"session {session.id} goes on" in told.value.__notes__[0]
+
+
 def test_an_ended_session_is_left_alone(stub: StubGrid, grid: Grid) -> None:
     with grid.submit([1], on_exit="cancel") as session:
         stub.run(session.id, double)

@@ -96,7 +96,7 @@ class DeliveryThread:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except RuntimeError:
+            except RuntimeError:  # of a loop that was closed meanwhile
                 _log.debug("results were delivered after their grid was closed", exc_info=True)
 
 

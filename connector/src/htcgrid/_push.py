@@ -155,6 +155,7 @@ class PushChannel:
         ) as connection:
             self.epoch += 1
             self.connected = True
+            _log.info("the grid pushes finished tasks over a WebSocket")
             self._tried.set()
             self._on_change()
             try:

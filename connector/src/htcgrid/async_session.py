@@ -12,7 +12,7 @@ from htcgrid._encoding import check_chunk_size, check_tasks
 from htcgrid._limits import Deadline
 from htcgrid._pages import chunk_pages, dead_letter_pages
 from htcgrid._task_event import task_event
-from htcgrid.errors import TaskNotFound
+from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
 from htcgrid.progress import Progress, html_of, progress_of
 from htcgrid.results import Completed
@@ -183,11 +183,16 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._on_exit == "cancel" or (self._on_exit == "cancel_on_error" and error is not None):
-            if self._link.collector.state is None:
-                await self.cancel()
-        else:
-            await self.close()
+        try:
+            if self._on_exit == "cancel" or (self._on_exit == "cancel_on_error" and error is not None):
+                if self._link.collector.state is None:
+                    await self.cancel()
+            else:
+                await self.close()
+        except GridError as fault:
+            if error is None:
+                raise
+            error.add_note(f"session {self.id} goes on, since the grid could not be told to end it: {fault}")
 
     def __repr__(self) -> str:
         return f"<AsyncSession {self.id}>"
