@@ -182,15 +182,13 @@ def test_a_submission_that_is_interrupted_goes_on_without_a_doubled_task(
 ) -> None:
     file = tmp_path / "tasks.jsonl"
     file.write_text("".join(f"{number}\n" for number in range(20_000)), encoding="utf-8")
-    environment = {**os.environ, "HTCGRID_PROFILE": str(shell.profile), "HTCGRID_HOME": str(shell.home)}
-    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "submit", str(file), "--chunk-size", "10"]
     # One request in the middle is answered only after the signal, so that the submission cannot be through before.
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    submitting = process(shell, "submit", str(file), "--chunk-size", "10")
     stub.fail("POST /api/sessions/.*/chunks", *[Answer(503, headers={"retry-after": "1"})] * 200)
     stub.wait_for(lambda: stub.count("POST /api/sessions/.*/chunks") > 0)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    submitting.send_signal(number)
+    out, err = submitting.communicate(timeout=60)
+    assert submitting.returncode == code, err
     session_id = out.strip()
     assert "interrupted: what was sent is kept; to go on: htcgrid submit" in err
     assert "Traceback" not in err
@@ -202,3 +200,43 @@ def test_a_submission_that_is_interrupted_goes_on_without_a_doubled_task(
     shell.succeed("submit", str(file), "--resume", session_id)
     assert tasks_of(stub, session_id) == list(range(20_000))
     assert {number: stub.sessions[session_id].chunks[number] for number in sent} == sent
+
+
+def process(shell: Shell, *arguments: str) -> "subprocess.Popen[str]":
+    """A command as a process of its own, which tells its largest size in MB as it ends."""
+    code = (
+        "import atexit, resource, sys; from htcgrid.cli import main;"
+        "size = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024;"
+        "atexit.register(lambda: print(size(), file=sys.stderr)); main()"
+    )
+    environment = {**os.environ, "HTCGRID_PROFILE": str(shell.profile), "HTCGRID_HOME": str(shell.home)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_long_file_takes_no_more_memory_than_a_short_one(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    stub.forgetful = True
+    sizes = []
+    for count in (1_000, 200_000):
+        file = tmp_path / f"{count}.jsonl"
+        file.write_text("".join(f'{{"trade": {number}}}\n' for number in range(count)), encoding="utf-8")
+        submitting = process(shell, "submit", str(file))
+        out, err = submitting.communicate(timeout=100)
+        assert submitting.returncode == 0, err
+        assert stub.sessions[out.strip()].account().submitted == count
+        sizes.append(int(err.split()[-1]))
+    assert sizes[1] < sizes[0] + 20, sizes
+
+
+def test_following_is_left_by_ctrl_c_and_the_session_goes_on(stub: StubGrid, shell: Shell) -> None:
+    session_id = shell.succeed("submit", "-", "--chunk-size", "1", stdin="1\n2\n").out.strip()
+    stub.run(session_id, lambda event: event, [0])
+    following = process(shell, "attach", session_id)
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline()) == {"index": 0, "result": 1}
+    following.send_signal(signal.SIGINT)
+    _, err = following.communicate(timeout=30)
+    assert following.returncode == 130
+    assert f"the session goes on; to follow it again: htcgrid attach {session_id}" in err
+    assert "Traceback" not in err
+    assert not stub.sessions[session_id].cancelled
