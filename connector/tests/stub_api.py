@@ -173,7 +173,8 @@ class StubApi:
         page, rest = self._from(session, request.bucket, request.after)
         tasks = 0
         for number in page:
-            if chosen := _chosen(request, letters[number].tasks):
+            chosen = _chosen(request, letters[number].tasks)
+            if chosen and number not in session.running:
                 del session.outcomes[number]
                 session.state = SessionState.RUNNING
                 tasks += len(chosen)

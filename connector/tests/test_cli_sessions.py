@@ -228,6 +228,15 @@ def test_letters_are_listed_shown_redriven_and_purged(stub: StubGrid, grid: Grid
     assert shell.succeed("dlq", "purge", session.id, "--fingerprint", FINGERPRINT, "--json").values() == [{"tasks": 1}]
 
 
+def test_tasks_that_cannot_run_again_yet_are_told(stub: StubGrid, grid: Grid, shell: Shell) -> None:
+    session = grid.submit([3, 6], chunk_size=1)
+    stub.run(session.id, fails_on_threes)
+    stub.sessions[session.id].running.add(1)
+    done = shell.succeed("dlq", "redrive", session.id, "--yes")
+    assert done.out == "1 task run again\n"
+    assert "1 of them wait while other tasks of their chunks run" in done.err
+
+
 def test_a_task_is_redriven_with_another_event(stub: StubGrid, grid: Grid, shell: Shell, tmp_path: Path) -> None:
     session = grid.submit([3])
     stub.run(session.id, fails_on_threes)

@@ -86,8 +86,12 @@ def redrive(
     events = None if event is None else _events(event, task)
     _confirm(f"Run {_named(session, fingerprint, task)} again?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
-        count = grid.attach(session).redrive(fingerprint=fingerprint, tasks=task or None, events=events)
+        found = grid.attach(session)
+        count = found.redrive(fingerprint=fingerprint, tasks=task or None, events=events)
+        left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
+    if left:
+        say(f"{left:,} of them wait while other tasks of their chunks run, or have failed again: repeat it later")
 
 
 def purge(
@@ -104,6 +108,13 @@ def purge(
     with connected(profile) as grid:
         count = grid.attach(session).purge(fingerprint=fingerprint, tasks=task or None)
     _tell(count, "forgotten", as_json=as_json)
+
+
+def _wanted(letter: "DeadLetter", fingerprint: str | None, tasks: list[int] | None) -> list[int]:
+    """The tasks of a letter that were asked for."""
+    if fingerprint not in (None, letter.fingerprint):
+        return []
+    return [index for index in letter.tasks if not tasks or index in tasks]
 
 
 def _events(file: Path, tasks: list[int] | None) -> "dict[int, JSON]":

@@ -59,6 +59,13 @@ def moment(timestamp_ms: int | None) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def print_trace(trace: Iterable[str]) -> None:
+    """Print the lines of a traceback below what they belong to. An entry may have several."""
+    for entry in trace:
+        for line in entry.rstrip().splitlines():
+            typer.echo(f"    {line}")
+
+
 def one_line(text: str, most: int = 100) -> str:
     """The first line of a text, shortened."""
     first = text.strip().split("\n", 1)[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli import replay
-from htcgrid.cli.output import moment, print_fields, print_json, print_table
+from htcgrid.cli.output import moment, print_fields, print_json, print_table, print_trace
 from htcgrid.cli.parameters import IndexArgument, JsonOption, ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
@@ -126,5 +126,4 @@ def _show_attempts(record: "TaskRecord") -> None:
 
 def _show_failure(failure: "Attempt | TaskError") -> None:
     typer.echo(f"    {failure.kind.value}: {failure.type}: {failure.message}")
-    for line in failure.trace:
-        typer.echo(f"    {line.rstrip()}")
+    print_trace(failure.trace)
