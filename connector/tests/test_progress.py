@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from connector.tests.stub_grid import StubGrid
+from connector.tests.stub_grid import Failing, StubGrid
 
-from htcgrid import Grid, Progress, SessionStatus
+from htcgrid import Grid, Progress, SessionStatus, TaskState
 from htcgrid.progress import LineView, NotebookView, Snapshot, TerminalView
 
 HALF = Snapshot(session_id="0123456789abcdef", finished=1500, failed=3, total=3000, seconds=2.0)
@@ -101,6 +101,22 @@ def test_progress_counts_and_reckons() -> None:
     assert (progress.finished, progress.open, progress.seconds, progress.rate) == (25, 75, 10.0, 2.5)
     assert progress.eta == timedelta(seconds=30)
     assert str(progress).startswith("RUNNING: session 00000000: 25 of 100 tasks (25%), 4 failed, 2/s, about 30 s left")
+
+
+def test_tasks_are_counted_by_state(stub: StubGrid, grid: Grid) -> None:
+    def fail_on_three(event: object) -> object:
+        if event == 3:
+            raise Failing("three")
+        return event
+
+    session = grid.submit(range(300), chunk_size=2)
+    stub.run(session.id, fail_on_three, [0, 1])
+    assert session.progress().states is None
+    assert session.progress(by_state=True).states == {
+        TaskState.COMPLETED: 3,
+        TaskState.FAILED: 1,
+        TaskState.QUEUED: 296,
+    }
 
 
 def test_progress_of_an_ended_session_stands_still() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from htcgrid._delivery import Futures
-from htcgrid._encoding import Encoder, batches, json_line
+from htcgrid._encoding import BATCH_CHUNKS, Encoder, batches, json_line
 from htcgrid.errors import GridClosed, GridError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT = timedelta(milliseconds=10)
 """How long a task waits for others to travel with."""
 
-FULL = 100
+FULL = BATCH_CHUNKS
 """So many tasks do not wait for more, and travel in one request."""
 
 
@@ -111,8 +111,9 @@ class Batcher:
             self._run_soon()
 
     def _next(self) -> "list[tuple[Future[Any], bytes]]":
+        room = BATCH_CHUNKS - self._encoder.chunks % BATCH_CHUNKS  # a request never crosses the border of a bucket
         with self._lock:
-            return [self._pending.popleft() for _ in range(min(FULL, len(self._pending)))]
+            return [self._pending.popleft() for _ in range(min(room, len(self._pending)))]
 
     async def _more(self) -> None:
         self._full.clear()

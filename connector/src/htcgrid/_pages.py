@@ -1,14 +1,22 @@
 """What the grid tells in pages, read page by page as it is asked for."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from htcgrid_events import BUCKET_SIZE
+from htcgrid_events import BUCKET_SIZE, OutcomeCode, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from htcgrid._api import Api
     from htcgrid_events import ChunkRecord, DeadLetter, SessionState, SessionSummary
+
+_STATES: dict[str, TaskState] = {
+    OutcomeCode.COMPLETED: TaskState.COMPLETED,
+    OutcomeCode.FAILED: TaskState.FAILED,
+    OutcomeCode.CANCELLED: TaskState.CANCELLED,
+}
+"""The states of tasks that have an outcome; others are in the state of their chunk."""
 
 
 async def session_pages(
@@ -34,6 +42,16 @@ async def chunk_pages(api: "Api", session_id: str) -> "AsyncIterator[tuple[Chunk
             if page.next_after is None:
                 break
             after = page.next_after
+
+
+async def tasks_by_state(api: "Api", session_id: str) -> dict[TaskState, int]:
+    """How many tasks are in each state now, without the states of none."""
+    counts: Counter[TaskState] = Counter()
+    async for page in chunk_pages(api, session_id):
+        for chunk in page:
+            for code, tasks in Counter(chunk.outcomes).items():
+                counts[_STATES.get(code, chunk.state)] += tasks
+    return dict(counts)
 
 
 async def dead_letter_pages(api: "Api", session_id: str) -> "AsyncIterator[tuple[DeadLetter, ...]]":

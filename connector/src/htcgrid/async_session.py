@@ -10,7 +10,7 @@ from htcgrid._dead_letters import purges, redrives
 from htcgrid._delivery import Futures, hand_over
 from htcgrid._encoding import check_chunk_size, check_tasks
 from htcgrid._limits import Deadline
-from htcgrid._pages import chunk_pages, dead_letter_pages
+from htcgrid._pages import chunk_pages, dead_letter_pages, tasks_by_state
 from htcgrid._task_event import task_event
 from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
@@ -123,9 +123,10 @@ class AsyncSession:
         """See `Session.status`."""
         return await self._link.status()
 
-    async def progress(self) -> Progress:
+    async def progress(self, *, by_state: bool = False) -> Progress:
         """See `Session.progress`."""
-        return Progress.of(await self._link.status())
+        status = await self._link.status()
+        return Progress.of(status, await tasks_by_state(self._api, self.id) if by_state else None)
 
     async def cancel(self) -> "SessionStatus":
         """See `Session.cancel`."""

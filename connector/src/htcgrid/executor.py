@@ -32,7 +32,7 @@ class GridExecutor(Executor):
     first argument as it is. Arguments and results are JSON.
 
     All calls are tasks of one session, which is created with the first and closed by `shutdown`; its deadline
-    (`timeout`) bounds the executor's life. Calls that come within some 10 ms travel together, up to 100 of them.
+    (`timeout`) bounds the executor's life. Calls that come within some 10 ms travel together, up to 128 of them.
     """
 
     def __init__(self, grid: "Grid", *, encode: Encode = call_event, **options: Unpack[SubmitOptions]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from htcgrid.results import Part
 
 if TYPE_CHECKING:
     from htcgrid._collector import Collector
-    from htcgrid_events import SessionStatus
+    from htcgrid_events import SessionStatus, TaskState
 
 LINE_EVERY = timedelta(seconds=10)
 """Between two lines where the output is no terminal, so that a log file stays readable."""
@@ -53,9 +53,16 @@ class Progress:
     cancelled: int
     seconds: float
     """Since its creation, or from that to its verdict."""
+    states: "Mapping[TaskState, int] | None" = None
+    """How many tasks are in each state, without the states of none, if that was asked for."""
 
     @classmethod
-    def of(cls, status: "SessionStatus", clock: Callable[[], float] = time.time) -> Self:
+    def of(
+        cls,
+        status: "SessionStatus",
+        states: "Mapping[TaskState, int] | None" = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
         """From a status, at a time in seconds since the epoch."""
         account = status.account
         ended = clock() * 1000 if status.ended_at is None else status.ended_at
@@ -67,6 +74,7 @@ class Progress:
             failed=account.failed,
             cancelled=account.cancelled,
             seconds=max(0.0, (ended - status.created_at) / 1000),
+            states=states,
         )
 
     @property

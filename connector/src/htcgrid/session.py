@@ -178,9 +178,14 @@ class Session:
         """How the session stands."""
         return self._connection.run(self._core.status())
 
-    def progress(self) -> "Progress":
-        """How far the session is: how many tasks have which outcome, how fast they finish, how long the rest takes."""
-        return self._connection.run(self._core.progress())
+    def progress(self, *, by_state: bool = False) -> "Progress":
+        """How far the session is: how many tasks have which outcome, how fast they finish, how long the rest takes.
+
+        Args:
+            by_state: Count as well how many tasks wait, run and are tried again, in `Progress.states`, which costs a
+                request for every bucket of 128 chunks.
+        """
+        return self._connection.run(self._core.progress(by_state=by_state))
 
     def cancel(self) -> "SessionStatus":
         """Cancel the session's open tasks. Finished ones keep their results; running ones may still finish."""
