@@ -8,7 +8,7 @@ import pytest
 from connector.tests.stub_grid import PASSWORD, USER, Failing, StubGrid
 
 from api.connector import AWSConnector
-from htcgrid import AuthenticationFailed, ProfileInvalid, SessionNotFound
+from htcgrid import AuthenticationFailed, InvalidOption, InvalidTask, ProfileInvalid, SessionNotFound
 from htcgrid_events import new_id
 
 
@@ -112,6 +112,16 @@ def test_an_unknown_session_cancels_none(stub: StubGrid, connector: AWSConnector
     with pytest.raises(SessionNotFound):
         connector.cancel_sessions([sent["session_id"], new_id()])
     assert not stub.sessions[sent["session_id"]].cancelled
+
+
+def test_what_is_no_submission_is_one_sentence(stub: StubGrid, connector: AWSConnector) -> None:
+    with pytest.raises(InvalidTask, match="tasks must be a list"):
+        connector.send("1000")
+    with pytest.raises(InvalidOption, match=r"give what send\(\) gave"):
+        connector.get_results({"task_ids": []})
+    with pytest.raises(InvalidOption, match=r"give what generate_user_task_json\(\) made"):
+        connector.submit({"session_id": new_id()})
+    assert not stub.sessions
 
 
 def test_the_limits_of_the_first_grid_hold(stub: StubGrid, connector: AWSConnector) -> None:

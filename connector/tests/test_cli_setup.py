@@ -10,7 +10,9 @@ import pytest
 from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import PASSWORD, USER, Answer, StubGrid
 
-from htcgrid import Profile
+from htcgrid import GridUnreachable, Profile
+from htcgrid.cli.checks import advice_on
+from htcgrid.cli.output import print_table
 from htcgrid_events import GridInfo
 
 FIELDS = {
@@ -130,6 +132,24 @@ def test_no_push_connection(shell: Shell) -> None:
 def test_an_unencrypted_grid_elsewhere(stub: StubGrid, shell: Shell) -> None:
     found = checks(shell, stub.profile(push_url="ws://push.example.com/v1", password="wrong"))["TLS"]
     assert found["found"] == "ws://push.example.com/v1 is not encrypted"
+
+
+def test_an_unknown_certificate_is_told_apart() -> None:
+    broken = GridUnreachable("the grid cannot be reached: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+    assert "SSL_CERT_FILE" in advice_on(broken)
+    assert "HTTPS_PROXY" in advice_on(GridUnreachable("the grid cannot be reached: Connection refused"))
+
+
+def test_states_are_coloured_on_a_terminal_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(("STATE",), [("FAILED",)])
+    assert "\x1b[31mFAILED" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(("STATE",), [("FAILED",)])
+    assert capsys.readouterr().out == "STATE\nFAILED\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])

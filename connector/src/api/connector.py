@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from api.configuration import has_pushes, profile_of
-from htcgrid.errors import AuthenticationFailed, GridError, SessionCancelled, SessionTimedOut, TaskFailed, WaitTimeout
+from htcgrid.errors import (
+    AuthenticationFailed,
+    GridError,
+    InvalidOption,
+    SessionCancelled,
+    SessionTimedOut,
+    TaskFailed,
+    WaitTimeout,
+)
 from htcgrid.grid import Grid
 
 if TYPE_CHECKING:
@@ -108,11 +116,13 @@ class AWSConnector:
         return {
             "session_id": new_id(),
             "scheduler_data": {"task_timeout_sec": TASK_TIMEOUT_SEC, "retry_count": RETRY_COUNT},
-            "tasks_list": {"tasks": list(tasks_list)},
+            "tasks_list": {"tasks": tasks_list},
         }
 
     def submit(self, jobs: Mapping[str, Any]) -> dict[str, Any]:
         """Submit what `generate_user_task_json` made. Repeating it changes nothing. Gives what `send` gives."""
+        if "session_id" not in jobs or "tasks" not in jobs.get("tasks_list", {}):
+            raise InvalidOption("there is no 'session_id' or no 'tasks_list': give what generate_user_task_json() made")
         scheduler_data = jobs.get("scheduler_data", {})
         session = self._signed_in().submit(
             jobs["tasks_list"]["tasks"],
@@ -136,12 +146,12 @@ class AWSConnector:
             results as JSON texts, under the other two `_OUTPUT` why there is none; under `metadata` how many tasks
             these are, as `tasks_in_response`.
         """
-        session = self._signed_in().attach(submission_response["session_id"])
+        session = self._session_of(submission_response)
         return _answer(session.id, _ended(session, timeout_sec if timeout_sec > 0 else None))
 
     def invoke_get_results_lambda(self, session_id: Mapping[str, str]) -> dict[str, Any]:
         """What has finished by now of the session under `session_id`, in the form of `get_results`."""
-        session = self._signed_in().attach(session_id["session_id"])
+        session = self._session_of(session_id)
         return _answer(session.id, _ended(session, 0.0))
 
     def cancel(self, session_id: str) -> dict[str, dict[str, int]]:
@@ -167,6 +177,11 @@ class AWSConnector:
             session_id: _counts(0, 0) if session_id in ended else _cancelled(session, running[session_id])
             for session_id, session in sessions.items()
         }
+
+    def _session_of(self, response: Mapping[str, Any]) -> "Session":
+        if not isinstance(response, Mapping) or "session_id" not in response:
+            raise InvalidOption("there is no 'session_id': give what send() gave")
+        return self._signed_in().attach(response["session_id"])
 
     def _signed_in(self) -> Grid:
         if self._grid is None:

@@ -45,7 +45,7 @@ def findings(place: Path | None) -> Iterator[Finding]:
     try:
         profile = Profile.load(place)
     except (ProfileMissing, ProfileInvalid) as error:
-        yield Finding("profile", False, str(error), _advice(error))
+        yield Finding("profile", False, str(error), advice_on(error))
         return
     yield Finding("profile", True, str(place or Profile.default_path()))
     yield _encrypted(profile)
@@ -66,7 +66,7 @@ async def _over_the_network(profile: Profile) -> AsyncIterator[Finding]:
     try:
         client = await Client.connect(profile, None, None, REQUEST_TIMEOUT)
     except GridError as error:
-        yield Finding("sign-in", False, str(error), _advice(error))
+        yield Finding("sign-in", False, str(error), advice_on(error))
         return
     try:
         yield Finding("sign-in", True, f"as {profile.username}")
@@ -74,7 +74,7 @@ async def _over_the_network(profile: Profile) -> AsyncIterator[Finding]:
         try:
             info = await client.api.grid_info()
         except GridError as error:
-            yield Finding("sessions API", False, str(error), _advice(error))
+            yield Finding("sessions API", False, str(error), advice_on(error))
             return
         yield Finding("sessions API", True, f"{profile.api_url}, Region {info.region}, you are tenant {info.tenant}")
         yield _same_version(info)
@@ -118,7 +118,7 @@ async def _permitted(client: Client) -> Finding:
     try:
         await client.api.sessions(None, None)
     except GridError as error:
-        return Finding("permissions", False, str(error), _advice(error))
+        return Finding("permissions", False, str(error), advice_on(error))
     return Finding("permissions", True, "your sessions may be listed")
 
 
@@ -131,7 +131,8 @@ async def _pushed(client: Client, profile: Profile) -> Finding:
     return Finding("push connection", False, f"{profile.push_url} cannot be connected to", todo)
 
 
-def _advice(error: GridError) -> str:
+def advice_on(error: GridError) -> str:
+    """What to do about an error, as far as there is something."""
     said = str(error).lower()
     if "certificate" in said or "ssl" in said:
         return "if a proxy of your company opens TLS, name its certificates in SSL_CERT_FILE; else check the clock"

@@ -76,4 +76,4 @@ def _coloured(text: str, style: str) -> str:
     """See https://no-color.org for NO_COLOR."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
-    return typer.style(text, bold=style == "bold", fg=_COLOURS.get(style))
+    return typer.style(text, bold=True if style == "bold" else None, fg=_COLOURS.get(style))
