@@ -202,6 +202,20 @@ def test_a_submission_that_is_interrupted_goes_on_without_a_doubled_task(
     assert {number: stub.sessions[session_id].chunks[number] for number in sent} == sent
 
 
+def test_pressing_ctrl_c_again_keeps_what_was_sent_too(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("htcgrid.grid.Grid.submit", pressed)
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("1\n", encoding="utf-8")
+    done = shell.run("submit", str(file))
+    assert done.code == 130
+    assert f"to go on: htcgrid submit {file} --resume {shell.kept[0].stem}" in done.err
+
+
 def process(shell: Shell, *arguments: str) -> "subprocess.Popen[str]":
     """A command as a process of its own, which tells its largest size in MB as it ends."""
     code = (

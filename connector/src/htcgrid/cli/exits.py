@@ -6,6 +6,9 @@ FAILED = 1
 WRONG_INPUT = 2
 """What was given is of no use, and nothing was changed."""
 
+INTERRUPTED = 130
+"""Ctrl-C, as shells have it; 143 after SIGTERM. Sessions go on."""
+
 
 class BadInput(Exception):
     """Raised when what a command was given is of no use. Nothing was changed."""

@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from htcgrid.cli.exits import FAILED
+from htcgrid.cli.exits import FAILED, INTERRUPTED
 from htcgrid.cli.lines import line_of
 from htcgrid.cli.output import say
 from htcgrid.cli.parameters import ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
     from htcgrid.session import Session
-
-_INTERRUPTED = 130
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +36,7 @@ def follow(session: "Session") -> int:
         status = session.wait()
     except KeyboardInterrupt:
         say(f"htcgrid: the session goes on; to follow it again: htcgrid attach {session.id}")
-        return _INTERRUPTED
+        return INTERRUPTED
     if status.state.value == "COMPLETED":
         return 0
     account = status.account

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from htcgrid.cli.exits import BadInput
+from htcgrid.cli.exits import INTERRUPTED, BadInput
 from htcgrid.cli.follow import follow
 from htcgrid.cli.output import print_json, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, connected, seconds
@@ -178,9 +178,9 @@ def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "P
     try:
         with interruptible():
             session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
-    except Interrupted as interruption:
+    except (Interrupted, KeyboardInterrupt) as interruption:  # the latter when Ctrl-C was pressed again
         say(f"htcgrid: interrupted: what was sent is kept; to go on: {_resumption(state, profile)}")
-        raise typer.Exit(interruption.exit_code) from None
+        raise typer.Exit(getattr(interruption, "exit_code", INTERRUPTED)) from None
     except GridError as error:
         _forget_or_tell(error, state, profile)
     except BaseException:
