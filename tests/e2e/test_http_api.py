@@ -42,19 +42,22 @@ class Api:
     session_id: str
 
 
-@pytest.fixture(scope="session")
-def api(local_grid: LocalGrid, grid: Grid) -> Api:
-    profile = local_grid.profile
+@pytest.fixture(scope="module")
+def api(local_grid: LocalGrid) -> Iterator[Api]:
+    """The API for a user of its own, whose sessions are over afterwards."""
+    profile = local_grid.add_user("drawn")
     assert profile.password is not None
     signed_in = local_grid.client("cognito-idp").initiate_auth(
         ClientId=profile.user_pool_client_id,
         AuthFlow="USER_PASSWORD_AUTH",
         AuthParameters={"USERNAME": profile.username, "PASSWORD": profile.password.get_secret_value()},
     )
-    session = grid.submit([{"value": 1}, {"do": "raise", "message": "no such curve"}], max_retries=0)
-    session.wait(timeout=60)
     headers = {"authorization": f"Bearer {signed_in['AuthenticationResult']['IdToken']}"}
-    return Api(profile.api_url, headers, session.id)
+    with Grid.connect(profile) as grid:
+        session = grid.submit([{"value": 1}, {"do": "raise", "message": "no such curve"}], max_retries=0)
+        session.wait(timeout=60)
+        yield Api(profile.api_url, headers, session.id)
+        grid.cancel(None)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
