@@ -49,6 +49,10 @@ test: install ## run the tests
 bench: $(GRID) ## measure a grid on this machine (BENCH=full for larger sessions)
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
+.PHONY: chaos
+chaos: $(GRID) ## disturb a grid in every way and check what must always hold (SEED=…, MINUTES=…)
+	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: lint
 lint: $(VENV) $(SAM) ## ruff, mypy --strict, cfn-lint, sam validate
 	.venv/bin/ruff check .

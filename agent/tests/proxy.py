@@ -150,7 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fate is Fate.DELAY:
             time.sleep(_DELAY)
         connection = http.client.HTTPConnection(self.net.target.netloc, timeout=30)
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+        own = ("transfer-encoding", "content-length")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
         headers["content-length"] = str(len(body))
         connection.request(self.command, self.path, body, headers)
         response = connection.getresponse()

@@ -1,13 +1,15 @@
-"""Agents, a canceller and the completions function in any order, against the real conditional writes.
+"""Agents, users, workflows and the completions function in any order, against the real conditional writes.
 
-Whatever they do, and however late: a task's outcome never changes once it is recorded, what a former holder writes is
-refused, every chunk is counted once, and at the end the account closes.
+Whatever they do, and however late: a task's outcome never changes once it is recorded, unless it failed and is run
+again at its owner's wish; what a former holder writes is refused, every chunk is counted once, and at the end the
+account closes.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.tests.world import AGENT, LEASE, World
+import pytest
+from controlplane.tests.world import AGENT, LEASE, TENANT, World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -15,8 +17,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.chunk_store import Claim, Held
 from htcgrid_controlplane.chunks import Chunk, ChunkKey
+from htcgrid_controlplane.errors import SessionClosed
+from htcgrid_controlplane.recovery import Order
 from htcgrid_controlplane.transitions import CHUNK_TRANSITIONS, ChunkState
-from htcgrid_events import ChunkOutcome
+from htcgrid_events import ChunkOutcome, RedriveTasks
 
 SIZES = (3, 2)
 chunks = st.integers(0, len(SIZES) - 1)
@@ -40,7 +44,8 @@ class Hold:
 
 
 class Protocol(RuleBasedStateMachine):
-    """`rows` is what the table holds, as the last step left it; `events` is what agents sent."""
+    """`rows` is what the table holds, as the last step left it; `events` is what was ever sent about finished chunks;
+    `reopened` has the attempt of each chunk up to which its outcomes are outdated by a redrive."""
 
     world: World
     holds: Bundle[Hold] = Bundle("holds")
@@ -53,10 +58,15 @@ class Protocol(RuleBasedStateMachine):
         self.rows = self._read()
         self.events: list[ChunkOutcome] = []
         self.counted: set[int] = set()
+        self.reopened: dict[int, int] = {}
         self.stopped = False
+        self.ended = False
 
     @rule(target=holds, agent=agents, chunk=chunks)
     def claim(self, agent: str, chunk: int) -> Hold:
+        return self._claim(agent, chunk)
+
+    def _claim(self, agent: str, chunk: int) -> Hold:
         now, before = self._now(), self.rows[chunk]
         key = ChunkKey(self.session.session_id, chunk)
         accepted, row = self.world.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now)])[0]
@@ -67,6 +77,7 @@ class Protocol(RuleBasedStateMachine):
             assert row == before
             # Such an agent must not write: it behaves here as if it believed that it may.
             return Hold(Held(key, agent, row.attempt + 1), row.outcomes)
+        assert before.state is not ChunkState.HELD
         assert row.outcomes == before.outcomes
         return Hold(Held(key, agent, row.attempt), row.outcomes)
 
@@ -86,6 +97,9 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(hold=holds, codes=final_letters, answer_lost=st.booleans())
     def finish(self, hold: Hold, codes: str, answer_lost: bool) -> None:
+        self._finish(hold, codes, answer_lost=answer_lost)
+
+    def _finish(self, hold: Hold, codes: str, *, answer_lost: bool) -> None:
         self._now()
         work = [(hold.held, self.world.progress(hold.with_letters(codes)))]
         accepted = self.world.grid.chunks.finish(work)
@@ -94,6 +108,25 @@ class Protocol(RuleBasedStateMachine):
             if answer_lost:
                 assert self.world.grid.chunks.finish(work) == [True]
             self.events.append(self._read()[hold.held.key.chunk].outcome())
+
+    @rule(agent=agents, codes=final_letters)
+    def run_what_waits(self, agent: str, codes: str) -> None:
+        """An agent does what it should with every chunk that it can get, and its failures are kept."""
+        for chunk in range(len(SIZES)):
+            if not self.rows[chunk].finished and self.rows[chunk].claimable_at <= self._now():
+                hold = self._claim(agent, chunk)
+                self.an_outcome_stays_and_states_follow_the_rules()
+                self._finish(hold, codes, answer_lost=False)
+                self.an_outcome_stays_and_states_follow_the_rules()
+                self.world.record(self.session, self.events[-1:])
+                self.counted.add(chunk)
+                self.world.grid.dead_letters.record(self.session.session_id, chunk)
+
+    @rule(target=holds, agent=agents, chunk=chunks)
+    def claim_and_fall_silent(self, agent: str, chunk: int) -> Hold:
+        hold = self._claim(agent, chunk)
+        self.world.clock.advance(LEASE)
+        return hold
 
     @rule(target=sightings, chunk=chunks)
     def see(self, chunk: int) -> Chunk:
@@ -105,6 +138,106 @@ class Protocol(RuleBasedStateMachine):
             accepted = self.world.grid.chunks.cancel([seen], self._now())
             assert accepted == [seen == self.rows[seen.key.chunk]]
 
+    @rule(seen=sightings)
+    def hold_as_seen(self, seen: Chunk) -> None:
+        if seen.waits:
+            self._now()
+            assert self.world.grid.chunks.hold([seen]) == [seen == self.rows[seen.key.chunk]]
+
+    @rule(seen=sightings)
+    def release_as_seen(self, seen: Chunk) -> None:
+        if seen.state is ChunkState.HELD:
+            self._now()
+            assert self.world.grid.chunks.release([seen]) == [seen == self.rows[seen.key.chunk]]
+
+    @rule(seen=sightings, wait=waits)
+    def requeue_as_seen(self, seen: Chunk, wait: int) -> None:
+        if seen.state is ChunkState.RUNNING:
+            accepted = self.world.grid.recovery.leases.requeue([(seen, self._now() + wait)])
+            assert accepted == [seen == self.rows[seen.key.chunk]]
+
+    @rule(hold=holds)
+    def beat_while_it_is_looked_at(self, hold: Hold) -> None:
+        """The workflow read the chunk before the heartbeat of its holder, and writes after it."""
+        seen = self.rows[hold.held.key.chunk]
+        if seen.state is ChunkState.RUNNING:
+            renewed = self.world.grid.chunks.extend([hold.held], self._now() + LEASE)
+            self._write(hold, renewed)
+            requeued = self.world.grid.recovery.leases.requeue([(seen, self._now())])
+            assert requeued == [not accepted for accepted in renewed]
+
+    @precondition(lambda self: any(row.state is not ChunkState.QUEUED for row in self.rows))
+    @rule()
+    def look_for_what_is_lost(self) -> None:
+        """The workflow for expired leases finds every chunk at once, whatever has become of it."""
+        now = self._now()
+        keys = [row.key for row in self.rows]
+        assert self.world.grid.recovery.recover(keys, Order(now)).failures == 0
+        for before, after in zip(self.rows, self._read(), strict=True):
+            if before.lease_expires_at is not None and before.lease_expires_at <= now and not self._over:
+                assert after.state in (ChunkState.RETRY, ChunkState.FINISHED)
+            elif before.lease_expires_at is not None:
+                assert after == before
+        self._hear()
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        self._now()
+        holds = self.world.grid.holds
+        session = (holds.pause if paused else holds.resume)(TENANT, self.session.session_id)
+        assert holds.follow(self.session.session_id, 0) is None
+        for row in self._read():
+            if session.paused:
+                assert not row.waits
+            else:
+                assert row.state is not ChunkState.HELD
+
+    @rule()
+    def recount(self) -> None:
+        assert self.world.grid.recounts.recount(self.session.session_id, 0) is None
+        self.counted |= {row.key.chunk for row in self.rows if row.finished}
+
+    @rule(chunk=chunks)
+    def keep_dead_letters(self, chunk: int) -> None:
+        self.world.grid.dead_letters.record(self.session.session_id, chunk)
+
+    @precondition(lambda self: any(row.finished and "F" in row.outcomes for row in self.rows))
+    @rule()
+    def redrive(self) -> None:
+        self._now()
+        before = self.rows
+        redrives = self.world.grid.redrives
+        if self.stopped and not self.ended:
+            if list(self.world.grid.dead_letters.page(TENANT, self.session.session_id, 0, -1).letters):
+                self._refused_or_nothing_to_do()
+            return
+        done = redrives.redrive(TENANT, self.session.session_id, RedriveTasks())
+        self.rows = self._read()
+        opened = 0
+        for old, new in zip(before, self.rows, strict=True):
+            if old.finished and not new.finished:
+                assert old.key.chunk in self.counted
+                assert new.attempt == old.attempt + 1
+                assert all(o == n or (o, n) == ("F", "Q") for o, n in zip(old.outcomes, new.outcomes, strict=True))
+                opened += new.outcomes.count("Q")
+                self.counted.discard(old.key.chunk)
+                self.reopened[old.key.chunk] = old.attempt
+            else:
+                assert new == old
+        assert done.tasks == opened
+        if opened:
+            self.stopped = self.ended = False
+
+    @precondition(lambda self: len(self.counted) == len(SIZES) and not self.ended)
+    @rule()
+    def end(self) -> None:
+        reason = EndReason.CANCELLED if self.stopped else EndReason.DONE
+        ended = self.world.grid.lifecycle.end(self.session.session_id, reason)
+        assert ended.state.ended
+        assert ended.account is not None
+        assert ended.account.closes
+        self.ended = True
+
     @rule(wait=waits)
     def time_passes(self, wait: int) -> None:
         self.world.clock.advance(wait)
@@ -114,12 +247,12 @@ class Protocol(RuleBasedStateMachine):
     def events_come(self, data: st.DataObject) -> None:
         some = data.draw(st.lists(st.sampled_from(self.events), min_size=1, max_size=4))
         self.world.record(self.session, some)
-        self.counted |= {outcome.chunk for outcome in some}
+        self.counted |= {event.chunk for event in some if event.attempt > self.reopened.get(event.chunk, -1)}
 
     @precondition(lambda self: not self.stopped)
-    @rule(chance=st.integers(0, 9))
+    @rule(chance=st.integers(1, 10))
     def session_is_stopped(self, chance: int) -> None:
-        if chance == 0:
+        if chance == 10:
             self._stop()
 
     @invariant()
@@ -157,9 +290,25 @@ class Protocol(RuleBasedStateMachine):
         assert ended.account.closes
         assert ended.account.submitted == sum(SIZES)
 
+    @property
+    def _over(self) -> bool:
+        """Whether what is lost is left to the one who stops the session."""
+        return self.stopped or self.ended
+
+    def _hear(self) -> None:
+        """Keep the events that the control plane has sent itself."""
+        session_id = self.session.session_id
+        self.events += [event.outcome for event in self.world.task_events() if event.session_id == session_id]
+
+    def _refused_or_nothing_to_do(self) -> None:
+        failed = any(row.finished and "F" in row.outcomes for row in self.rows)
+        if failed:
+            with pytest.raises(SessionClosed):
+                self.world.grid.redrives.redrive(TENANT, self.session.session_id, RedriveTasks())
+
     def _stop(self) -> None:
         assert self.world.grid.lifecycle.settle(self.session.session_id, EndReason.CANCELLED, 0) is None
-        self.stopped = True
+        self.stopped = self.stopped or not self.ended
         self.counted = set(range(len(SIZES)))
 
     def _now(self) -> int:
@@ -184,6 +333,6 @@ def test_agents_cannot_break_the_protocol(world: World) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

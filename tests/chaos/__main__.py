@@ -1,0 +1,25 @@
+"""`python -m tests.chaos`: disturbs a grid of this machine as a seed says, and says whether its invariants held."""
+
+import argparse
+import random
+import sys
+
+from tests.chaos.driver import Schedule, run
+
+
+def main() -> int:
+    """Run once. The exit code is 1 if an invariant is broken."""
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="repeats a run (default: a new one)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long there are faults (default: 1)")
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
+    schedule = Schedule.drawn(seed, arguments.minutes * 60)
+    print(schedule, flush=True)  # noqa: T201 - a program's output
+    report = run(schedule)
+    print(report)  # noqa: T201
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""What is done to a running grid. Each fault has a name under which it is counted; dice say whom it hits."""
+
+import json
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import psutil
+from agent.tests.proxy import Before, Fate, Network, Request
+
+from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_events import ChunkQueued
+from tests.chaos.place import LEASE, Place
+
+_CALM = 0.01
+"""The share of requests of agents and functions that always fails."""
+_STORM = 0.3
+_STORM_SECONDS = 2.0
+_STALL_SECONDS = 2.0
+_OF_JSON_SERVICES = [Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE]
+_OF_ANY_SERVICE = [Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL]
+"""The answer of a service that throttles is written in JSON, which not all of them speak."""
+
+
+@dataclass
+class Faults:
+    """Disturbs a grid until it is told to stop, and counts what it did."""
+
+    place: Place
+    dice: random.Random
+    sessions: list[str] = field(default_factory=list)
+    """The ids of sessions that were submitted."""
+    done: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _rates: dict[str, float] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Let a few requests fail from now on."""
+        self._rates.update(agents=_CALM, functions=_CALM)
+        self.place.agents_network.before = self._bad("agents", random.Random(self.dice.random()))
+        self.place.functions_network.before = self._bad("functions", random.Random(self.dice.random()))
+
+    def end(self) -> None:
+        """Let everything go well again."""
+        for net in (self.place.agents_network, self.place.functions_network):
+            _heal(net)
+        self.place.thaw()
+        self.place.feed_completions(fed=True)
+
+    def strike(self, name: str) -> bool:
+        """Do one of `FAULTS`; false if there was nothing to hit."""
+        hit = FAULTS[name](self)
+        if hit:
+            self.count(name)
+        return hit
+
+    def count(self, name: str) -> None:
+        """Note that something was done."""
+        with self._lock:
+            self.done[name] += 1
+
+    # --- processes ---
+
+    def kill_host(self) -> bool:
+        """An agent and its workers are killed, as with their node."""
+        return self._to_an_agent(self.place.kill_host)
+
+    def kill_agent(self) -> bool:
+        """An agent is killed, and its workers are left behind."""
+        return self._to_an_agent(lambda agent: self.place.signal(agent, signal.SIGKILL))
+
+    def drain_agent(self) -> bool:
+        """An agent is told to end, as when its pod is evicted."""
+        return self._to_an_agent(lambda agent: self.place.signal(agent, signal.SIGTERM))
+
+    def freeze_host(self) -> bool:
+        """An agent and its workers stop, and go on when their leases are long over: zombies."""
+        running = self.place.running
+        if not running:
+            return False
+        agent = self.dice.choice(running)
+        seconds = LEASE.total_seconds() * self.dice.uniform(0.5, 1.5)
+        pid = agent.pid
+        self.place.signal_host(agent, signal.SIGSTOP)
+
+        def thaw() -> None:
+            if agent.running and agent.pid == pid:
+                self.place.signal_host(agent, signal.SIGCONT)
+
+        timer = threading.Timer(seconds, thaw)
+        timer.daemon = True
+        timer.start()
+        return True
+
+    def kill_worker(self) -> bool:
+        """A runtime is killed."""
+        workers = [worker for agent in self.place.running for worker in self.place.workers(agent)]
+        if not workers:
+            return False
+        worker = self.dice.choice(workers)
+        try:
+            worker.kill()
+        except psutil.NoSuchProcess:
+            return False
+        return True
+
+    def _to_an_agent(self, deed: Callable[..., object]) -> bool:
+        running = self.place.running
+        if running:
+            deed(self.dice.choice(running))
+        return bool(running)
+
+    # --- messages ---
+
+    def steal_tasks(self) -> bool:
+        """Messages of a task queue are dropped, duplicated or delayed."""
+        meddled = [self._meddle(url, "task message") for url in self.place.task_queues]
+        return any(meddled)
+
+    def steal_events(self) -> bool:
+        """Task events pile up; some are dropped, duplicated or delayed."""
+        self.place.feed_completions(fed=False)
+        time.sleep(_STALL_SECONDS)
+        meddled = [self._meddle(self.place.events_queue, "task event") for _ in range(2)]
+        self.place.feed_completions(fed=True)
+        return any(meddled)
+
+    def _meddle(self, url: str, what: str) -> bool:
+        sqs = self.place.sqs
+        received = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=5, WaitTimeSeconds=0
+        ).get("Messages", [])
+        for message in received:
+            receipt = message["ReceiptHandle"]
+            fate = self.dice.choice(["dropped", "duplicated", "delayed", "left"])
+            if fate == "dropped":
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=receipt)
+            elif fate == "delayed":
+                sqs.change_message_visibility(
+                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self.dice.randint(2, 8)
+                )
+            else:
+                if fate == "duplicated":
+                    self._send(url, message["Body"])
+                sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=0)
+            self.count(f"{what} {fate}")
+        return bool(received)
+
+    def _send(self, url: str, body: str) -> None:
+        if url in self.place.task_queues:
+            tenant = ChunkQueued.model_validate_json(body).tenant
+            self.place.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=tenant)
+        else:
+            self.place.sqs.send_message(QueueUrl=url, MessageBody=body)
+
+    def repeat_created(self) -> bool:
+        """The event that starts a session's lifecycle comes once more."""
+        created = [event for event in self.place.bus_events if event["detail-type"] == "Session Created"]
+        if not created:
+            return False
+        event = self.dice.choice(created)
+        entry = {
+            "EventBusName": self.place.local.outputs["EventBusName"],
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+        }
+        self.place.local.client("events").put_events(Entries=[entry])
+        return True
+
+    # --- clocks ---
+
+    def expire_lease(self) -> bool:
+        """A running chunk's lease is over early, as for agents whose clocks are ahead, and its message is shown."""
+        for session_id in self.dice.sample(self.sessions, len(self.sessions)):
+            session = self.place.session(session_id)
+            running = [row for row in self.place.rows(session_id) if row.state is ChunkState.RUNNING]
+            if running:
+                row = self.dice.choice(running)
+                options = session.options
+                queued = ChunkQueued(
+                    session_id=session_id,
+                    chunk=row.key.chunk,
+                    tenant=session.tenant,
+                    **options.model_dump(include=set(ChunkQueued.model_fields)),
+                )
+                if self.place.expire(row, timedelta(seconds=1)):
+                    self._send(self.place.task_queues[1], queued.model_dump_json())
+                    return True
+        return False
+
+    # --- networks ---
+
+    def storm_agents(self) -> bool:
+        """Nearly every third request of the agents fails for a while."""
+        return self._storm("agents")
+
+    def storm_functions(self) -> bool:
+        """Nearly every third request of the functions fails for a while."""
+        return self._storm("functions")
+
+    def _storm(self, who: str) -> bool:
+        self._rates[who] = _STORM
+        timer = threading.Timer(_STORM_SECONDS, lambda: self._rates.update({who: _CALM}))
+        timer.daemon = True
+        timer.start()
+        return True
+
+    def _bad(self, who: str, dice: random.Random) -> Before:
+        def before(request: Request) -> Fate:
+            with self._lock:
+                if dice.random() >= self._rates[who]:
+                    return Fate.PASS
+                json_service = request.name not in ("GetObject", "PutObject", "POST", "DELETE", "HEAD")
+                fate = dice.choice(_OF_JSON_SERVICES if json_service else _OF_ANY_SERVICE)
+                self.done[f"request of {who} {_WORDS[fate]}"] += 1
+                return fate
+
+        return before
+
+
+_WORDS = {
+    Fate.DELAY: "delayed",
+    Fate.DROP: "dropped",
+    Fate.RESET: "answered in vain",
+    Fate.FAIL: "failed with 500",
+    Fate.THROTTLE: "throttled",
+}
+
+FAULTS: dict[str, Callable[[Faults], bool]] = {
+    "host killed": Faults.kill_host,
+    "agent killed": Faults.kill_agent,
+    "agent drained": Faults.drain_agent,
+    "host frozen": Faults.freeze_host,
+    "worker killed": Faults.kill_worker,
+    "task messages meddled with": Faults.steal_tasks,
+    "task events held up": Faults.steal_events,
+    "session created twice": Faults.repeat_created,
+    "lease expired early": Faults.expire_lease,
+    "storm around agents": Faults.storm_agents,
+    "storm around functions": Faults.storm_functions,
+}
+
+
+def _heal(net: Network) -> None:
+    net.before = lambda request: Fate.PASS
