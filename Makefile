@@ -46,7 +46,7 @@ test: install ## run the tests
 	.venv/bin/pytest
 
 .PHONY: bench
-bench: $(GRID) ## measure a grid on this machine (BENCH=full for larger sessions)
+bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=full for larger sessions)
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
 .PHONY: chaos

@@ -1,8 +1,8 @@
-"""Reads what a run has cost: requests at the embedded AWS, and processor time and memory of the agents."""
+"""Reads what a run has cost: requests at the embedded AWS, and processor time and memory of the grid's processes."""
 
 import http.client
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,27 +16,54 @@ class Reading:
     """The state of all meters at one moment."""
 
     requests: Counter[str]
-    agent_cpu_seconds: float
+    charges: Counter[str]
+    """What AWS charges for beside requests: write units, calls of functions."""
+    cpu_seconds: dict[str, float]
+    """Processor time by part: client, agent, workers, embedded AWS, functions."""
     agent_rss_mb: float
     """Of the largest agent, workers not counted."""
+    client_rss_mb: float
 
 
 def read(grid: LocalGrid) -> Reading:
     """Read all meters."""
     agents = [psutil.Process(agent.pid) for agent in grid.agents]
-    times = [agent.cpu_times() for agent in agents]
     return Reading(
-        requests=_requests(grid),
-        agent_cpu_seconds=sum(time.user + time.system for time in times),
-        agent_rss_mb=max(agent.memory_info().rss for agent in agents) / 1e6,
+        requests=_counted(grid, "requests"),
+        charges=_counted(grid, "charges"),
+        cpu_seconds=_cpu_seconds({agent.pid for agent in agents}),
+        agent_rss_mb=max((agent.memory_info().rss for agent in agents), default=0) / 1e6,
+        client_rss_mb=psutil.Process().memory_info().rss / 1e6,
     )
 
 
-def _requests(grid: LocalGrid) -> Counter[str]:
+def _cpu_seconds(agents: set[int]) -> dict[str, float]:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    me = psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            times, command, parent = process.cpu_times(), " ".join(process.cmdline()), process.ppid()
+        except psutil.Error:
+            continue
+        seconds[_part(process.pid, parent, command, me.pid, agents)] += times.user + times.system
+    return seconds
+
+
+def _part(pid: int, parent: int, command: str, me: int, agents: set[int]) -> str:
+    if pid == me:
+        return "client"
+    if pid in agents:
+        return "agent"
+    if parent in agents:
+        return "workers"
+    return "embedded AWS" if "aws.application" in command else "functions"
+
+
+def _counted(grid: LocalGrid, what: str) -> Counter[str]:
     address = urlsplit(grid.endpoint_url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     try:
-        connection.request("GET", "/_htcgrid/requests")
+        connection.request("GET", f"/_htcgrid/{what}")
         return Counter(json.loads(connection.getresponse().read()))
     finally:
         connection.close()

@@ -8,9 +8,11 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import counting, functions, layers, permissions, workflows
+from . import counting, functions, layers, permissions, statements, workflows
 
 functions.fit_to_machine()
+counting.watch_charges()
+statements.read_once()
 layers.unpack_once()
 permissions.authorise_batches_as_aws_does()
 workflows.evaluate_timeouts()
@@ -25,6 +27,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     if scope["type"] == "http" and scope["path"] == "/_htcgrid/requests":
         await _answer(send, counting.counted())
+        return
+    if scope["type"] == "http" and scope["path"] == "/_htcgrid/charges":
+        await _answer(send, counting.charged())
         return
     if scope["type"] == "http":
         counting.count(scope)
