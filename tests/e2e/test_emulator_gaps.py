@@ -50,6 +50,14 @@ def test_archives_are_unknown_to_its_cloudformation() -> None:
     assert in_emulator(program) == "False"
 
 
+def test_answers_of_functions_wait_for_lines_of_their_log() -> None:
+    source = in_emulator(
+        "import inspect; from ministack.core.lambda_runtime import Worker; "
+        "print(inspect.getsource(Worker._drain_stderr_bounded))"
+    )
+    assert "first_line_wait: float = 0.050" in source
+
+
 def test_a_value_that_an_update_names_twice_is_one_value_afterwards() -> None:
     program = (
         "from ministack.services.dynamodb import _apply_update_expression as update; "

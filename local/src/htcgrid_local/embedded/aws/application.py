@@ -8,9 +8,10 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import counting, functions, layers, permissions, statements, workflows
+from . import counting, functions, invocation_logs, layers, permissions, statements, workflows
 
 functions.fit_to_machine()
+invocation_logs.end_with_invocations()
 counting.watch_charges()
 statements.read_once()
 layers.unpack_once()
