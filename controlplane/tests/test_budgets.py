@@ -64,6 +64,14 @@ def test_an_event_that_comes_twice_is_not_spent_twice(world: World) -> None:
     assert world.read(session).stop_reason is None
 
 
+def test_a_failure_that_two_counted_at_once_stops_no_session_that_bears_it(world: World) -> None:
+    session = world.create(1, 1, 1, max_failures=1)
+    # Whoever counted anew, when an event came again, saw a failure in the account that another then added as well.
+    world.grid.sessions.add_failures(session.session_id, 1)
+    assert fail(world, session, 0).stop_reason is None
+    assert fail(world, session, 1).stop_reason is EndReason.FAILURES
+
+
 def test_failures_that_a_crash_left_out_are_counted_when_the_event_comes_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,13 @@
 """An account that does not close is counted anew from the rows."""
 
+from collections.abc import Callable
+
 import boto3
 import pytest
 from controlplane.tests.world import TENANT, World
 
 from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.errors import AccountOpen
 from htcgrid_controlplane.sessions import Session
 from htcgrid_events import Account, SessionState
@@ -51,6 +54,24 @@ def test_an_account_that_is_right_stays_and_nobody_is_told(world: World) -> None
     world.grid.recounts.recount(session.session_id, 0)
     assert world.grid.accounts.read(session.session_id, [0]) == before
     assert world.events() == []
+
+
+def test_what_is_counted_while_the_rows_are_read_stays_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = world.create(1, 1)
+    world.finish(session, {0: "C"})
+    bucket: Callable[..., object] = ChunkStore.bucket
+    late = [1]
+
+    def overtaken(*arguments: object) -> object:
+        page = bucket(*arguments)
+        while late:
+            world.record(session, world.finish(session, {late.pop(): "C"}))
+        return page
+
+    monkeypatch.setattr(ChunkStore, "bucket", overtaken)
+    world.grid.recounts.recount(session.session_id, 0)
+    [account] = world.grid.accounts.read(session.session_id, [0])
+    assert account.tasks == Account(submitted=2, completed=2)
 
 
 def test_open_chunks_are_not_counted_as_finished(world: World) -> None:

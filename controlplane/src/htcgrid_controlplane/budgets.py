@@ -2,11 +2,12 @@
 
 The count is kept in the session's row, and only where there is a budget. It moves with chunks that are counted for the
 first time; when an event comes again, the failures may have been left out by a crash in between, so they are counted
-anew from the accounts.
+anew from the accounts. Whoever counts anew may count what another is about to add, so the count may be too high for a
+while: before a session is stopped, the accounts have the last word.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import EndReason, total_of
@@ -35,12 +36,16 @@ class Budgets:
         if failing.keys() <= counted:
             session = self.sessions.add_failures(session.session_id, sum(failing.values()))
         else:
-            account = total_of(self.accounts.read(session.session_id, range(session.buckets)))
-            session = self.sessions.correct_failures(session.session_id, account.failed)
+            session = self.sessions.correct_failures(session.session_id, self._failed(session))
         return self.judge(session)
 
     def judge(self, session: Session) -> Session:
         """Stop a session that is over its budget."""
-        if session.over_budget and session.end_reason is None:
-            return self.stops.stop(session.session_id, EndReason.FAILURES)
-        return session
+        if session.end_reason is not None or not session.over_budget:
+            return session
+        if not replace(session, failures=self._failed(session)).over_budget:
+            return session
+        return self.stops.stop(session.session_id, EndReason.FAILURES)
+
+    def _failed(self, session: Session) -> int:
+        return total_of(self.accounts.read(session.session_id, range(session.buckets))).failed

@@ -1,5 +1,6 @@
 """Counts a session's account anew from its rows, when the account that was kept does not close."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from htcgrid_controlplane.account_store import AccountStore
@@ -11,6 +12,10 @@ from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.lifecycle import BUCKETS_PER_STEP
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_events import Account, AccountMismatch, OutcomeCode
+
+_TRIES = 5
+"""Readings of a bucket whose rows and account do not tell of the same chunks. The last one counts: an account that
+names chunks whose rows are open stays like that."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,21 @@ class Recounts:
         return beyond if beyond < session.buckets else None
 
     def _recount_bucket(self, session_id: str, bucket: int) -> None:
-        seen = self.accounts.read(session_id, [bucket])[0]
-        rows = [row for row in self._rows(session_id, bucket) if row.key.chunk in seen.submitted]
-        finished = [row for row in rows if row.finished]
-        uncounted = [row.outcome() for row in finished if row.key.chunk not in seen.finished]
-        if uncounted:
-            seen, _ = self.accounts.record(session_id, bucket, uncounted, self.clock())
+        for _ in range(_TRIES):
+            seen = self.accounts.read(session_id, [bucket])[0]
+            rows = [row for row in self._rows(session_id, bucket) if row.key.chunk in seen.submitted]
+            finished = {row.key.chunk: row for row in rows if row.finished}
+            uncounted = [row.outcome() for chunk, row in finished.items() if chunk not in seen.finished]
+            if uncounted:
+                seen, _ = self.accounts.record(session_id, bucket, uncounted, self.clock())
+            if seen.finished.keys() == finished.keys():
+                break
+            # A chunk was counted or reopened since the rows were read.
         true = Account(
             submitted=sum(row.size for row in rows),
-            completed=_count(finished, OutcomeCode.COMPLETED),
-            failed=_count(finished, OutcomeCode.FAILED),
-            cancelled=_count(finished, OutcomeCode.CANCELLED),
+            completed=_count(finished.values(), OutcomeCode.COMPLETED),
+            failed=_count(finished.values(), OutcomeCode.FAILED),
+            cancelled=_count(finished.values(), OutcomeCode.CANCELLED),
         )
         if seen.tasks != true:
             self.accounts.correct(session_id, seen, true)
@@ -63,5 +72,5 @@ class Recounts:
         return rows
 
 
-def _count(rows: list[Chunk], code: OutcomeCode) -> int:
+def _count(rows: Iterable[Chunk], code: OutcomeCode) -> int:
     return sum(row.outcomes.count(code.value) for row in rows)
