@@ -50,8 +50,9 @@ bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=fu
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
 .PHONY: chaos
-chaos: $(GRID) ## disturb a grid in every way and check what must always hold (SEED=…, MINUTES=…)
-	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+chaos: $(GRID) ## disturb a grid in every way and check what must always hold (SEED=…, MINUTES=…, RECOVERY=1)
+	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(RECOVERY),--recovery)
 
 .PHONY: lint
 lint: $(VENV) $(SAM) ## ruff, mypy --strict, cfn-lint, sam validate
