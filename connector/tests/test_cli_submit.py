@@ -85,8 +85,8 @@ def test_options_reach_the_grid(stub: StubGrid, shell: Shell) -> None:
         ("a.csv", b"a,b\n1,2\n3\n", "line 3 of .* has 1 cells, and the header 2"),
         ("a.csv", b"a,a\n1,2\n", "line 1 of .* is not a CSV header"),
         ("a.csv", b'a,b\n"1,2\n', "line 2 of .* is not CSV"),
-        ("a.jsonl", b"", "there is no task to submit"),
-        ("a.csv", b"a,b\n", "there is no task to submit"),
+        ("a.jsonl", b"", r"a\.jsonl holds no task"),
+        ("a.csv", b"a,b\n", r"a\.csv holds no task"),
     ],
 )
 def test_a_bad_file_changes_nothing(
@@ -97,6 +97,7 @@ def test_a_bad_file_changes_nothing(
     assert done.code == 2
     assert re.search(said, done.err)
     assert done.err.count("\n") == 1
+    assert done.out == ""
     assert not stub.sessions
     assert shell.kept == []
 
@@ -105,6 +106,7 @@ def test_a_bad_file_changes_nothing(
     ("arguments", "said"),
     [
         (["no-such-file"], "no-such-file cannot be read: No such file or directory"),
+        (["."], ". cannot be read: Is a directory"),
         (["-", "--task-timeout", "soon"], "'soon' is no length of time"),
         (["-", "--max-retries", "99"], "max_retries=99 is not legal"),
         (["-", "--chunk-size", "0"], "chunk_size=0 is not legal"),
@@ -115,6 +117,7 @@ def test_a_bad_option_changes_nothing(stub: StubGrid, shell: Shell, arguments: l
     done = shell.run("submit", *arguments, stdin="1\n")
     assert done.code == 2
     assert said in done.err
+    assert done.out == ""
     assert not stub.sessions
     assert shell.kept == []
 
@@ -174,6 +177,32 @@ def test_a_submission_goes_on_as_it_began_or_not_at_all(stub: StubGrid, shell: S
     assert not stub.sessions
     shell.succeed(*again)
     assert tasks_of(stub, session_id) == [1, 2]
+
+
+def test_what_was_never_begun_does_not_go_on(stub: StubGrid, shell: Shell) -> None:
+    mistyped = shell.run("submit", "-", "--resume", "0" * 32, stdin="1\n")
+    assert (mistyped.code, mistyped.out) == (1, "")
+    assert f"you have no session '{'0' * 32}'" in mistyped.err
+    assert not stub.sessions
+
+
+def test_what_is_through_does_not_go_on(stub: StubGrid, shell: Shell) -> None:
+    session_id = shell.succeed("submit", "-", "--chunk-size", "1", stdin="1\n2\n").out.strip()
+    again = shell.run("submit", "-", "--resume", session_id, stdin="1\n2\n")
+    assert (again.code, again.out) == (2, "")
+    assert f"session {session_id} takes no more tasks" in again.err
+
+
+def test_a_submission_that_was_begun_elsewhere_goes_on(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("".join(f"{number}\n" for number in range(2000)), encoding="utf-8")
+    stub.fail("POST /api/sessions/.*/chunks", *[Answer(503, headers={"retry-after": "60"})] * 40)
+    assert shell.run("submit", str(file), "--chunk-size", "5").code == 1
+    stub.faults.clear()
+    (kept,) = shell.kept
+    kept.unlink()
+    shell.succeed("submit", str(file), "--resume", kept.stem, "--chunk-size", "5")
+    assert tasks_of(stub, kept.stem) == list(range(2000))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

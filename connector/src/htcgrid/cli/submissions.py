@@ -34,6 +34,11 @@ class SubmissionState(BaseModel):
         """The submission is through."""
         _place(self.session_id).unlink(missing_ok=True)
 
+    @property
+    def kept(self) -> bool:
+        """Whether it was begun on this machine and is not through."""
+        return _place(self.session_id).exists()
+
     @classmethod
     def load(cls, session_id: str) -> Self | None:
         """What is kept of this session's submission on this machine, if anything.

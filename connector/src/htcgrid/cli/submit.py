@@ -104,6 +104,8 @@ def submit(
     else:
         state, tasks = _former_submission(resume, file, written_as, chunk_size, given)
     with connected(profile) as grid:
+        if resume is not None and not state.kept:
+            _check_that_it_goes_on(grid, resume)
         _announce(state.session_id, as_data=not as_json and not follow_it)
         session = _send(grid, state, tasks, profile)
         if follow_it:
@@ -146,7 +148,7 @@ def _former_submission(
     from htcgrid.cli.submissions import SubmissionState
 
     state = SubmissionState.load(session_id)
-    if state is None:  # begun on another machine: the grid refuses whatever is not as it was
+    if state is None:  # begun on another machine, if at all: the grid refuses whatever is not as it was
         fresh, tasks = _new_submission(file, written_as, chunk_size, options)
         return fresh.model_copy(update={"session_id": session_id}), tasks
     if options or chunk_size is not None:
@@ -160,6 +162,17 @@ def _former_submission(
             f"{file} holds {count:,} tasks, and the submission began with {state.tasks:,}: it must not change"
         )
     return state, TaskFile(tasks.place, tasks.format, count=state.tasks)
+
+
+def _check_that_it_goes_on(grid: "Grid", session_id: str) -> None:
+    """Refuse an id under which nothing was begun, or which is through: its tasks would be submitted once more."""
+    from htcgrid_events import SessionState
+
+    state = grid.attach(session_id).status().state
+    if state is not SessionState.OPEN:
+        raise BadInput(
+            f"session {session_id} takes no more tasks, it is {state.value}: see htcgrid attach {session_id}"
+        )
 
 
 def _count(tasks: TaskStream) -> int | None:

@@ -58,12 +58,16 @@ def open_tasks(place: str, format: Format) -> TaskStream:  # noqa: A002 - the no
     """The tasks of a file. A regular file is checked to its end, so that a bad line shows before anything is sent.
 
     Raises:
-        BadInput: the file cannot be read, or a line of it holds no task.
+        BadInput: the file cannot be read, or holds no task, or a line of it is none.
     """
     stream = TaskStream(place, format)
-    if place == STANDARD_INPUT or not Path(place).is_file():
+    path = Path(place)
+    if place == STANDARD_INPUT or (path.exists() and not path.is_file() and not path.is_dir()):
         return stream
-    return TaskFile(place, format, count=sum(1 for _ in stream))
+    count = sum(1 for _ in stream)
+    if not count:
+        raise BadInput(f"{place} holds no task: give at least one")
+    return TaskFile(place, format, count=count)
 
 
 @contextmanager
