@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers, plots
+from benchmarks import peers
 from benchmarks.scenarios import Figures, Scenario, latency, throughput
 from benchmarks.stands import FULL, QUICK, WORKERS, Stand
 from htcgrid import Grid
@@ -137,6 +137,9 @@ def save(measured: Mapping[str, Sequence[Figures]], skipped: Mapping[str, str], 
         "remarks": skipped,
     }
     (folder / "latest.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    # Drawing takes memory that is the client's no more.
+    from benchmarks import plots
+
     plots.draw(measured, folder)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import psutil
+
 from benchmarks import cost, meters
 from htcgrid import JSON, Grid
 from htcgrid_local import LocalGrid
@@ -56,6 +58,25 @@ def throughput(tasks: int, chunk_size: int | None, repetitions: int | None = Non
 
     size = "automatic chunks" if chunk_size is None else f"chunks of {chunk_size}"
     return Scenario(f"{tasks:,} no-op tasks, {size}", run, repetitions)
+
+
+def streamed(tasks: int) -> Scenario:
+    """Events made as they are sent, and results dropped as they come: what the connector itself keeps."""
+
+    def run(_: LocalGrid, grid: Grid) -> Figures:
+        me = psutil.Process()
+        before = most = me.memory_info().rss
+        began = time.perf_counter()
+        session = grid.submit({"number": number} for number in range(tasks))
+        for number, result in enumerate(session.iter_results(timeout=1800)):
+            if result != {"number": number}:
+                raise AssertionError("the result is not that of the task")
+            if number % 10_000 == 0:
+                most = max(most, me.memory_info().rss)
+        seconds = time.perf_counter() - began
+        return {"tasks/s": tasks / seconds, "client RSS MB before": before / 1e6, "client RSS MB": most / 1e6}
+
+    return Scenario(f"{tasks:,} no-op tasks, streamed", run, repetitions=1)
 
 
 def small_sessions(sessions: int, tasks: int) -> Scenario:

@@ -14,6 +14,7 @@ from benchmarks.scenarios import (
     recovery,
     retrieval,
     small_sessions,
+    streamed,
     throughput,
 )
 
@@ -42,6 +43,7 @@ QUICK: Final = (
         (
             latency(30),
             *growth((1_000, 10_000, 100_000)),
+            streamed(100_000),
             throughput(500, 1),
             throughput(2_000, 10),
             throughput(10_000, 50),
@@ -65,6 +67,7 @@ FULL: Final = (
         (
             latency(100),
             *growth((1_000, 10_000, 100_000, 1_000_000)),
+            streamed(1_000_000),
             throughput(2_000, 1),
             throughput(10_000, 10),
             throughput(50_000, 50),

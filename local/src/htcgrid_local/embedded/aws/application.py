@@ -8,12 +8,13 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import counting, functions, invocation_logs, layers, permissions, statements, workflows
+from . import counting, functions, invocation_logs, layers, permissions, queues, statements, workflows
 
 functions.fit_to_machine()
 invocation_logs.end_with_invocations()
 counting.watch_charges()
 statements.read_once()
+queues.answer_at_once()
 layers.unpack_once()
 permissions.authorise_batches_as_aws_does()
 workflows.evaluate_timeouts()
