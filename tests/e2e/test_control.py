@@ -6,6 +6,7 @@ import pytest
 
 from htcgrid import JSON, Grid, SessionNotFound
 from htcgrid_events import BUCKET_SIZE, SessionState
+from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
 pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
@@ -66,3 +67,16 @@ def test_a_grid_says_who_one_is_and_what_it_has(grid: Grid, stranger: Grid) -> N
     assert mine.tenant != theirs.tenant
     assert mine.partitions == ("default",)
     assert mine.notification_topic.startswith("arn:aws:sns:")
+
+
+def test_an_account_that_does_not_close_is_mended(grid: Grid, local_grid: LocalGrid, tmp_path: Path) -> None:
+    session = grid.submit([sleeper(tmp_path / "note", 3)], timeout=150)
+    until((tmp_path / "note").exists)
+    local_grid.client("dynamodb").update_item(
+        TableName=local_grid.outputs["ChunksTable"],
+        Key={"bucket": {"S": f"{session.id}#0"}, "chunk": {"N": "-1"}},
+        UpdateExpression="ADD completed :three",
+        ExpressionAttributeValues={":three": {"N": "3"}},
+    )
+    status = session.wait(timeout=90)
+    assert (status.state, status.account.completed) == (SessionState.COMPLETED, 1)

@@ -42,6 +42,14 @@ def test_batches_are_authorised_under_their_own_names(service: str, target: str,
     assert in_emulator(program) == named
 
 
+def test_errors_of_functions_have_one_name() -> None:
+    source = in_emulator(
+        "import inspect; from ministack.services import lambda_svc; "
+        "print(inspect.getsource(lambda_svc._execute_function_warm))"
+    )
+    assert 'error_type = "Runtime.HandlerError"' in source
+
+
 def test_archives_are_unknown_to_its_cloudformation() -> None:
     program = (
         "from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as known; "

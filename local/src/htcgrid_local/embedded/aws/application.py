@@ -8,9 +8,10 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import counting, functions, invocation_logs, layers, permissions, queues, statements, workflows
+from . import counting, function_errors, functions, invocation_logs, layers, permissions, queues, statements, workflows
 
 functions.fit_to_machine()
+function_errors.name_errors()
 invocation_logs.end_with_invocations()
 counting.watch_charges()
 statements.read_once()
