@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from botocore.credentials import Credentials
@@ -123,3 +124,31 @@ def _assumed(emulator: Emulator, service: str) -> Any:
         keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"]
     )
     return client
+
+
+def test_it_counts_the_write_units_of_whatever_is_written(emulator: Emulator) -> None:
+    dynamodb = emulator.client("dynamodb")
+    dynamodb.create_table(
+        TableName="counted",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    before = _charges(emulator)
+    dynamodb.put_item(TableName="counted", Item={"id": {"S": "a"}, "data": {"S": "x" * 2_000}})
+    dynamodb.batch_execute_statement(
+        Statements=[{"Statement": "INSERT INTO counted VALUE {'id': ?}", "Parameters": [{"S": "b"}]}]
+    )
+    # What an item was counts as well as what it becomes.
+    dynamodb.update_item(
+        TableName="counted",
+        Key={"id": {"S": "a"}},
+        UpdateExpression="SET #data = :small",
+        ExpressionAttributeNames={"#data": "data"},
+        ExpressionAttributeValues={":small": {"S": "x"}},
+    )
+    assert _charges(emulator) - before == 2 + 1 + 2
+
+
+def _charges(emulator: Emulator) -> int:
+    return int(httpx.get(f"{emulator.endpoint_url}/_htcgrid/charges").json().get("write units", 0))

@@ -73,3 +73,20 @@ def test_a_value_that_an_update_names_twice_is_one_value_afterwards() -> None:
         "print(update(made, 'SET a.x = :one', {':one': {'N': '1'}}, {})[0])"
     )
     assert in_emulator(program) == "{'a': {'M': {'x': {'N': '1'}}}, 'b': {'M': {'x': {'N': '1'}}}}"
+
+
+def test_long_polls_look_ten_times_a_second_and_mappings_rest_after_a_look_in_vain() -> None:
+    source = in_emulator(
+        "import inspect; from ministack.services import lambda_svc, sqs; "
+        "print(inspect.getsource(sqs._act_receive_message), lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS)"
+    )
+    assert "await asyncio.sleep(min(0.1, " in source
+    assert source.endswith("0.05")
+
+
+def test_each_text_of_a_statement_is_taken_apart_anew() -> None:
+    program = (
+        "from ministack.services._dynamodb_keywords import _tokenize as tokenize; "
+        "print(tokenize('SELECT * FROM a') is tokenize('SELECT * FROM a'))"
+    )
+    assert in_emulator(program) == "False"
