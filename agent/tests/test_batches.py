@@ -126,6 +126,12 @@ def test_tasks_behind_a_long_one_are_run_elsewhere(place: Place, tmp_path: Path)
     until(lambda: all((tmp_path / f"note-{number}").exists() for number in range(60)))
     gate.touch()
     assert place.results(session)[WARM:] == ["long", *range(60)]
+    # Both workers go on to something else, so neither has anything of the batch left to run.
+    others = [tmp_path / "other-1", tmp_path / "other-2"]
+    last = tmp_path / "last"
+    place.submit(*([{"do": "wait", "until": str(last), "note": str(other)}] for other in others))
+    until(lambda: all(other.exists() for other in others))
+    last.touch()
     assert {len(note.read_text().splitlines()) for note in tmp_path.glob("note-*")} == {1}
 
 
