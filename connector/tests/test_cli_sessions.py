@@ -228,6 +228,15 @@ def test_letters_are_listed_shown_redriven_and_purged(stub: StubGrid, grid: Grid
     assert shell.succeed("dlq", "purge", session.id, "--fingerprint", FINGERPRINT, "--json").values() == [{"tasks": 1}]
 
 
+def test_a_redrive_that_finds_nothing_says_so(stub: StubGrid, grid: Grid, shell: Shell) -> None:
+    session = grid.submit([1, 3], chunk_size=1)
+    stub.run(session.id, fails_on_threes)
+    done = shell.succeed("dlq", "redrive", session.id, "--task", "0")
+    assert done.out == "0 tasks run again\n"
+    assert "none of them is a dead letter" in done.err
+    assert shell.succeed("dlq", "redrive", session.id, "--task", "1").err == ""
+
+
 def test_tasks_that_cannot_run_again_yet_are_told(stub: StubGrid, grid: Grid, shell: Shell) -> None:
     session = grid.submit([3, 6], chunk_size=1)
     stub.run(session.id, fails_on_threes)

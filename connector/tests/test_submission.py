@@ -199,6 +199,15 @@ def test_a_bad_task_in_a_stream_cancels_what_was_sent(stub: StubGrid, grid: Grid
     assert session.cancelled
 
 
+def test_a_submission_that_is_stopped_from_elsewhere_says_so_in_one_sentence(stub: StubGrid, grid: Grid) -> None:
+    stopped = b'{"error": "SessionClosed", "message": "The session takes no more chunks: it was stopped."}'
+    stub.fail("POST /api/sessions/.*/chunks", Answer(409, stopped))
+    with pytest.raises(
+        RequestRejected, match=r"it was stopped; what was already sent of session .* has been cancelled$"
+    ):
+        grid.submit(iter(range(3000)), chunk_size=1)
+
+
 def test_an_error_of_the_users_iterable_is_his_own(stub: StubGrid, grid: Grid) -> None:
     def tasks() -> Iterator[int]:
         yield from range(3000)

@@ -94,6 +94,6 @@ class Feed:
 
 def _tell(error: BaseException, what: str) -> None:
     if isinstance(error, GridError):
-        error.args = (f"{error}; {what}", *error.args[1:])
+        error.args = (f"{str(error).removesuffix('.')}; {what}", *error.args[1:])
     else:
         error.add_note(what)  # the user's own error, or his Ctrl-C: not ours to reword

@@ -90,6 +90,8 @@ def redrive(
         count = found.redrive(fingerprint=fingerprint, tasks=task or None, events=events)
         left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
+    if not (count or left):
+        say("none of them is a dead letter: not failed, run again or forgotten already, or not kept yet")
     if left:
         say(f"{left:,} of them wait while other tasks of their chunks run, or have failed again: repeat it later")
 
