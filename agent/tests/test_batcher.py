@@ -1,7 +1,7 @@
 """How single items become requests."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -35,8 +35,10 @@ class Sent:
 
 
 @contextmanager
-def batcher(sent: Sent, most: int = 3, linger: timedelta = timedelta(0)) -> Iterator[Batcher[int]]:
-    made = Batcher("test", sent, most=most, linger=linger)
+def batcher(
+    sent: Sent, most: int = 3, linger: timedelta = timedelta(0), company: Callable[[], bool] = lambda: True
+) -> Iterator[Batcher[int]]:
+    made = Batcher("test", sent, most=most, linger=linger, company=company)
     made.start()
     try:
         yield made
@@ -60,6 +62,13 @@ def test_the_first_item_waits_for_company() -> None:
         assert not sent.batches
         made.put(3)
         until(lambda: sent.batches == [[1, 2, 3]])
+
+
+def test_an_item_to_which_no_company_will_come_does_not_wait() -> None:
+    sent = Sent()
+    with batcher(sent, linger=LONG, company=lambda: False) as made:
+        made.put(1)
+        until(lambda: sent.batches == [[1]])
 
 
 def test_what_comes_during_a_request_goes_with_the_next() -> None:

@@ -73,7 +73,12 @@ class Agent:
         queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
         self._payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._reach(session, "s3"))), bucket))
-        self._outbox = Outbox(queues, EventQueue(messages, settings.task_events_queue_url), self._metrics.batch_size)
+        self._outbox = Outbox(
+            queues,
+            EventQueue(messages, settings.task_events_queue_url),
+            self._load.has_company,
+            self._metrics.batch_size,
+        )
         self._keeper = LeaseKeeper(store, queues, self._lease, clock, self._lost, self._kept)
         self._rows = RowWriter(
             runner=Runner(settings.agent_id, settings.host),

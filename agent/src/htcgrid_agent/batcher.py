@@ -22,7 +22,8 @@ T = TypeVar("T")
 class Batcher(Generic[T]):
     """Hands items to `send` in the order of their coming, `most` at a time.
 
-    The first item of a batch waits at most `linger` for company; while a request is under way others gather anyway.
+    The first item of a batch waits at most `linger` for company, if `company` says that some may come; while a request
+    is under way others gather anyway.
     `send` returns the items that it could not deliver, which are sent again after a backoff with those that came
     later; an error of `OUT_OF_REACH` means that none was delivered.
     """
@@ -34,12 +35,14 @@ class Batcher(Generic[T]):
         *,
         most: int,
         linger: timedelta,
+        company: Callable[[], bool] = lambda: True,
         sizes: Histogram | None = None,
     ) -> None:
         self._name = name
         self._send = send
         self._most = most
         self._linger = linger.total_seconds()
+        self._company = company
         self._sizes = sizes
         self._items: deque[T] = deque()
         self._busy = False
@@ -117,7 +120,7 @@ class Batcher(Generic[T]):
     def _next(self) -> list[T]:
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closing)
-            if self._linger and len(self._items) < self._most and not self._closing:
+            if self._linger and len(self._items) < self._most and not self._closing and self._company():
                 end = time.monotonic() + self._linger
                 self._changed.wait_for(
                     lambda: len(self._items) >= self._most or self._closing or not self._linger,

@@ -55,6 +55,10 @@ class Load:
         seconds = self._task_seconds
         return bool(self._chunks and seconds is not None and seconds * self._chunk_tasks < MOMENT.total_seconds())
 
+    def has_company(self) -> bool:
+        """Whether a chunk that is being concluded may soon be followed by others: a lone one need not wait for them."""
+        return self._chunks > 0
+
     @property
     def waiting(self) -> int:
         """Tasks that wait for a worker."""

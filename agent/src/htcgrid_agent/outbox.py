@@ -1,6 +1,6 @@
 """Tells the control plane of finished chunks, and ends or hides their messages. Everything in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -25,9 +25,9 @@ class _Event(NamedTuple):
 class Outbox:
     """A message is only deleted once the event of its chunk has been accepted."""
 
-    def __init__(self, queues: TaskQueues, events: EventQueue, sizes: Histogram) -> None:
+    def __init__(self, queues: TaskQueues, events: EventQueue, company: Callable[[], bool], sizes: Histogram) -> None:
         self._queue = events
-        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY, sizes=sizes)
+        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY, company=company, sizes=sizes)
         self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED, sizes=sizes)
         self._hidings = Batcher("hidings", queues.hide, most=MAX_BATCH, linger=_COMPANY, sizes=sizes)
 

@@ -77,7 +77,14 @@ class RowWriter:
         self._stirred = stirred
         self._marked = marked
         self._chunks = metrics.chunks
-        self._batches = Batcher("rows", self._write, most=MAX_STATEMENTS, linger=_COMPANY, sizes=metrics.batch_size)
+        self._batches = Batcher(
+            "rows",
+            self._write,
+            most=MAX_STATEMENTS,
+            linger=_COMPANY,
+            company=load.has_company,
+            sizes=metrics.batch_size,
+        )
         self._changed = threading.Condition()
         self._unwritten = 0
         self._closed = threading.Event()
