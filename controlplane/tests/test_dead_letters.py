@@ -180,3 +180,21 @@ def test_who_was_overtaken_reads_again(world: World, monkeypatch: pytest.MonkeyP
     told = record(world, session)
     assert told is not None
     assert [letter.tasks for letter in told.letters] == [(0,)] == [letter.tasks for letter in listed(world, session)]
+
+
+def test_who_asks_before_the_workflow_has_come_finds_everything_all_the_same(world: World) -> None:
+    session = world.create(2, 1, 1)
+    fail(world, session, 0, [line("ValueError"), b""])
+    fail(world, session, 2, [line("KeyError")])
+    record(world, session, 0)
+    assert [(letter.chunk, letter.tasks) for letter in listed(world, session)] == [(0, (0,)), (2, (3,))]
+
+
+def test_what_was_purged_is_not_found_again(world: World) -> None:
+    session = world.create(1, 1)
+    fail(world, session, 0, [line("ValueError")])
+    fail(world, session, 1, [line("ValueError")])
+    assert purge(world, session, tasks=(0,)) == 1
+    assert [letter.chunk for letter in listed(world, session)] == [1]
+    assert purge(world, session) == 1
+    assert listed(world, session) == []

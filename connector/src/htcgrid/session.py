@@ -236,8 +236,7 @@ class Session:
             events: Events with which tasks (by their numbers) run instead of their own.
 
         Returns:
-            How many tasks run again. Those that did not fail are passed over, and so are those of which the letter is
-            not kept yet: that takes a moment after they failed. Repeat it for them.
+            How many tasks run again. Those that did not fail are passed over.
 
         Raises:
             InvalidTask: an event is not JSON. Nothing is run again.

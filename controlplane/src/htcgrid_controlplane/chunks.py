@@ -81,6 +81,13 @@ class Chunk:
         return [offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.OPEN.value]
 
     @property
+    def failed_tasks(self) -> frozenset[int]:
+        """Indexes within the session of the tasks that failed for good."""
+        return frozenset(
+            self.first_task + offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.FAILED.value
+        )
+
+    @property
     def waits(self) -> bool:
         """Whether nobody runs it, and somebody may."""
         return self.state in (ChunkState.QUEUED, ChunkState.RETRY)

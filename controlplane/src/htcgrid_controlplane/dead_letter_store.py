@@ -22,7 +22,7 @@ from htcgrid_events import DeadLetter
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
 
 _LETTERS: TypeAdapter[tuple[DeadLetter, ...]] = TypeAdapter(tuple[DeadLetter, ...])
 
@@ -85,6 +85,26 @@ class DeadLetterStore:
                 return False
             raise
         return True
+
+    def recorded(self, session_id: str, bucket: int) -> dict[int, frozenset[int]]:
+        """Of each chunk of a bucket that has an item, the tasks (by their index) that have a letter or were purged."""
+        found: dict[int, frozenset[int]] = {}
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#bucket = :bucket",
+            "ExpressionAttributeNames": {"#bucket": "bucket"},
+            "ExpressionAttributeValues": {":bucket": text(bucket_key(session_id, bucket))},
+            "ConsistentRead": True,
+        }
+        while True:
+            response = self._client.query(**query)
+            for item in map(Item, response["Items"]):
+                chunk = item.number("chunk")
+                letters = _letters(ChunkKey(session_id, chunk), item)
+                found[chunk] = letters.purged.union(*(letter.tasks for letter in letters.letters))
+            if "LastEvaluatedKey" not in response:
+                return found
+            query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     def bucket(self, session_id: str, bucket: int, after: int, limit: int) -> tuple[list[ChunkLetters], int | None]:
         """Items with letters of a bucket's chunks behind chunk `after`, in order, among the next `limit` items; and the

@@ -81,7 +81,7 @@ class Redrives:
             row = self.chunks.read(letters.key)
             if row is None or not wanted:
                 return
-            failed = wanted & _failed_tasks(row)
+            failed = wanted & row.failed_tasks
             if not (row.finished and failed):
                 # Either a former request came as far as the row, or other tasks of the chunk are being run.
                 run.busy += len(failed)
@@ -179,9 +179,3 @@ class Redrives:
         self.letters.store.write(
             replace(letters, letters=without(letters.letters, tasks)), expires_at=session.expires_at
         )
-
-
-def _failed_tasks(row: Chunk) -> frozenset[int]:
-    return frozenset(
-        row.first_task + offset for offset, code in enumerate(row.outcomes) if code == OutcomeCode.FAILED.value
-    )

@@ -182,6 +182,7 @@ class ControlPlane:
         return DeadLetters(
             sessions=self.sessions,
             chunks=self.chunks,
+            accounts=self.accounts,
             store=DeadLetterStore(self._dynamodb, self.settings.dead_letters_table),
             payloads=self.payloads,
         )
