@@ -173,6 +173,8 @@ def test_a_submission_goes_on_as_it_began_or_not_at_all(stub: StubGrid, shell: S
     assert "leave them out" in shell.run(*again, "--priority", "high").err
     file.write_text("1\n2\n3\n", encoding="utf-8")
     assert "holds 3 tasks, and the submission began with 2" in shell.run(*again).err
+    file.write_text("1\n3\n", encoding="utf-8")
+    assert "is not as it was when the submission began" in shell.run(*again).err
     file.write_text("1\n2\n", encoding="utf-8")
     assert not stub.sessions
     shell.succeed(*again)

@@ -145,6 +145,7 @@ def test_a_paused_session_can_be_cancelled_and_its_account_closes(world: World) 
     assert ended.state is SessionState.CANCELLED
     assert ended.account is not None
     assert ended.account.cancelled == 3
+    assert not world.grid.queries.status(ended).paused
 
 
 def test_pausing_tells_the_bus_and_an_ended_session_stays_as_it_is(world: World) -> None:

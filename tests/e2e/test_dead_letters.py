@@ -52,6 +52,13 @@ def test_failures_alike_have_one_fingerprint_and_fail_again_as_they_did(grid: Gr
     assert {letter.fingerprint for letter in letters(again, 60)} == {fingerprint}
 
 
+def test_a_redrive_right_after_the_verdict_misses_nothing(grid: Grid) -> None:
+    session = grid.submit([fails("no curve")] * 40, chunk_size=2, max_retries=0)
+    session.wait(timeout=60)
+    assert session.redrive() == 40
+    assert session.cancel().session_id == session.id
+
+
 def test_purged_letters_do_not_come_back_and_their_tasks_stay_failed(grid: Grid) -> None:
     session = grid.submit([fails("one"), fails("two")], chunk_size=2, max_retries=0)
     session.wait(timeout=60)

@@ -95,6 +95,6 @@ class Session:
             created_at=self.created_at,
             deadline_at=self.deadline_at,
             ended_at=self.ended_at,
-            paused=self.paused,
+            paused=self.paused and not self.state.ended,
             stop_reason=StopReason(self.stop_reason) if self.stop_reason else None,
         )

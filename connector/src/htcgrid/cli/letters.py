@@ -91,7 +91,7 @@ def redrive(
         left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
     if not (count or left):
-        say("none of them is a dead letter: not failed, run again or forgotten already, or not kept yet")
+        say("none of them is a dead letter: not failed, or run again or forgotten already")
     if left:
         say(f"{left:,} of them wait while other tasks of their chunks run, or have failed again: repeat it later")
 

@@ -21,6 +21,8 @@ class SubmissionState(BaseModel):
     format: Format
     tasks: int | None
     """How many tasks the file had; none when they came from a stream."""
+    digest: str | None
+    """SHA-256 of the file; none when there is none to read twice."""
     chunk_size: int | None
     options: dict[str, Any]
 

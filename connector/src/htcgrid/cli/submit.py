@@ -135,6 +135,7 @@ def _new_submission(
         file=file,
         format=tasks.format,
         tasks=_count(tasks),
+        digest=tasks.digest if isinstance(tasks, TaskFile) else None,
         chunk_size=chunk_size,
         options=options,
     )
@@ -161,7 +162,9 @@ def _former_submission(
         raise BadInput(
             f"{file} holds {count:,} tasks, and the submission began with {state.tasks:,}: it must not change"
         )
-    return state, TaskFile(tasks.place, tasks.format, count=state.tasks)
+    if isinstance(tasks, TaskFile) and tasks.digest != state.digest:
+        raise BadInput(f"{file} is not as it was when the submission began: it must not change")
+    return state, TaskFile(tasks.place, tasks.format, count=state.tasks, digest=state.digest or "")
 
 
 def _check_that_it_goes_on(grid: "Grid", session_id: str) -> None:

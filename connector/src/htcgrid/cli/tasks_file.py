@@ -1,6 +1,7 @@
 """Tasks from a file: JSON Lines or CSV, read line by line, so that a file of any length takes little memory."""
 
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ class TaskFile(TaskStream):
     """The tasks of a file that was read to its end once: all are good, and their number is known."""
 
     count: int = field(kw_only=True)
+    digest: str = field(kw_only=True)
+    """SHA-256 of the file's bytes."""
 
     def __len__(self) -> int:
         return self.count
@@ -67,7 +70,8 @@ def open_tasks(place: str, format: Format) -> TaskStream:  # noqa: A002 - the no
     count = sum(1 for _ in stream)
     if not count:
         raise BadInput(f"{place} holds no task: give at least one")
-    return TaskFile(place, format, count=count)
+    with path.open("rb") as file:
+        return TaskFile(place, format, count=count, digest=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @contextmanager
