@@ -13,6 +13,10 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         case "sleep":
             Path(event["note"]).touch()
             time.sleep(event["seconds"])
+        case "wait":
+            Path(event["note"]).touch()
+            while not Path(event["until"]).exists():
+                time.sleep(0.02)
         case "fill":
             return "x" * event["size"]
     return event.get("value")
