@@ -179,7 +179,6 @@ class AccountStore:
     def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
         """The accounts of these buckets, as last written; an empty one where there is no row yet."""
         bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
-        bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
         found: dict[int, BucketAccount] = {}
         for item in batch_get(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
             bucket = bucket_of_key[item.text("bucket")]

@@ -22,7 +22,7 @@ attempt removes it, so a chunk that is shorter than the first heartbeat never pa
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -164,6 +164,13 @@ class ChunkStore:
             ConsistentRead=True,
         )
         return chunk_of(key, Item(response["Item"])) if "Item" in response else None
+
+    def rows(self, session_id: str, bucket: int) -> Iterator[Chunk]:
+        """All rows of a bucket, in order, page by page."""
+        after: int | None = ACCOUNT_ROW
+        while after is not None:
+            page, after = self.bucket(session_id, bucket, after)
+            yield from page
 
     def bucket(self, session_id: str, bucket: int, after: int = ACCOUNT_ROW) -> tuple[list[Chunk], int | None]:
         """Rows of a bucket behind chunk `after`, in order, up to 1 MB; and the chunk after which to go on, if any."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import BucketAccount
-from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
+from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.chunks import Chunk, ChunkKey
 from htcgrid_controlplane.dead_letter_store import ChunkLetters, DeadLetterStore
 from htcgrid_controlplane.errors import SessionNotFound, StorageUnavailable
@@ -65,7 +65,7 @@ class DeadLetters:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        session = self.session(tenant, session_id)
+        session = self.sessions.read_of(tenant, session_id)
         found, place = self.walk(session, bucket, after)
         page: list[DeadLetter] = []
         for each in found:
@@ -83,21 +83,10 @@ class DeadLetters:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        session = self.session(tenant, session_id)
+        session = self.sessions.read_of(tenant, session_id)
         found, (bucket, after) = self.walk(session, request.bucket, request.after)
         tasks = sum(self._purge(session, each.key, request) for each in found)
         return DeadLettersDone(tasks=tasks, next_bucket=bucket, next_after=after)
-
-    def session(self, tenant: str, session_id: str) -> Session:
-        """A session of the tenant.
-
-        Raises:
-            SessionNotFound: there is none with this id, or it is another's.
-        """
-        session = self.sessions.read(session_id)
-        if session.tenant != tenant:
-            raise SessionNotFound(session_id)
-        return session
 
     def walk(
         self, session: Session, bucket: int, after: int
@@ -123,12 +112,9 @@ class DeadLetters:
         recorded = self.store.recorded(session_id, account.bucket)
         if sum(map(len, recorded.values())) >= account.tasks.failed:
             return
-        after: int | None = ACCOUNT_ROW
-        while after is not None:
-            page, after = self.chunks.bucket(session_id, account.bucket, after)
-            for row in page:
-                if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset()):
-                    self.record(session_id, row.key.chunk)
+        for row in self.chunks.rows(session_id, account.bucket):
+            if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset()):
+                self.record(session_id, row.key.chunk)
 
     def _purge(self, session: Session, key: ChunkKey, request: PurgeTasks) -> int:
         for _ in range(_TRIES):

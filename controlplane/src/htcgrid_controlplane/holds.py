@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from htcgrid_controlplane.bus import EventBus
 from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
 from htcgrid_controlplane.chunks import Chunk
-from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.lifecycle import BUCKETS_PER_STEP
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
@@ -59,8 +58,7 @@ class Holds:
         return beyond if beyond < session.buckets else None
 
     def _say(self, tenant: str, session_id: str, *, paused: bool) -> Session:
-        if self.sessions.read(session_id).tenant != tenant:
-            raise SessionNotFound(session_id)
+        self.sessions.read_of(tenant, session_id)
         session = self.sessions.pause(session_id, paused=paused)
         if not session.state.ended:
             detail = SessionHeld(session_id=session_id, tenant=tenant)

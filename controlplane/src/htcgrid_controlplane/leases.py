@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from htcgrid_controlplane.chunks import Chunk, ChunkKey
 from htcgrid_controlplane.transitions import ChunkState
-from htcgrid_events import LeaseAction
+from htcgrid_events import ChunkRecovered, LeaseAction
 
 LEASE_SHARDS = 16
 """Partition keys of the index of leases. Each takes 1,000 writes a second ("Quotas in Amazon DynamoDB"). A heartbeat
@@ -44,6 +44,18 @@ def hopeless(chunk: Chunk, attempts: int) -> bool:
 def given_up_because(attempts: int) -> str:
     """What the errors of the tasks of a chunk say that was given up after so many attempts."""
     return f"{attempts} attempts at the task's chunk ended without a word, with their agents."
+
+
+def recovered(chunk: Chunk, action: LeaseAction) -> ChunkRecovered:
+    """What the bus is told when a chunk has been seen to."""
+    return ChunkRecovered(
+        session_id=chunk.key.session_id,
+        tenant=chunk.tenant,
+        chunk=chunk.key.chunk,
+        attempt=chunk.attempt,
+        agent=chunk.owner,
+        action=action,
+    )
 
 
 def remedy(chunk: Chunk, before: int) -> LeaseAction | None:

@@ -55,8 +55,7 @@ class Lifecycle:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        if self.sessions.read(session_id).tenant != tenant:
-            raise SessionNotFound(session_id)
+        self.sessions.read_of(tenant, session_id)
         return self.stops.stop(session_id, EndReason.CANCELLED)
 
     def cancel_many(self, tenant: str, session_ids: Sequence[str] | None) -> CancelledSessions:

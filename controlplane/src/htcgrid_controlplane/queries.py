@@ -7,7 +7,7 @@ from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import total_of
 from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.chunks import Chunk, ChunkKey
-from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNotFound
+from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.subscriber_store import SubscriberStore
@@ -60,10 +60,7 @@ class Queries:
         Raises:
             SessionNotFound: there is none with this id, or it is another's.
         """
-        session = self.sessions.read(session_id)
-        if session.tenant != tenant:
-            raise SessionNotFound(session_id)
-        return session
+        return self.sessions.read_of(tenant, session_id)
 
     def follow(self, tenant: str, session_id: str, subscriber_id: str) -> Session:
         """Let a push connection of the tenant follow its session.

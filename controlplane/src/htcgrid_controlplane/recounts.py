@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from htcgrid_controlplane.account_store import AccountStore
 from htcgrid_controlplane.accounting import total_of
 from htcgrid_controlplane.bus import EventBus
-from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
+from htcgrid_controlplane.chunk_store import ChunkStore
 from htcgrid_controlplane.chunks import Chunk
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.lifecycle import BUCKETS_PER_STEP
@@ -46,7 +46,7 @@ class Recounts:
     def _recount_bucket(self, session_id: str, bucket: int) -> None:
         for _ in range(_TRIES):
             seen = self.accounts.read(session_id, [bucket])[0]
-            rows = [row for row in self._rows(session_id, bucket) if row.key.chunk in seen.submitted]
+            rows = [row for row in self.chunks.rows(session_id, bucket) if row.key.chunk in seen.submitted]
             finished = {row.key.chunk: row for row in rows if row.finished}
             uncounted = [row.outcome() for chunk, row in finished.items() if chunk not in seen.finished]
             if uncounted:
@@ -62,14 +62,6 @@ class Recounts:
         )
         if seen.tasks != true:
             self.accounts.correct(session_id, seen, true)
-
-    def _rows(self, session_id: str, bucket: int) -> list[Chunk]:
-        rows: list[Chunk] = []
-        after: int | None = ACCOUNT_ROW
-        while after is not None:
-            page, after = self.chunks.bucket(session_id, bucket, after)
-            rows += page
-        return rows
 
 
 def _count(rows: Iterable[Chunk], code: OutcomeCode) -> int:

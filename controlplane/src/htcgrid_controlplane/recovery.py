@@ -18,13 +18,13 @@ from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.giving_up import GivingUp
 from htcgrid_controlplane.lease_store import Entry, LeaseStore
-from htcgrid_controlplane.leases import remedy
+from htcgrid_controlplane.leases import recovered, remedy
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.task_events import TaskEvents
 from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_controlplane.transitions import ChunkState
-from htcgrid_events import ChunkFinished, ChunkRecovered, LeaseAction
+from htcgrid_events import ChunkFinished, LeaseAction
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF = Backoff(base=timedelta(seconds=1), cap=timedelta(minutes=1))
@@ -114,8 +114,8 @@ class Recovery:
             {
                 LeaseAction.REQUEUED: self._requeue(session, by_action[LeaseAction.REQUEUED]),
                 LeaseAction.SENT_AGAIN: self._send_again(session, by_action[LeaseAction.SENT_AGAIN], order),
-                LeaseAction.GIVEN_UP: self._give_up(session, by_action[LeaseAction.GIVEN_UP]),
-                LeaseAction.COUNTED: self._count(session, by_action[LeaseAction.COUNTED]),
+                LeaseAction.GIVEN_UP: self._give_up(by_action[LeaseAction.GIVEN_UP]),
+                LeaseAction.COUNTED: self._count(by_action[LeaseAction.COUNTED]),
             }
         )
 
@@ -126,49 +126,38 @@ class Recovery:
         answers = self.leases.requeue(work)
         requeued = [done for done, accepted in zip(work, answers, strict=True) if accepted]
         self.queues.send(session, [chunk.key.chunk for chunk, _ in requeued], waits)
-        self._announce(session, (chunk for chunk, _ in requeued), LeaseAction.REQUEUED)
+        self._announce((chunk for chunk, _ in requeued), LeaseAction.REQUEUED)
         self.leases.delist(requeued)
         return len(requeued)
 
     def _send_again(self, session: Session, chunks: Sequence[Chunk], order: Order) -> int:
         self.queues.send(session, [chunk.key.chunk for chunk in chunks])
         if order.announces_messages:
-            self._announce(session, chunks, LeaseAction.SENT_AGAIN)
+            self._announce(chunks, LeaseAction.SENT_AGAIN)
         self.leases.delist([(chunk, chunk.claimable_at) for chunk in chunks if chunk.state is ChunkState.RETRY])
         return len(chunks)
 
-    def _give_up(self, session: Session, chunks: Sequence[Chunk]) -> int:
+    def _give_up(self, chunks: Sequence[Chunk]) -> int:
         given_up = [(chunk, last) for chunk in chunks if (last := self.giving_up.give_up(chunk))]
-        self._send_events(session, [last for _, last in given_up])
-        self._announce(session, (chunk for chunk, _ in given_up), LeaseAction.GIVEN_UP)
+        self._send_events([last for _, last in given_up])
+        self._announce((chunk for chunk, _ in given_up), LeaseAction.GIVEN_UP)
         return len(given_up)
 
-    def _count(self, session: Session, chunks: Sequence[Chunk]) -> int:
-        self._send_events(session, chunks)
-        self._announce(session, chunks, LeaseAction.COUNTED)
+    def _count(self, chunks: Sequence[Chunk]) -> int:
+        self._send_events(chunks)
+        self._announce(chunks, LeaseAction.COUNTED)
         return len(chunks)
 
-    def _send_events(self, session: Session, chunks: Sequence[Chunk]) -> None:
+    def _send_events(self, chunks: Sequence[Chunk]) -> None:
         self.task_events.send(
-            [ChunkFinished(session_id=session.session_id, outcome=chunk.outcome()) for chunk in chunks]
+            [ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome()) for chunk in chunks]
         )
 
     def _forget(self, chunks: Sequence[Chunk]) -> None:
         self.leases.delist([(chunk, chunk.claimable_at) for chunk in chunks if not chunk.finished])
 
-    def _announce(self, session: Session, chunks: Iterable[Chunk], action: LeaseAction) -> None:
-        events = [
-            ChunkRecovered(
-                session_id=session.session_id,
-                tenant=session.tenant,
-                chunk=chunk.key.chunk,
-                attempt=chunk.attempt,
-                agent=chunk.owner,
-                action=action,
-            )
-            for chunk in chunks
-        ]
-        self.bus.put([("Chunk Recovered", event) for event in events])
+    def _announce(self, chunks: Iterable[Chunk], action: LeaseAction) -> None:
+        self.bus.put([("Chunk Recovered", recovered(chunk, action)) for chunk in chunks])
 
 
 def _milliseconds(wait: timedelta) -> int:

@@ -64,7 +64,7 @@ class Redrives:
             SessionConflict: the session's rows are about to expire, it was stopped before all of its chunks were
                 submitted, or the events that are to be replaced are gone.
         """
-        run = _Run(self.letters.session(tenant, session_id))
+        run = _Run(self.letters.sessions.read_of(tenant, session_id))
         self._see_that_it_is_watched(run.session)
         found, (bucket, after) = self.letters.walk(run.session, request.bucket, request.after)
         enough_at = self.clock() + _LONG_ENOUGH_MS

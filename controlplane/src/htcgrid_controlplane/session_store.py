@@ -60,6 +60,17 @@ class SessionStore:
             raise SessionNotFound(session_id)
         return session_of(Item(response["Item"]))
 
+    def read_of(self, tenant: str, session_id: str) -> Session:
+        """The row of a tenant's session, as last written.
+
+        Raises:
+            SessionNotFound: there is none, or it is another's: the two are not told apart.
+        """
+        session = self.read(session_id)
+        if session.tenant != tenant:
+            raise SessionNotFound(session_id)
+        return session
+
     def reserve_buckets(self, session_id: str, buckets: int) -> None:
         """Note that chunks may lie in buckets below this number, before the first of them is submitted."""
         self._change(

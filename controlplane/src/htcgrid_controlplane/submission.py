@@ -79,10 +79,7 @@ class Submissions:
             SessionClosed: the session is being stopped or has ended.
             SessionConflict: the totals contradict what was submitted.
         """
-        session = self.sessions.read(session_id)
-        if session.tenant != tenant:
-            raise SessionNotFound(session_id)
-        return self._add(session, request)
+        return self._add(self.sessions.read_of(tenant, session_id), request)
 
     def _add(self, session: Session, request: AddChunks) -> Session:
         if session.stop_reason is not None and request.chunks:

@@ -16,12 +16,13 @@ from htcgrid_controlplane.chunks import Chunk, ChunkKey
 from htcgrid_controlplane.clock import Clock
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.giving_up import GivingUp
+from htcgrid_controlplane.leases import recovered
 from htcgrid_controlplane.session_store import SessionStore
 from htcgrid_controlplane.sessions import Session
 from htcgrid_controlplane.task_events import TaskEvents
 from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_controlplane.transitions import ChunkState
-from htcgrid_events import ChunkFinished, ChunkQueued, ChunkRecovered, LeaseAction
+from htcgrid_events import ChunkFinished, ChunkQueued, LeaseAction
 
 MAX_REDELIVERIES = 3
 """Messages that a chunk gets anew although nobody claims it. Each is received 100 times, at least a minute apart while
@@ -72,7 +73,7 @@ class Undelivered:
                 self._count(last)
             case LeaseAction.COUNTED:
                 self._count(row)
-        self._announce(session, seen_to, action)
+        self.bus.put([("Chunk Recovered", recovered(seen_to, action))])
         return action
 
     def _action(self, session: Session, row: Chunk) -> LeaseAction | None:
@@ -91,14 +92,3 @@ class Undelivered:
 
     def _count(self, row: Chunk) -> None:
         self.task_events.send([ChunkFinished(session_id=row.key.session_id, outcome=row.outcome())])
-
-    def _announce(self, session: Session, row: Chunk, action: LeaseAction) -> None:
-        event = ChunkRecovered(
-            session_id=session.session_id,
-            tenant=session.tenant,
-            chunk=row.key.chunk,
-            attempt=row.attempt,
-            agent=row.owner,
-            action=action,
-        )
-        self.bus.put([("Chunk Recovered", event)])
