@@ -22,8 +22,7 @@ SAM := .tools/sam/.installed
 # Only where there are Node.js and npm: nothing but the tests of Node.js handlers needs it.
 NODE := $(if $(and $(shell command -v node),$(shell command -v npm)),.tools/node/.installed)
 
-PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard events/pyproject.toml controlplane/pyproject.toml \
-	dataplane/pyproject.toml agent/pyproject.toml connector/pyproject.toml local/pyproject.toml))
+PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))
 # mypy refuses a folder without Python files.
 with-python = $(foreach folder,$(wildcard $(1)),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
 TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples benchmarks)

@@ -16,10 +16,14 @@ import boto3
 import psutil
 from agent.tests.embedded import Embedded, until
 
-from htcgrid_controlplane.chunk_store import ChunkStore
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.clock import system_clock
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.clock import system_clock
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import (

@@ -10,7 +10,7 @@ from botocore.exceptions import HTTPClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcgrid_agent.batcher import Batcher
+from htcgrid_agent.protocol.batcher import Batcher
 
 LONG = timedelta(minutes=10)
 

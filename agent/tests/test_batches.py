@@ -12,11 +12,19 @@ from agent.tests.harness import Place, Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.batch_api import MAX_BODY, Frame, FrameReader
-from htcgrid_agent.pace import Pace
-from htcgrid_agent.permits import Permits
-from htcgrid_agent.python_runtime import ERROR, HEAD, RESULT
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_agent.execution.batch_sizing import Pace
+from htcgrid_agent.runtimes.batch_protocol import (
+    MAX_BODY,
+    Frame,
+    FrameReader,
+)
+from htcgrid_agent.runtimes.permits import Permits
+from htcgrid_agent.runtimes.python_runtime import (
+    ERROR,
+    HEAD,
+    RESULT,
+)
+from htcgrid_chunks.state import ChunkState
 from htcgrid_events import FailureKind, OutcomeCode, TaskError
 
 WARM = 200

@@ -9,9 +9,9 @@ import pytest
 from agent.tests.embedded import until
 from agent.tests.harness import PYTHON_RUNTIMES, TENANT, Place
 
-from htcgrid_controlplane.chunk_store import Claim
-from htcgrid_controlplane.clock import system_clock
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.clock import system_clock
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import Claim
 from htcgrid_dataplane import result_key
 from htcgrid_events import FailureKind, OutcomeCode, TaskError
 

@@ -9,8 +9,11 @@ from agent.tests.embedded import until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.gate import WEIGHTS, Gate
-from htcgrid_agent.load import Load
+from htcgrid_agent.protocol.gate import (
+    WEIGHTS,
+    Gate,
+)
+from htcgrid_agent.work.capacity import Load
 from htcgrid_events import Priority
 
 HOUR = timedelta(hours=1)

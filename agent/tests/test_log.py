@@ -7,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.log import JsonLines
+from htcgrid_agent.telemetry.json_log import JsonLines
 
 
 def line(message: str, *arguments: object, error: BaseException | None = None, **ids: object) -> str:

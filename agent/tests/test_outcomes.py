@@ -7,11 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.outcomes import Runner, completed_or_failed, conclude, handler_failure
-from htcgrid_agent.tasks import Completed, Failed, TaskEnd
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.histories import History
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_agent.work.conclusion import (
+    Runner,
+    completed_or_failed,
+    conclude,
+    handler_failure,
+)
+from htcgrid_agent.work.task import (
+    Completed,
+    Failed,
+    TaskEnd,
+)
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.history import History
+from htcgrid_chunks.state import ChunkState
 from htcgrid_dataplane import decode_lines, encode_lines
 from htcgrid_events import MAX_TASK_BYTES, NON_RETRYABLE, FailureKind, RetryPolicy, TaskError
 

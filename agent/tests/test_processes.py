@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from htcgrid_agent.processes import WorkerProcess
+from htcgrid_agent.runtimes.child_process import WorkerProcess
 
 
 class EndedProcess:

@@ -16,12 +16,21 @@ from agent.tests.proxy import Fate, network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.breaker import Breaker, BreakerState
-from htcgrid_agent.metrics import Histogram, Registry
-from htcgrid_agent.quarantine import Quarantine
-from htcgrid_agent.tasks import Completed, Failed
-from htcgrid_controlplane.backoff import Backoff
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_agent.aws.breaker import (
+    Breaker,
+    BreakerState,
+)
+from htcgrid_agent.execution.quarantine import Quarantine
+from htcgrid_agent.telemetry.metrics import (
+    Histogram,
+    Registry,
+)
+from htcgrid_agent.work.task import (
+    Completed,
+    Failed,
+)
+from htcgrid_chunks.backoff import Backoff
+from htcgrid_chunks.state import ChunkState
 from htcgrid_events import FailureKind
 
 

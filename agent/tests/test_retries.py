@@ -8,7 +8,7 @@ import pytest
 from agent.tests.embedded import until
 from agent.tests.harness import PYTHON_RUNTIMES, Place
 
-from htcgrid_controlplane.clock import system_clock
+from htcgrid_chunks.clock import system_clock
 from htcgrid_events import FailureKind, TaskError
 
 pytestmark = [

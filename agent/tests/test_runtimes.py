@@ -13,13 +13,13 @@ from agent.tests.embedded import ROOT, free_ports, until
 from agent.tests.harness import FUNCTION, Place
 
 import htcgrid_agent
-from htcgrid_controlplane.clock import system_clock
+from htcgrid_chunks.clock import system_clock
 from htcgrid_events import FailureKind
 
 TESTS = Path(__file__).parent
 NODE_CLIENT = ROOT / ".tools/node/node_modules/.bin/aws-lambda-ric"
 NATIVE_PART = ROOT / ".tools/node/node_modules/aws-lambda-ric/dist/rapid-client.node"
-ENTRYPOINT = Path(htcgrid_agent.__file__).parent / "worker_entrypoint.sh"
+ENTRYPOINT = Path(htcgrid_agent.__file__).parent / "runtimes/worker_entrypoint.sh"
 
 needs_node = pytest.mark.skipif(
     not (shutil.which("node") and NODE_CLIENT.exists() and NATIVE_PART.exists()),

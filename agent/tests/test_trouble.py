@@ -13,9 +13,9 @@ from agent.tests.embedded import Embedded, until
 from agent.tests.harness import AgentProcess, Place, Session, place_at
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
-from htcgrid_controlplane.chunk_store import Claim
-from htcgrid_controlplane.clock import system_clock
-from htcgrid_controlplane.leases import GIVE_UP_AFTER
+from htcgrid_chunks.clock import system_clock
+from htcgrid_chunks.lease_rules import GIVE_UP_AFTER
+from htcgrid_chunks.store import Claim
 from htcgrid_events import FailureKind
 
 LARGE = {"do": "large", "bytes": 40_000}

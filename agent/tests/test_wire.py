@@ -20,12 +20,19 @@ from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.breaker import Breaker
-from htcgrid_agent.clients import s3
-from htcgrid_agent.metrics import Registry
-from htcgrid_agent.signing import Keys, Signer
-from htcgrid_agent.wire import JsonClient, ObjectClient, Reach
-from htcgrid_controlplane.backoff import Backoff
+from htcgrid_agent.aws.boto_shaped import s3
+from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.aws.client import (
+    JsonClient,
+    ObjectClient,
+    Reach,
+)
+from htcgrid_agent.aws.signing import (
+    Keys,
+    Signer,
+)
+from htcgrid_agent.telemetry.metrics import Registry
+from htcgrid_chunks.backoff import Backoff
 from htcgrid_dataplane import PayloadMissing
 from htcgrid_dataplane.s3 import S3Store
 

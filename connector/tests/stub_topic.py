@@ -50,9 +50,10 @@ class TopicGrid(StubGrid):
 def topic_grid(monkeypatch: pytest.MonkeyPatch) -> Iterator[TopicGrid]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    monkeypatch.setattr("htcgrid._sns.POLL_SECONDS", 1)
+    monkeypatch.setattr("htcgrid._notify.sns.POLL_SECONDS", 1)
     monkeypatch.setattr(
-        "htcgrid._sns.clients", lambda _profile, region: (boto3.client("sns", region), boto3.client("sqs", region))
+        "htcgrid._notify.sns.clients",
+        lambda _profile, region: (boto3.client("sns", region), boto3.client("sqs", region)),
     )
     with mock_aws():
         topic = boto3.client("sns", REGION).create_topic(Name="results")["TopicArn"]

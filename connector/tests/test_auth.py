@@ -7,7 +7,10 @@ import pytest
 from connector.tests.stub_grid import PASSWORD, USER, Answer, StubGrid
 
 from htcgrid import AuthenticationFailed, Grid, GridUnavailable, GridUnreachable, UnexpectedAnswer
-from htcgrid._auth import Grant, Tokens
+from htcgrid._transport.tokens import (
+    Grant,
+    Tokens,
+)
 
 
 def test_a_wrong_password_shows_at_once(stub: StubGrid) -> None:
@@ -72,7 +75,7 @@ def test_a_local_grid_that_is_down_says_how_to_start_it(
     stub: StubGrid, monkeypatch: pytest.MonkeyPatch, local: bool
 ) -> None:
     nowhere = "http://127.0.0.1:1/"
-    monkeypatch.setattr("htcgrid._cognito._regional_url", lambda _region: nowhere)
+    monkeypatch.setattr("htcgrid._transport.cognito._regional_url", lambda _region: nowhere)
     with pytest.raises(GridUnreachable) as told:
         Grid.connect(stub.profile(aws_endpoint_url=nowhere if local else None), request_timeout=0.1)
     assert str(told.value).endswith("; is the local grid up? start it with `htcgrid local up`") == local

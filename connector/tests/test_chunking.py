@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid._chunking import LARGEST_AUTOMATIC_CHUNK, automatic_size, cut, growing_size
+from htcgrid._submit.chunking import (
+    LARGEST_AUTOMATIC_CHUNK,
+    automatic_size,
+    cut,
+    growing_size,
+)
 
 COUNTS = st.integers(1, 5_000_000)
 LINES = st.lists(st.binary(max_size=40), max_size=200)

@@ -66,7 +66,9 @@ def test_it_runs_what_asyncio_hands_to_executors(running_grid: Grid) -> None:
 def test_many_calls_travel_in_few_requests(
     running: StubGrid, running_grid: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("htcgrid._batching.LONGEST_WAIT", timedelta(minutes=1))  # so that a slow machine counts alike
+    monkeypatch.setattr(
+        "htcgrid._core.gatherer.LONGEST_WAIT", timedelta(minutes=1)
+    )  # so that a slow machine counts alike
     with GridExecutor(running_grid, encode=lambda _fn, args, _kwargs: call_event(json.dumps, args, {})) as executor:
         futures = [executor.submit(json.dumps, i) for i in range(1_024)]
         assert [future.result(timeout=20) for future in futures] == list(map(str, range(1_024)))
@@ -116,7 +118,7 @@ def test_an_executor_that_ran_nothing_made_no_session(stub: StubGrid, grid: Grid
 
 def test_calls_that_were_not_sent_can_be_cancelled(stub: StubGrid, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     posted: list[object] = []
-    monkeypatch.setattr("htcgrid._connection.Connection.post", lambda _self, call: posted.__iadd__([call]))
+    monkeypatch.setattr("htcgrid._core.connection.Connection.post", lambda _self, call: posted.__iadd__([call]))
     executor = GridExecutor(grid)
     first, second = executor.submit(json.dumps, 1), executor.submit(json.dumps, 2)
     assert first.cancel()

@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htcgrid import GridUnavailable, GridUnreachable
-from htcgrid._backoff import Backoff
-from htcgrid._http import Http, Patience, is_loopback
+from htcgrid._aio.backoff import Backoff
+from htcgrid._transport.http import (
+    Http,
+    Patience,
+    is_loopback,
+)
 
 
 class Time:

@@ -8,9 +8,9 @@ import pytest
 from connector.tests.stub_grid import Answer, StubGrid
 
 from htcgrid import Grid, SessionState
-from htcgrid._api import Api
-from htcgrid._backoff import Backoff
-from htcgrid._push import PushChannel
+from htcgrid._aio.backoff import Backoff
+from htcgrid._notify.websocket import PushChannel
+from htcgrid._transport.api import Api
 from htcgrid_events import PushTicket
 
 

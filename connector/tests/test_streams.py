@@ -7,7 +7,7 @@ import pytest
 from connector.tests.stub_grid import Answer, Failing, StubGrid
 
 from htcgrid import Grid, InvalidOption, ResultsUnavailable, SessionCancelled, TaskFailed
-from htcgrid._collector import Collector
+from htcgrid._follow.collector import Collector
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import ChunkOutcome, Stages, StopReason, new_id
 
@@ -170,7 +170,7 @@ def test_results_that_nobody_reads_take_bounded_memory() -> None:
 def test_results_that_were_read_make_room_for_others(
     stub: StubGrid, grid: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("htcgrid._collector.Collector.__init__.__kwdefaults__", {"results_kept": 500})
+    monkeypatch.setattr("htcgrid._follow.collector.Collector.__init__.__kwdefaults__", {"results_kept": 500})
     session = grid.submit(range(200), chunk_size=1)
     stub.run(session.id, double)
     assert session.results(timeout=20) == [2 * i for i in range(200)]

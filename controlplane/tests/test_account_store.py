@@ -8,11 +8,12 @@ from controlplane.tests.world import START, TENANT, create_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.account_store import AccountStore
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.errors import SessionChanged, StorageUnavailable
-from htcgrid_controlplane.session_store import SessionStore
-from htcgrid_controlplane.sessions import Session
+from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_controlplane.errors import SessionChanged
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, SessionOptions, Stages, new_id
 
 EXPIRES = 1_760_000_600

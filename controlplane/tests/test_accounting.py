@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.accounting import (
+from htcgrid_controlplane.errors import AccountOpen
+from htcgrid_controlplane.rules.accounting import (
     BucketAccount,
     EndReason,
     buckets_in,
@@ -15,7 +16,6 @@ from htcgrid_controlplane.accounting import (
     total_of,
     verdict_of,
 )
-from htcgrid_controlplane.errors import AccountOpen
 from htcgrid_events import BUCKET_SIZE, Account, SessionState, Totals, bucket_of
 
 counts = st.integers(0, 1_000)

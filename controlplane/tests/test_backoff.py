@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.backoff import Backoff
+from htcgrid_chunks.backoff import Backoff
 
 bases = st.timedeltas(timedelta(milliseconds=1), timedelta(minutes=1))
 caps = st.timedeltas(timedelta(seconds=1), timedelta(hours=1))

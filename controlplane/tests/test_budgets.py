@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from controlplane.tests.world import TENANT, World, inputs
 
-from htcgrid_controlplane.account_store import AccountStore
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_events import AddChunks, SessionState, Totals
 
 

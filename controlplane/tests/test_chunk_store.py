@@ -7,10 +7,17 @@ from dataclasses import replace
 import pytest
 from controlplane.tests.world import AGENT, LEASE, TENANT, World
 
-from htcgrid_controlplane.chunk_store import Claim, Held
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import (
+    Claim,
+    Held,
+)
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import Stages, new_id
 
 

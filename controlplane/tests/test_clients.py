@@ -9,12 +9,17 @@ import pytest
 from botocore.stub import ANY, Stubber
 from controlplane.tests.world import START, TENANT
 
-from htcgrid_controlplane.bus import EventBus
-from htcgrid_controlplane.errors import ControlPlaneError, StorageUnavailable
-from htcgrid_controlplane.partiql import MAX_STATEMENTS, Batches, Statement
-from htcgrid_controlplane.sessions import Session
+from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable
+from htcgrid_chunks.partiql import (
+    MAX_STATEMENTS,
+    Batches,
+    Statement,
+)
+from htcgrid_controlplane.errors import ControlPlaneError
+from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import BadSettings, Settings
-from htcgrid_controlplane.task_queue import TaskQueues
 from htcgrid_events import Account, Priority, SessionCreated, SessionEnded, SessionOptions, SessionState
 
 SESSION = Session("5" * 32, TENANT, SessionOptions(), START, START + 1000)
@@ -50,7 +55,7 @@ def stubbed(moto: None) -> Iterator[dict[str, Service]]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr("htcgrid_controlplane.sending.time.sleep", waited.append)
+    monkeypatch.setattr("htcgrid_controlplane.outbound.sqs.time.sleep", waited.append)
     return waited
 
 
@@ -163,7 +168,7 @@ def test_a_wrong_setting_is_named(name: str, value: str | None) -> None:
 
 
 def test_every_error_says_whether_asking_again_may_help() -> None:
-    kinds = ControlPlaneError.__subclasses__()
+    kinds = [*ControlPlaneError.__subclasses__(), *ChunkStoreError.__subclasses__()]
     assert {kind.__name__ for kind in kinds if kind.retryable} == {
         "AccountOpen",
         "SessionChanged",

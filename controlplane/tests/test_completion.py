@@ -5,7 +5,7 @@ import json
 import pytest
 from controlplane.tests.world import FAILURE, TENANT, World
 
-from htcgrid_controlplane.chunks import Payload
+from htcgrid_chunks.chunk import Payload
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import Account, ChunkOutcome, ChunksFrame, TasksFailed, new_id

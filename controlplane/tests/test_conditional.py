@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import ClientError
 
-from htcgrid_controlplane.conditional import unhindered
+from htcgrid_controlplane.storage.conditional import unhindered
 
 
 def hindered(times: int, code: str = "TransactionConflictException") -> Callable[[], int]:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from controlplane.tests.world import TENANT, World, inputs
 
-from htcgrid_controlplane.chunks import Payload
-from htcgrid_controlplane.dead_letter_store import DeadLetterStore
-from htcgrid_controlplane.dead_letters import MAX_CHUNKS
+from htcgrid_chunks.chunk import Payload
 from htcgrid_controlplane.errors import SessionNotFound
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.dead_letters import MAX_CHUNKS
+from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
 from htcgrid_dataplane import encode_lines, result_key
 from htcgrid_events import (
     AddChunks,

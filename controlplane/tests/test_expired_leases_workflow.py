@@ -16,8 +16,14 @@ from controlplane.tests.test_recovery import beat
 from controlplane.tests.world import World
 from tests.template.stack import ROOT
 
-from htcgrid_controlplane.leases import GRACE, LEASE_SHARDS
-from htcgrid_controlplane.sweeps import SWEEP_SHARDS, sweep_shard_of
+from htcgrid_chunks.lease_rules import (
+    GRACE,
+    LEASE_SHARDS,
+)
+from htcgrid_controlplane.rules.sweep_schedule import (
+    SWEEP_SHARDS,
+    sweep_shard_of,
+)
 from htcgrid_events import new_id
 
 TEXT = (ROOT / "statemachines/expired_leases.asl.json").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.fingerprints import fingerprint
+from htcgrid_controlplane.rules.fingerprints import fingerprint
 from htcgrid_events import FailureKind, TaskError
 
 FOLDERS = st.sampled_from(["/var/task/", "/tmp/a b/", "/home/me/x-1/site-packages/", "C:\\work\\", "./", ""])

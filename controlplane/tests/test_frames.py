@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.push import chunk_frames
+from htcgrid_controlplane.outbound.push import chunk_frames
 from htcgrid_events import INLINE_BYTES, MAX_PUSH_BYTES, MAX_TASKS_PER_CHUNK, ChunkOutcome, ChunksFrame, Stages
 
 SESSION = "5" * 32

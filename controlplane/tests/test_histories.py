@@ -5,7 +5,13 @@ import random
 import pytest
 from controlplane.tests.world import TENANT, World
 
-from htcgrid_controlplane.histories import MAX_HISTORY_BYTES, History, brief, decode_history, encode_history
+from htcgrid_chunks.history import (
+    MAX_HISTORY_BYTES,
+    History,
+    brief,
+    decode_history,
+    encode_history,
+)
 from htcgrid_events import Attempt, FailureKind
 
 

@@ -3,12 +3,12 @@
 import pytest
 from controlplane.tests.world import LEASE, TENANT, World, inputs
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.chunk_store import Claim
-from htcgrid_controlplane.chunks import ChunkKey
+from htcgrid_chunks.chunk import ChunkKey
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import Claim
 from htcgrid_controlplane.errors import SessionChanged, SessionNotFound
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import AddChunks, SessionState, TaskState, Totals, new_id
 
 

@@ -6,9 +6,19 @@ from dataclasses import replace
 import pytest
 from controlplane.tests.world import START, TENANT
 
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.leases import GIVE_UP_AFTER, LEASE_SHARDS, hopeless, remedy, shard_of
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.lease_rules import (
+    GIVE_UP_AFTER,
+    LEASE_SHARDS,
+    hopeless,
+    remedy,
+    shard_of,
+)
+from htcgrid_chunks.state import ChunkState
 from htcgrid_events import LeaseAction, Stages
 
 RUNNING = Chunk(

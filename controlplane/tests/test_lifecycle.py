@@ -10,9 +10,9 @@ import boto3
 import pytest
 from controlplane.tests.world import TENANT, World, inputs
 
-from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionNotFound
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import Account, AddChunks, SessionEndedFrame, SessionState, Totals, new_id
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 import pytest
 from controlplane.tests.world import TENANT, World
 
-from htcgrid_controlplane import lifecycle
-from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.errors import SessionNotFound
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services import lifecycle
 from htcgrid_events import Account, CreateSession, SessionOptions, SessionState, new_id
 
 
@@ -34,7 +34,7 @@ def tenant() -> str:
 def test_a_tenant_sees_its_sessions_newest_first_page_by_page_and_no_others(
     world: World, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("htcgrid_controlplane.queries._PAGE_SESSIONS", 2)
+    monkeypatch.setattr("htcgrid_controlplane.services.queries._PAGE_SESSIONS", 2)
     mine = [create(world, tenant).session_id for _ in range(5)]
     create(world, f"{tenant}-other")
     assert listed(world, tenant) == mine[::-1]
@@ -43,7 +43,7 @@ def test_a_tenant_sees_its_sessions_newest_first_page_by_page_and_no_others(
 def test_sessions_made_in_the_same_millisecond_are_all_listed(
     world: World, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("htcgrid_controlplane.queries._PAGE_SESSIONS", 1)
+    monkeypatch.setattr("htcgrid_controlplane.services.queries._PAGE_SESSIONS", 1)
     request = CreateSession(options=SessionOptions())
     mine = {world.grid.submissions.create(tenant, new_id(), request).session_id for _ in range(4)}
     assert set(listed(world, tenant)) == mine

@@ -14,12 +14,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.chunk_store import Claim, Held
-from htcgrid_controlplane.chunks import Chunk, ChunkKey
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+)
+from htcgrid_chunks.state import (
+    CHUNK_TRANSITIONS,
+    ChunkState,
+)
+from htcgrid_chunks.store import (
+    Claim,
+    Held,
+)
 from htcgrid_controlplane.errors import SessionClosed
-from htcgrid_controlplane.recovery import Order
-from htcgrid_controlplane.transitions import CHUNK_TRANSITIONS, ChunkState
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.services.recovery import Order
 from htcgrid_events import ChunkOutcome, RedriveTasks
 
 SIZES = (3, 2)

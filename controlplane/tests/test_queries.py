@@ -3,10 +3,10 @@
 import pytest
 from controlplane.tests.world import AGENT, FAILURE, LEASE, TENANT, World, inputs
 
-from htcgrid_controlplane import queries
-from htcgrid_controlplane.chunks import Payload
+from htcgrid_chunks.chunk import Payload
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNotFound
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services import queries
 from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import (

@@ -6,10 +6,10 @@ import boto3
 import pytest
 from controlplane.tests.world import TENANT, World
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import AccountOpen
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import Account, SessionState
 
 

@@ -9,14 +9,28 @@ import boto3
 import pytest
 from controlplane.tests.world import AGENT, LEASE, World
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.chunk_store import Held
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.lease_store import Entry, LeaseStore
-from htcgrid_controlplane.leases import GIVE_UP_AFTER, LEASE_SHARDS, shard_of
-from htcgrid_controlplane.recovery import Order, Recovered
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.lease_rules import (
+    GIVE_UP_AFTER,
+    LEASE_SHARDS,
+    shard_of,
+)
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import Held
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.recovery import (
+    Order,
+    Recovered,
+)
+from htcgrid_controlplane.storage.lease_index import (
+    Entry,
+    LeaseStore,
+)
 from htcgrid_dataplane import decode_lines, encode_lines, result_key
 from htcgrid_events import Attempt, FailureKind, LeaseAction, Priority, TaskError
 

@@ -8,17 +8,17 @@ import pytest
 from controlplane.tests.test_dead_letters import fail, line, listed, record
 from controlplane.tests.world import TENANT, World, inputs
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.bus import EventBus
-from htcgrid_controlplane.chunk_store import HELD_UNTIL
-from htcgrid_controlplane.chunks import Payload
-from htcgrid_controlplane.dead_letter_store import DeadLetterStore
+from htcgrid_chunks.chunk import Payload
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import HELD_UNTIL
 from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionConflict, SessionNotFound
-from htcgrid_controlplane.redrive_store import RedriveStore
-from htcgrid_controlplane.session_store import SessionStore
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.task_queue import TaskQueues
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
+from htcgrid_controlplane.storage.redrive import RedriveStore
+from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_dataplane import decode_lines, encode_lines, input_key
 from htcgrid_events import (
     Account,

@@ -6,10 +6,13 @@ import boto3
 import pytest
 from controlplane.tests.world import START, TENANT, create_table
 
-from htcgrid_controlplane.accounting import EndReason
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
-from htcgrid_controlplane.session_store import MAX_SUBSCRIBERS, SessionStore
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.sessions import (
+    MAX_SUBSCRIBERS,
+    SessionStore,
+)
 from htcgrid_events import Account, SessionOptions, SessionState, Totals, new_id
 
 TOTALS = Totals(chunks=200, tasks=2000)

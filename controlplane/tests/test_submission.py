@@ -6,7 +6,7 @@ import pytest
 from controlplane.tests.world import TENANT, World, inputs
 
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound, UnknownPartition
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import (
     AddChunks,
     ChunkInput,

@@ -5,7 +5,10 @@ import pytest
 from controlplane.tests.world import START, TENANT, create_table
 
 from htcgrid_controlplane.errors import SessionConflict, TicketRefused
-from htcgrid_controlplane.subscriber_store import TICKET_TIME, SubscriberStore
+from htcgrid_controlplane.storage.subscribers import (
+    TICKET_TIME,
+    SubscriberStore,
+)
 from htcgrid_events import new_id
 
 LIFE = int(TICKET_TIME.total_seconds() * 1000)

@@ -11,12 +11,18 @@ import pytest
 from controlplane.tests.test_redrives import failed, redrive
 from controlplane.tests.world import LEASE, TENANT, World, inputs
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.sweep_store import Due
-from htcgrid_controlplane.sweeping import Swept
-from htcgrid_controlplane.sweeps import INTERVAL, SWEEP_SHARDS, UNDRAINED, overdue, sweep_shard_of
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.state import ChunkState
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.rules.sweep_schedule import (
+    INTERVAL,
+    SWEEP_SHARDS,
+    UNDRAINED,
+    overdue,
+    sweep_shard_of,
+)
+from htcgrid_controlplane.services.sweeping import Swept
+from htcgrid_controlplane.storage.sweep_index import Due
 from htcgrid_events import AddChunks, LeaseAction, new_id
 
 MINUTE = 60_000

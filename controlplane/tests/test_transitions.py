@@ -7,12 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.transitions import (
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.state import (
     CHUNK_TRANSITIONS,
+    ChunkState,
+)
+from htcgrid_controlplane.rules.transitions import (
     SESSION_TRANSITIONS,
     TASK_TRANSITIONS,
-    ChunkState,
     is_open,
 )
 from htcgrid_events import SessionState, TaskState

@@ -6,10 +6,10 @@ import pytest
 from controlplane.tests.test_dead_letters import record
 from controlplane.tests.world import LEASE, TENANT, World
 
-from htcgrid_controlplane.accounting import EndReason
-from htcgrid_controlplane.sessions import Session
-from htcgrid_controlplane.transitions import ChunkState
-from htcgrid_controlplane.undelivered import MAX_REDELIVERIES
+from htcgrid_chunks.state import ChunkState
+from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.undeliverable import MAX_REDELIVERIES
 from htcgrid_events import (
     Account,
     ChunkFinished,

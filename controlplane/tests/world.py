@@ -10,9 +10,17 @@ import boto3
 from controlplane.tests.push_server import PushServer
 from tests.template.stack import of_type
 
-from htcgrid_controlplane.chunk_store import Claim, Held, Progress
-from htcgrid_controlplane.chunks import Chunk, ChunkKey, Payload
-from htcgrid_controlplane.sessions import Session
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.store import (
+    Claim,
+    Held,
+    Progress,
+)
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_dataplane import encode_lines

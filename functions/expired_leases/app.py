@@ -9,9 +9,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, Field, TypeAdapter
 
-from htcgrid_controlplane.lease_store import Entry
 from htcgrid_controlplane.settings import Settings
-from htcgrid_controlplane.sweep_store import Due
+from htcgrid_controlplane.storage.lease_index import Entry
+from htcgrid_controlplane.storage.sweep_index import Due
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import LeaseAction
 

@@ -7,7 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, Field, TypeAdapter
 
-from htcgrid_controlplane.accounting import EndReason
+from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import SessionId

@@ -11,6 +11,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from htcgrid_chunks.errors import ChunkStoreError
 from htcgrid_controlplane.errors import (
     ControlPlaneError,
     SessionClosed,
@@ -19,7 +20,7 @@ from htcgrid_controlplane.errors import (
     TaskNotFound,
     UnknownPartition,
 )
-from htcgrid_controlplane.sessions import Session
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import (
@@ -55,7 +56,7 @@ metrics = Metrics()
 app = APIGatewayHttpResolver(enable_validation=True)
 grid = ControlPlane(Settings.from_environment())
 
-_STATUS_OF: dict[type[ControlPlaneError], HTTPStatus] = {
+_STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SessionNotFound: HTTPStatus.NOT_FOUND,
     TaskNotFound: HTTPStatus.NOT_FOUND,
     SessionConflict: HTTPStatus.CONFLICT,
@@ -221,8 +222,8 @@ def refuse_nested(_: RecursionError) -> Response[ErrorBody]:
     return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", "The request is nested too deeply.")
 
 
-@app.exception_handler(ControlPlaneError)  # type: ignore[untyped-decorator]
-def refuse(error: ControlPlaneError) -> Response[ErrorBody]:
+@app.exception_handler([ControlPlaneError, ChunkStoreError])  # type: ignore[untyped-decorator]
+def refuse(error: ControlPlaneError | ChunkStoreError) -> Response[ErrorBody]:
     """Give an error of the control plane its status; those that may pass are the server's fault."""
     status = _STATUS_OF.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

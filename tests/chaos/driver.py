@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from htcgrid import Account, Grid
-from htcgrid_controlplane.leases import GRACE, OVERDUE
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.lease_rules import (
+    GRACE,
+    OVERDUE,
+)
+from htcgrid_chunks.state import ChunkState
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.invariants import Evidence, broken
 from tests.chaos.place import Place, left_behind, place

@@ -13,7 +13,7 @@ from datetime import timedelta
 import psutil
 from agent.tests.proxy import Before, Fate, Network, Request
 
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.state import ChunkState
 from htcgrid_events import ChunkQueued
 from tests.chaos.place import LEASE, Place
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from htcgrid import Completed, TaskFailed
-from htcgrid_controlplane.accounting import total_of
+from htcgrid_controlplane.rules.accounting import total_of
 from htcgrid_events import BUCKET_SIZE, Attempt, FailureKind
 from tests.chaos.place import Place, until
 from tests.chaos.sessions import KILLED, Run, letter

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from agent.tests.proxy import Network, network
 
-from htcgrid_controlplane.account_store import AccountStore
-from htcgrid_controlplane.accounting import BucketAccount
-from htcgrid_controlplane.chunk_store import ACCOUNT_ROW, ChunkStore
-from htcgrid_controlplane.chunks import Chunk
-from htcgrid_controlplane.session_store import SessionStore
-from htcgrid_controlplane.sessions import Session
+from htcgrid_chunks.chunk import Chunk
+from htcgrid_chunks.store import (
+    ACCOUNT_ROW,
+    ChunkStore,
+)
+from htcgrid_controlplane.rules.accounting import BucketAccount
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_local import LocalGrid
 from htcgrid_local.agents import Agent
 from htcgrid_local.processes import kill_group

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from htcgrid import JSON, Grid, Session
-from htcgrid_controlplane.chunks import ChunkKey
-from htcgrid_controlplane.transitions import ChunkState
+from htcgrid_chunks.chunk import ChunkKey
+from htcgrid_chunks.state import ChunkState
 from tests.chaos.place import LEASE, Place, place
 
 HEARTBEAT = LEASE / 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from htcgrid import JSON, Grid, SessionNotFound
-from htcgrid_controlplane.chunk_store import ChunkStore
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_events import BUCKET_SIZE, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from htcgrid import Grid
-from htcgrid_controlplane.chunk_store import ChunkStore
-from htcgrid_controlplane.chunks import Chunk
+from htcgrid_chunks.chunk import Chunk
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_events import BUCKET_SIZE, ChunkFinished, ChunkQueued, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from htcgrid import Grid
-from htcgrid_controlplane.chunks import ChunkKey
-from htcgrid_controlplane.leases import GRACE
+from htcgrid_chunks.chunk import ChunkKey
+from htcgrid_chunks.lease_rules import GRACE
 from htcgrid_events import SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until

@@ -9,31 +9,49 @@ from typing import Any
 
 import botocore.session
 
-from htcgrid_agent.breaker import Breaker, BreakerState
-from htcgrid_agent.clients import dynamodb, s3, sqs
-from htcgrid_agent.dispatcher import Dispatcher
-from htcgrid_agent.gate import Gate
-from htcgrid_agent.jobs import Job
-from htcgrid_agent.launching import Launcher
-from htcgrid_agent.leases import LeaseKeeper
-from htcgrid_agent.load import Load
-from htcgrid_agent.metrics import Registry
-from htcgrid_agent.outbox import Outbox
-from htcgrid_agent.outcomes import Runner
-from htcgrid_agent.payloads import Payloads
-from htcgrid_agent.quarantine import Quarantine
-from htcgrid_agent.queues import MAX_WAIT_SECONDS, EventQueue, TaskQueues
-from htcgrid_agent.receiver import Receiver
-from htcgrid_agent.rows import RowWriter
+from htcgrid_agent.aws.boto_shaped import (
+    dynamodb,
+    s3,
+    sqs,
+)
+from htcgrid_agent.aws.breaker import (
+    Breaker,
+    BreakerState,
+)
+from htcgrid_agent.aws.client import (
+    JsonClient,
+    ObjectClient,
+    Reach,
+)
+from htcgrid_agent.aws.spot import SpotNotices
+from htcgrid_agent.aws.sqs import (
+    MAX_WAIT_SECONDS,
+    EventQueue,
+    TaskQueues,
+)
+from htcgrid_agent.execution.dispatcher import Dispatcher
+from htcgrid_agent.execution.quarantine import Quarantine
+from htcgrid_agent.protocol.gate import Gate
+from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
+from htcgrid_agent.protocol.outbox import Outbox
+from htcgrid_agent.protocol.payloads import Payloads
+from htcgrid_agent.protocol.receiver import Receiver
+from htcgrid_agent.protocol.row_writer import RowWriter
+from htcgrid_agent.protocol.transfers import Transfers
+from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.settings import Settings
-from htcgrid_agent.spot import SpotNotices
-from htcgrid_agent.tasks import Failed
-from htcgrid_agent.transfers import Transfers
+from htcgrid_agent.telemetry.metrics import Registry
 from htcgrid_agent.vitals import Vitals
-from htcgrid_agent.wire import JsonClient, ObjectClient, Reach
-from htcgrid_controlplane.backoff import Backoff
-from htcgrid_controlplane.chunk_store import ChunkStore
-from htcgrid_controlplane.clock import Clock, system_clock
+from htcgrid_agent.work.capacity import Load
+from htcgrid_agent.work.conclusion import Runner
+from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.task import Failed
+from htcgrid_chunks.backoff import Backoff
+from htcgrid_chunks.clock import (
+    Clock,
+    system_clock,
+)
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import FailureKind

@@ -4,7 +4,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from htcgrid_controlplane.errors import StorageUnavailable
+from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_dataplane import StoreUnavailable
 
 OUT_OF_REACH: Final = (StorageUnavailable, StoreUnavailable, ClientError, BotoCoreError)

@@ -13,12 +13,12 @@ from botocore.exceptions import BotoCoreError
 
 from htcgrid_agent.agent import Agent
 from htcgrid_agent.errors import AgentError
-from htcgrid_agent.external import Pod
-from htcgrid_agent.function import Function
-from htcgrid_agent.launching import Launcher
-from htcgrid_agent.log import set_up
-from htcgrid_agent.processes import Spawner
+from htcgrid_agent.runtimes.child_process import Spawner
+from htcgrid_agent.runtimes.function import Function
+from htcgrid_agent.runtimes.launcher import Launcher
+from htcgrid_agent.runtimes.sidecar import Pod
 from htcgrid_agent.settings import Settings, load_settings
+from htcgrid_agent.telemetry.json_log import set_up
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from htcgrid_agent.errors import BadSettings
-from htcgrid_agent.function import RuntimeKind
+from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from htcgrid_agent import health
-from htcgrid_agent.breaker import Breaker
-from htcgrid_agent.dispatcher import Dispatcher
-from htcgrid_agent.leases import LeaseKeeper
-from htcgrid_agent.load import Load
-from htcgrid_agent.metrics import Registry
-from htcgrid_agent.quarantine import Quarantine
+from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.execution.dispatcher import Dispatcher
+from htcgrid_agent.execution.quarantine import Quarantine
+from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
+from htcgrid_agent.telemetry import probes as health
+from htcgrid_agent.telemetry.metrics import Registry
+from htcgrid_agent.work.capacity import Load
 
 _LOG = logging.getLogger(__name__)
 

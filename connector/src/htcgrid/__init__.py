@@ -11,9 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from htcgrid._futures import (
-        TaskFuture,
-    )
     from htcgrid.async_grid import (
         AsyncGrid,
     )
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from htcgrid.executor import (
         GridExecutor,
     )
+    from htcgrid.futures import TaskFuture
     from htcgrid.grid import (
         Grid,
     )
@@ -89,7 +87,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "htcgrid._futures": ("TaskFuture",),
+    "htcgrid.futures": ("TaskFuture",),
     "htcgrid.async_grid": ("AsyncGrid",),
     "htcgrid.async_session": ("AsyncSession",),
     "htcgrid.errors": (

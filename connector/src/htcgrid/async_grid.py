@@ -6,11 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from htcgrid._client import Client
-from htcgrid._delivery import hand_over
-from htcgrid._encoding import Encoder, check_chunk_size, check_tasks
-from htcgrid._pages import session_pages
-from htcgrid._window import Window
+from htcgrid._core.client import Client
+from htcgrid._follow.delivery import hand_over
+from htcgrid._follow.pages import session_pages
+from htcgrid._submit.encoding import (
+    Encoder,
+    check_chunk_size,
+    check_tasks,
+)
+from htcgrid._submit.window import Window
 from htcgrid.async_session import AsyncSession
 from htcgrid.options import (
     JSON,

@@ -6,12 +6,25 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
-from htcgrid._dead_letters import purges, redrives
-from htcgrid._delivery import Futures, hand_over
-from htcgrid._encoding import check_chunk_size, check_tasks
-from htcgrid._limits import Deadline
-from htcgrid._pages import chunk_pages, dead_letter_pages, tasks_by_state
-from htcgrid._task_event import task_event
+from htcgrid._aio.deadline import Deadline
+from htcgrid._follow.delivery import (
+    Futures,
+    hand_over,
+)
+from htcgrid._follow.pages import (
+    chunk_pages,
+    dead_letter_pages,
+    tasks_by_state,
+)
+from htcgrid._follow.task_event import task_event
+from htcgrid._submit.dead_letter_requests import (
+    purges,
+    redrives,
+)
+from htcgrid._submit.encoding import (
+    check_chunk_size,
+    check_tasks,
+)
 from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
 from htcgrid.progress import Progress, html_of, progress_of
@@ -19,8 +32,8 @@ from htcgrid.results import Completed
 from htcgrid.timeline import Timeline
 
 if TYPE_CHECKING:
-    from htcgrid._client import Client
-    from htcgrid._link import SessionLink
+    from htcgrid._core.client import Client
+    from htcgrid._core.session_link import SessionLink
     from htcgrid_events import ChunkRecord, DeadLetter, SessionStatus, TaskRecord
 
 

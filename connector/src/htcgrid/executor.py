@@ -10,7 +10,7 @@ from htcgrid.calls import call_event
 from htcgrid.options import SubmitOptions, session_options
 
 if TYPE_CHECKING:
-    from htcgrid._batching import Batcher
+    from htcgrid._core.gatherer import Batcher
     from htcgrid.grid import Grid
 
 _P = ParamSpec("_P")

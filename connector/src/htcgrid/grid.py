@@ -24,10 +24,10 @@ from htcgrid.options import (
 from htcgrid.session import Session
 
 if TYPE_CHECKING:
-    from htcgrid._batching import Batcher
-    from htcgrid._connection import Connection
-    from htcgrid._futures import TaskFuture
-    from htcgrid._link import SessionLink
+    from htcgrid._core.connection import Connection
+    from htcgrid._core.gatherer import Batcher
+    from htcgrid._core.session_link import SessionLink
+    from htcgrid.futures import TaskFuture
     from htcgrid.profile import Profile
     from htcgrid.results import Completed
     from htcgrid_events import CancelledSessions, GridInfo, SessionOptions, SessionState, SessionSummary
@@ -72,7 +72,7 @@ class Grid:
             GridUnreachable: the grid's user pool does not answer.
             NotificationsUnavailable: what `notifications` asks for cannot be had.
         """
-        from htcgrid._connection import Connection
+        from htcgrid._core.connection import Connection
         from htcgrid.profile import Profile
 
         check_notifications(notifications)
@@ -114,7 +114,11 @@ class Grid:
             GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
             GridUnavailable: the grid keeps saying "not now"; likewise.
         """
-        from htcgrid._encoding import Encoder, check_chunk_size, check_tasks
+        from htcgrid._submit.encoding import (
+            Encoder,
+            check_chunk_size,
+            check_tasks,
+        )
 
         check_on_exit(on_exit)
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
@@ -164,8 +168,8 @@ class Grid:
 
         Raises: what `submit` and `Session.results` raise, when the first result is asked for or later.
         """
-        from htcgrid._encoding import Encoder
-        from htcgrid._window import Window
+        from htcgrid._submit.encoding import Encoder
+        from htcgrid._submit.window import Window
 
         settings, encoder = session_options(options), Encoder()
         window = Window(tasks, encoder, buffersize, chunk_size)
@@ -213,7 +217,7 @@ class Grid:
 
         Raises: what `submit` raises.
         """
-        from htcgrid._encoding import Encoder
+        from htcgrid._submit.encoding import Encoder
 
         check_on_exit(on_exit)
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
@@ -252,7 +256,7 @@ class Grid:
         Raises:
             InvalidOption: there is no such state, or what is given is no moment.
         """
-        from htcgrid._pages import session_pages
+        from htcgrid._follow.pages import session_pages
 
         pages = session_pages(self._client.api, session_state(state), as_moment(before, "before"))
         return self._connection.iterate(pages)
@@ -289,7 +293,7 @@ class Grid:
 
     def _batcher(self, options: "SessionOptions") -> "Batcher":
         """What gathers single tasks, for `GridExecutor`."""
-        from htcgrid._batching import Batcher
+        from htcgrid._core.gatherer import Batcher
 
         return Batcher(self._connection, options)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 from htcgrid.results import Part
 
 if TYPE_CHECKING:
-    from htcgrid._collector import Collector
+    from htcgrid._follow.collector import Collector
     from htcgrid_events import SessionStatus, TaskState
 
 LINE_EVERY = timedelta(seconds=10)

@@ -12,9 +12,9 @@ from htcgrid.progress import html_of, progress_of
 from htcgrid.results import Completed
 
 if TYPE_CHECKING:
-    from htcgrid._connection import Connection
-    from htcgrid._futures import TaskFuture
-    from htcgrid._link import SessionLink
+    from htcgrid._core.connection import Connection
+    from htcgrid._core.session_link import SessionLink
+    from htcgrid.futures import TaskFuture
     from htcgrid.progress import Progress
     from htcgrid.timeline import Timeline
     from htcgrid_events import ChunkRecord, DeadLetter, SessionStatus, TaskRecord
@@ -65,7 +65,10 @@ class Session:
             SessionClosed: the session takes no more tasks, or was not opened by this program.
             InvalidTask: a task is not JSON; says which.
         """
-        from htcgrid._encoding import check_chunk_size, check_tasks
+        from htcgrid._submit.encoding import (
+            check_chunk_size,
+            check_tasks,
+        )
 
         check_chunk_size(chunk_size)
         check_tasks(tasks)
@@ -152,8 +155,8 @@ class Session:
         submitted cannot be cancelled alone, so their `cancel()` returns False: cancel the session. Callbacks are called
         in a thread of the grid's.
         """
-        from htcgrid._delivery import Futures
-        from htcgrid._futures import TaskFuture
+        from htcgrid._follow.delivery import Futures
+        from htcgrid.futures import TaskFuture
 
         futures = [TaskFuture(self, index) for index in range(self._connection.run(self._link.size()))]
         sink = Futures({future.index: future for future in futures})
@@ -210,14 +213,14 @@ class Session:
     def chunks(self) -> "Iterator[ChunkRecord]":
         """The grid's records of the session's chunks as they are now, finished or not, in the order of their tasks.
         Read in pages, as they are asked for."""
-        from htcgrid._pages import chunk_pages
+        from htcgrid._follow.pages import chunk_pages
 
         return self._connection.iterate(chunk_pages(self._connection.client.api, self.id))
 
     def dead_letters(self) -> "Iterator[DeadLetter]":
         """The tasks that failed for good, those of one chunk together that failed alike, in the order of the chunks.
         Read in pages, as they are asked for."""
-        from htcgrid._pages import dead_letter_pages
+        from htcgrid._follow.pages import dead_letter_pages
 
         return self._connection.iterate(dead_letter_pages(self._connection.client.api, self.id))
 

@@ -44,9 +44,3 @@ class AccountOpen(ControlPlaneError):
     """Raised when a session is to end although submitted differs from completed + failed + cancelled."""
 
     retryable = True
-
-
-class StorageUnavailable(ControlPlaneError):
-    """Raised when DynamoDB or SQS kept refusing a request after its retries."""
-
-    retryable = True

@@ -7,37 +7,40 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from htcgrid_controlplane.account_store import AccountStore
-from htcgrid_controlplane.budgets import Budgets
-from htcgrid_controlplane.bus import EventBus
-from htcgrid_controlplane.chunk_store import ChunkStore
-from htcgrid_controlplane.clock import Clock, system_clock
-from htcgrid_controlplane.completion import Completions
-from htcgrid_controlplane.dead_letter_store import DeadLetterStore
-from htcgrid_controlplane.dead_letters import DeadLetters
-from htcgrid_controlplane.executions import Executions
-from htcgrid_controlplane.giving_up import GivingUp
-from htcgrid_controlplane.holds import Holds
-from htcgrid_controlplane.lease_store import LeaseStore
-from htcgrid_controlplane.lifecycle import Lifecycle
-from htcgrid_controlplane.notifications import Notifications
-from htcgrid_controlplane.push import PushGateway
-from htcgrid_controlplane.queries import Queries
-from htcgrid_controlplane.recounts import Recounts
-from htcgrid_controlplane.recovery import Recovery
-from htcgrid_controlplane.redrive_store import RedriveStore
-from htcgrid_controlplane.redrives import Redrives
-from htcgrid_controlplane.session_store import SessionStore
+from htcgrid_chunks.clock import (
+    Clock,
+    system_clock,
+)
+from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.executions import Executions
+from htcgrid_controlplane.outbound.push import PushGateway
+from htcgrid_controlplane.outbound.task_events import TaskEvents
+from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.outbound.topic import Notifications
+from htcgrid_controlplane.outbound.waker import Waker
+from htcgrid_controlplane.services.budgets import Budgets
+from htcgrid_controlplane.services.completion import Completions
+from htcgrid_controlplane.services.dead_letters import DeadLetters
+from htcgrid_controlplane.services.giving_up import GivingUp
+from htcgrid_controlplane.services.lifecycle import Lifecycle
+from htcgrid_controlplane.services.pausing import Holds
+from htcgrid_controlplane.services.queries import Queries
+from htcgrid_controlplane.services.recounts import Recounts
+from htcgrid_controlplane.services.recovery import Recovery
+from htcgrid_controlplane.services.redrives import Redrives
+from htcgrid_controlplane.services.stopping import Stops
+from htcgrid_controlplane.services.submission import Submissions
+from htcgrid_controlplane.services.sweeping import Sweeping
+from htcgrid_controlplane.services.undeliverable import Undelivered
 from htcgrid_controlplane.settings import Settings
-from htcgrid_controlplane.stops import Stops
-from htcgrid_controlplane.submission import Submissions
-from htcgrid_controlplane.subscriber_store import SubscriberStore
-from htcgrid_controlplane.sweep_store import SweepStore
-from htcgrid_controlplane.sweeping import Sweeping
-from htcgrid_controlplane.task_events import TaskEvents
-from htcgrid_controlplane.task_queue import TaskQueues
-from htcgrid_controlplane.undelivered import Undelivered
-from htcgrid_controlplane.wake import Waker
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
+from htcgrid_controlplane.storage.lease_index import LeaseStore
+from htcgrid_controlplane.storage.redrive import RedriveStore
+from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.subscribers import SubscriberStore
+from htcgrid_controlplane.storage.sweep_index import SweepStore
 from htcgrid_dataplane.s3 import S3Store
 
 if TYPE_CHECKING:

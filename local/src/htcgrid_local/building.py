@@ -24,6 +24,7 @@ _INPUTS: Final = (
     "requirements/functions.txt",
     "requirements/ministack.txt",
     "events/src",
+    "chunks/src",
     "controlplane/src",
     "dataplane/src",
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from htcgrid.cli import agents, config, doctor, failures, follow, letters, results, sessions, submit, tasks
+from htcgrid.cli import agents, config, dlq, doctor, errors, follow, results, sessions, submit, tasks
 from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput
 from htcgrid.cli.output import say
 from htcgrid.errors import EmptySession, GridError, InvalidOption, InvalidTask
@@ -45,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (submit, follow, sessions, results, failures, tasks, letters, agents, config, doctor):
+for group in (submit, follow, sessions, results, errors, tasks, dlq, agents, config, doctor):
     group.add_to(app)
 
 

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htcgrid._client import Client
-from htcgrid._engine import Engine
+from htcgrid._aio.engine import Engine
+from htcgrid._core.client import Client
 from htcgrid.cli.parameters import REQUEST_TIMEOUT
 from htcgrid.errors import (
     AuthenticationFailed,
@@ -86,7 +86,7 @@ async def _over_the_network(profile: Profile) -> AsyncIterator[Finding]:
 
 
 def _encrypted(profile: Profile) -> Finding:
-    from htcgrid._http import is_loopback
+    from htcgrid._transport.http import is_loopback
 
     plain = [url for url in (profile.api_url, profile.push_url) if not url.startswith(("https:", "wss:"))]
     elsewhere = [url for url in plain if not is_loopback(url)]

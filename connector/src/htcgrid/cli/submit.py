@@ -116,7 +116,7 @@ def submit(
 
 def _check(options: dict[str, Any], chunk_size: int | None) -> None:
     """Refuse options before the session's id is told."""
-    from htcgrid._encoding import check_chunk_size
+    from htcgrid._submit.encoding import check_chunk_size
     from htcgrid.options import session_options
 
     session_options(options)

@@ -1,0 +1,1 @@
+"""Requests to DynamoDB, SQS and S3, with a circuit breaker in front of each service."""

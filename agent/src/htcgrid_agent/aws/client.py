@@ -1,0 +1,226 @@
+"""Requests to AWS, at a fraction of what a general client costs.
+
+An agent makes about one request per task at chunk_size=1, and a call through boto3 costs 1.5 ms of processor time, of
+which the request itself is a quarter. So the agent's few operations go this way: botocore gives the credentials, the
+region and the endpoint, as for every AWS client; signing, sending and repeating are here.
+"""
+
+import json
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import botocore.session
+import urllib3
+from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
+
+from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.aws.endpoints import (
+    configured_endpoint,
+    connection_pool,
+    public_endpoint,
+)
+from htcgrid_agent.aws.signing import (
+    Keys,
+    Signer,
+)
+from htcgrid_agent.errors import ServiceAvoided
+from htcgrid_agent.telemetry.metrics import Counter
+from htcgrid_chunks.backoff import Backoff
+
+_TRIES: Final = 4
+_BACKOFF: Final = Backoff(base=timedelta(milliseconds=50), cap=timedelta(seconds=2))
+_THROTTLED: Final = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What requests to a service need."""
+
+    session: botocore.session.Session
+    breaker: Breaker
+    requests: Counter
+    """Counts requests by operation and error."""
+    connections: int
+    read_timeout: timedelta
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Service:
+    """One service, reached by any number of threads."""
+
+    def __init__(self, name: str, url: str, region: str, reach: Reach) -> None:
+        """Find out who asks.
+
+        Raises:
+            NoCredentialsError: the environment does not say.
+        """
+        credentials = reach.session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        self._name = name
+        self._credentials = credentials
+        self._signer = Signer(name, region)
+        self._reach = reach
+        self._host = urlsplit(url).netloc
+        self._pool = connection_pool(url, reach.session, reach.connections, reach.read_timeout)
+
+    def send(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        """Make one request, again after a while where that may help.
+
+        Raises:
+            ClientError: the service refused.
+            HTTPClientError: it could not be reached, or kept failing and is left alone for a while.
+        """
+        breaker, retry = self._reach.breaker, 0
+        while True:
+            retry += 1
+            if not breaker.allows():
+                raise ServiceAvoided(service=self._name, seconds=breaker.seconds_left)
+            try:
+                answer = self._send_once(operation, method, path, headers, body)
+            except HTTPClientError:
+                self._note(operation, "unreachable", passing=True)
+                if retry == _TRIES:
+                    raise
+            except ClientError as error:
+                passing = _may_pass(error)
+                self._note(operation, error.response["Error"]["Code"], passing=passing)
+                if retry == _TRIES or not passing:
+                    raise
+            else:
+                self._note(operation, "", passing=False)
+                return answer
+            self._reach.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+
+    def _send_once(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        frozen = self._credentials.get_frozen_credentials()
+        keys = Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
+        signed = self._signer.sign(method, path, {**headers, "host": self._host}, body, keys, datetime.now(UTC))
+        try:
+            response = self._pool.urlopen(method, path, body=body, headers=signed, retries=False, redirect=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise HTTPClientError(error=error) from error
+        if response.status != HTTPStatus.OK:
+            code, message = _refusal(response.data)
+            status = response.status
+            raise ClientError(
+                {
+                    "Error": {"Code": code or str(status), "Message": message},
+                    "ResponseMetadata": {"HTTPStatusCode": status},  # type: ignore[typeddict-item]
+                },
+                operation,
+            )
+        return response.data
+
+    def _note(self, operation: str, error: str, *, passing: bool) -> None:
+        self._reach.requests.add(1, operation, error)
+        if passing:
+            self._reach.breaker.failed()
+        else:
+            self._reach.breaker.succeeded()
+
+
+class JsonClient:
+    """A service that speaks JSON: DynamoDB or SQS."""
+
+    _TARGETS: Final = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS"}
+
+    def __init__(self, name: str, reach: Reach) -> None:
+        """Find out where the service is and who asks.
+
+        Raises:
+            NoRegionError, NoCredentialsError: the environment does not say.
+        """
+        region = _region(reach.session)
+        url = configured_endpoint(name, reach.session) or public_endpoint(name, region, reach.session)
+        self._target = self._TARGETS[name]
+        self._service = Service(name, url, region, reach)
+
+    def call(self, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
+        """Make one request. Raises as `Service.send` does."""
+        headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"{self._target}.{operation}"}
+        body = json.dumps(request, separators=(",", ":")).encode()
+        data = self._service.send(operation, "POST", "/", headers, body)
+        try:
+            answer = json.loads(data) if data else {}
+        except ValueError as error:
+            raise HTTPClientError(error=f"{operation} was answered with what is not JSON") from error
+        if not isinstance(answer, dict):
+            raise HTTPClientError(error=f"{operation} was answered with what is not a JSON object")
+        return answer
+
+
+class ObjectClient:
+    """The objects of one bucket of S3."""
+
+    def __init__(self, bucket: str, reach: Reach) -> None:
+        """Find out where the bucket is and who asks.
+
+        Raises:
+            NoRegionError, NoCredentialsError: the environment does not say.
+        """
+        region = _region(reach.session)
+        url = configured_endpoint("s3", reach.session)
+        self._folder = f"/{bucket}"
+        if url is None:
+            url = public_endpoint("s3", region, reach.session)
+            if "." not in bucket:
+                # A bucket has a host of its own; one with dots has none that a certificate could name.
+                url, self._folder = url.replace("https://", f"https://{bucket}."), ""
+        self._service = Service("s3", url, region, reach)
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Store an object. Raises as `Service.send` does."""
+        self._service.send("PutObject", "PUT", self._path(key), {"content-type": content_type}, data)
+
+    def get(self, key: str) -> bytes:
+        """Fetch an object. Raises as `Service.send` does."""
+        return self._service.send("GetObject", "GET", self._path(key), {}, b"")
+
+    def _path(self, key: str) -> str:
+        return f"{self._folder}/{quote(key, safe='/~')}"
+
+
+def _region(session: botocore.session.Session) -> str:
+    region = session.get_config_variable("region")
+    if not region:
+        raise NoRegionError
+    return str(region)
+
+
+def _refusal(data: bytes) -> tuple[str, str]:
+    """The code and the message of an error, as services that speak JSON or XML put it."""
+    try:
+        said = json.loads(data)
+    except ValueError:
+        found = (re.search(rb"<%s>([^<]*)</%s>" % (name, name), data) for name in (b"Code", b"Message"))
+        code, message = (match[1].decode(errors="replace") if match else "" for match in found)
+        return code, message
+    if not isinstance(said, dict):
+        return "", ""
+    code = str(said.get("__type") or said.get("code") or "").rpartition("#")[2]
+    return code, str(said.get("message") or said.get("Message") or "")
+
+
+def _may_pass(error: ClientError) -> bool:
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.response["Error"]["Code"] in _THROTTLED

@@ -1,0 +1,1 @@
+"""Which task runs on which worker, and what happens when a worker fails."""

@@ -1,0 +1,350 @@
+"""Writes what became of chunks: their results first, then their rows, and then tells of it.
+
+A draft is what is to be written of one job: for good when all its tasks have ended, or as a checkpoint at a heartbeat,
+so that a long chunk does not start over when its agent dies.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.protocol.batcher import Batcher
+from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
+from htcgrid_agent.protocol.outbox import Outbox
+from htcgrid_agent.protocol.payloads import Payloads
+from htcgrid_agent.protocol.transfers import Transfers
+from htcgrid_agent.telemetry.metrics import Registry
+from htcgrid_agent.work.capacity import Load
+from htcgrid_agent.work.conclusion import (
+    Conclusion,
+    Runner,
+    attempt_of,
+    conclude,
+    retrying_task,
+)
+from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.task import (
+    AGENT_LOST,
+    Completed,
+    Failed,
+    TaskEnd,
+)
+from htcgrid_chunks.backoff import Backoff
+from htcgrid_chunks.chunk import (
+    Chunk,
+    Payload,
+)
+from htcgrid_chunks.clock import Clock
+from htcgrid_chunks.partiql import MAX_STATEMENTS
+from htcgrid_chunks.store import (
+    ChunkStore,
+    Progress,
+)
+from htcgrid_dataplane import StoreUnavailable
+from htcgrid_events import MAX_LISTED_RETRIES, Attempt, RetryPolicy, TasksRetrying
+
+_LOG = logging.getLogger(__name__)
+_COMPANY = timedelta(milliseconds=10)
+_BACKOFF = Backoff(base=timedelta(seconds=1))
+"""For what is not the task's fault: payloads that are out of reach."""
+_LARGE = 256 * 1024
+"""Results of so many bytes are compressed beside the thread that writes rows, which others wait for."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    job: Job
+    ends: Mapping[int, TaskEnd]
+    final: bool
+    conclusion: Conclusion | None = None
+    results: Payload = field(default_factory=Payload)
+    marked: int | None = None
+    """Offset of a task that waits for this checkpoint, which counts it as tried."""
+
+
+class RowWriter:
+    """Takes jobs from the event loop and the lease keeper; writes in batches across jobs."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        store: ChunkStore,
+        payloads: Payloads,
+        keeper: LeaseKeeper,
+        outbox: Outbox,
+        load: Load,
+        transfers: Transfers,
+        clock: Clock,
+        stirred: Callable[[], None],
+        marked: Callable[[Job, int], None],
+        metrics: Registry,
+    ) -> None:
+        self._runner = runner
+        self._store = store
+        self._payloads = payloads
+        self._keeper = keeper
+        self._outbox = outbox
+        self._load = load
+        self._transfers = transfers
+        self._clock = clock
+        self._stirred = stirred
+        self._marked = marked
+        self._chunks = metrics.chunks
+        self._batches = Batcher(
+            "rows",
+            self._write,
+            most=MAX_STATEMENTS,
+            linger=_COMPANY,
+            company=load.has_company,
+            sizes=metrics.batch_size,
+        )
+        self._changed = threading.Condition()
+        self._unwritten = 0
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._batches.start()
+
+    def conclude(self, job: Job) -> None:
+        """Write for good what became of a job."""
+        job.concluding = True
+        with self._changed:
+            self._unwritten += 1
+        self._take(_Draft(job, job.ends, final=True))
+
+    def checkpoint(self, job: Job) -> None:
+        """Write what has become of a job so far, if there is anything new."""
+        if len(job.ends) > job.saved and not job.concluding:
+            self._take(_Draft(job, dict(job.ends), final=False))
+
+    def mark(self, job: Job, offset: int) -> None:
+        """Write that a task is tried before it is, so that it is known if its agent dies over it."""
+        job.marked.add(offset)
+        self._take(_Draft(job, dict(job.ends), final=False, marked=offset))
+
+    def flush(self, within: timedelta) -> bool:
+        """Write everything now that has been concluded; false if that took too long."""
+        self._batches.hurry()
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._unwritten, within.total_seconds())
+
+    def close(self) -> None:
+        """Stop writing."""
+        self._closed.set()
+        self._batches.close()
+
+    def _take(self, draft: _Draft) -> None:
+        size = sum(len(end.result) for end in draft.ends.values() if isinstance(end, Completed))
+        if size > _LARGE:
+            self._transfers.do(self._encode_and_put, draft)
+        else:
+            self._batches.put(draft)
+
+    def _encode_and_put(self, draft: _Draft) -> None:
+        conclusion = self._conclusion(draft)
+        self._put(replace(draft, conclusion=conclusion), self._payloads.encode(conclusion.lines))
+
+    def _put(self, draft: _Draft, data: bytes) -> None:
+        """Store results in the data plane, however long that takes, and have the row written then."""
+        failures = 0
+        while not (self._closed.is_set() or draft.job.lost):
+            try:
+                stored = self._put_once(draft, data)
+            except StoreUnavailable as error:
+                failures += 1
+                _LOG.warning("the results could not be stored yet: %s", error, extra=draft.job.ids)
+                if not draft.final and draft.marked is None:
+                    return
+                self._closed.wait(_BACKOFF.wait(failures, random.random).total_seconds())
+            else:
+                if stored:
+                    self._batches.put(replace(draft, results=stored))
+                return
+        self._done([draft])
+
+    def _put_once(self, draft: _Draft, data: bytes) -> Payload | None:
+        # One after the other: a checkpoint must not replace what has been written for good.
+        with draft.job.storing:
+            if draft.job.concluding and not draft.final:
+                return None
+            results = self._payloads.put(draft.job, data)
+            draft.job.stored = True
+            return results
+
+    def _write(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+        ready = [draft for draft in (self._ready(draft) for draft in drafts) if draft]
+        finals = [draft for draft in ready if draft.final]
+        try:
+            self._write_checkpoints([draft for draft in ready if not draft.final and not draft.job.concluding])
+            self._write_finals(finals)
+        except OUT_OF_REACH as error:
+            _LOG.warning("%d chunks could not be written yet: %s", len(ready), error)
+            return [draft for draft in ready if draft.final or draft.marked is not None]
+        self._done(finals)
+        return []
+
+    def _ready(self, draft: _Draft) -> _Draft | None:
+        """A draft whose results are in place; none if they take their way to the data plane first."""
+        if draft.job.lost:
+            self._done([draft])
+            return None
+        if draft.conclusion:
+            return draft
+        conclusion = self._conclusion(draft)
+        draft = replace(draft, conclusion=conclusion)
+        if not draft.ends:
+            return draft
+        data = self._payloads.encode(conclusion.lines)
+        if self._payloads.fits_row(draft.job, data):
+            return replace(draft, results=Payload(data))
+        self._transfers.do(self._put, draft, data)
+        return None
+
+    def _write_checkpoints(self, drafts: Sequence[_Draft]) -> None:
+        # A request may not name a row twice; the latest draft of a job holds what the others do.
+        latest = {draft.job: draft for draft in drafts}
+        if not latest:
+            return
+        lease = self._keeper.expiry(self._clock())
+        answers = self._store.checkpoint([(job.held, self._progress(draft), lease) for job, draft in latest.items()])
+        # A lost lease is for the next heartbeat to find.
+        kept = {job for job, accepted in zip(latest, answers, strict=True) if accepted}
+        for draft in drafts:
+            if draft.job in kept:
+                draft.job.saved = max(draft.job.saved, len(draft.ends))
+                if draft.marked is not None:
+                    self._marked(draft.job, draft.marked)
+
+    def _write_finals(self, drafts: Sequence[_Draft]) -> None:
+        finishes = [draft for draft in drafts if not _conclusion_of(draft).open_offsets]
+        retries = [(draft, self._retry_at(draft)) for draft in drafts if _conclusion_of(draft).open_offsets]
+        if finishes:
+            work = [(draft, self._progress(draft)) for draft in finishes]
+            answers = self._store.finish([(draft.job.held, progress) for draft, progress in work])
+            self._outbox.finished(
+                [
+                    (draft.job.delivery, _as_written(draft.job, progress))
+                    for (draft, progress), accepted in zip(work, answers, strict=True)
+                    if self._is_written(draft, accepted)
+                ]
+            )
+        if retries:
+            answers = self._store.retry([(draft.job.held, self._progress(draft), at) for draft, at in retries])
+            now = self._clock()
+            written = [
+                (draft, at)
+                for (draft, at), accepted in zip(retries, answers, strict=True)
+                if self._is_written(draft, accepted)
+            ]
+            self._outbox.hide([(draft.job.delivery, _seconds_until(at, now)) for draft, at in written])
+            self._outbox.retrying([event for event in (_retrying(draft, at) for draft, at in written) if event])
+
+    def _done(self, drafts: Sequence[_Draft]) -> None:
+        finals = [draft for draft in drafts if draft.final]
+        for draft in finals:
+            self._keeper.release(draft.job)
+        self._load.written(len(finals))
+        with self._changed:
+            self._unwritten -= len(finals)
+            self._changed.notify_all()
+        self._stirred()
+
+    def _is_written(self, draft: _Draft, accepted: bool) -> bool:
+        if not accepted:
+            self._chunks.add(1, "lost")
+            _LOG.warning("the lease was lost: what the tasks yielded is dropped", extra=draft.job.ids)
+            return False
+        conclusion = _conclusion_of(draft)
+        if conclusion.open_offsets:
+            self._chunks.add(1, "retry" if conclusion.retry else "handed back")
+        else:
+            self._chunks.add(1, "finished")
+        return True
+
+    def _conclusion(self, draft: _Draft) -> Conclusion:
+        job = draft.job
+        return conclude(job.chunk, job.so_far, draft.ends, job.delivery.queued, self._runner)
+
+    def _progress(self, draft: _Draft) -> Progress:
+        job, conclusion = draft.job, _conclusion_of(draft)
+        stages = job.chunk.stages
+        # A mark is taken back when its task is not to blame, also where no other task has ever failed.
+        tries = {offset: job.chunk.tries.get(offset, 0) for offset in job.marked} | dict(conclusion.tries)
+        history = dict(conclusion.history)
+        if not draft.final:
+            lost = self._as_if_lost()
+            for offset in job.marked - draft.ends.keys():
+                tries[offset] += 1
+                history[offset] = (*history.get(offset, ()), lost)
+        return Progress(
+            outcomes=conclusion.outcomes,
+            results=draft.results,
+            tries=tries,
+            started_at=job.started_at or stages.started_at,
+            finished_at=stages.finished_at if conclusion.open_offsets else job.finished_at,
+            history=history,
+        )
+
+    def _as_if_lost(self) -> Attempt:
+        now = self._clock()
+        return attempt_of(replace(AGENT_LOST, started_at=now, ended_at=now), self._runner)
+
+    def _retry_at(self, draft: _Draft) -> int:
+        job = draft.job
+        wait = timedelta(0)
+        if retry := _conclusion_of(draft).retry:
+            wait = _backoff_of(job.delivery.queued).wait(retry, random.random)
+        elif job.set_back:
+            wait = _BACKOFF.wait(job.chunk.attempt, random.random)
+        return self._clock() + int(wait.total_seconds() * 1000)
+
+
+def _backoff_of(policy: RetryPolicy) -> Backoff:
+    return Backoff(
+        timedelta(seconds=policy.retry_base_seconds),
+        policy.retry_factor,
+        timedelta(seconds=policy.retry_cap_seconds),
+    )
+
+
+def _conclusion_of(draft: _Draft) -> Conclusion:
+    if draft.conclusion is None:
+        raise RuntimeError("a draft is written before its tasks have been judged")
+    return draft.conclusion
+
+
+def _retrying(draft: _Draft, retry_at: int) -> TasksRetrying | None:
+    """What is told of tasks that failed in this attempt and are run again, if there are any."""
+    job, conclusion = draft.job, _conclusion_of(draft)
+    failed = [(offset, draft.ends[offset]) for offset in conclusion.open_offsets if offset in draft.ends]
+    tasks = [
+        retrying_task(job.chunk, offset, end, conclusion.tries[offset])
+        for offset, end in failed[:MAX_LISTED_RETRIES]
+        if isinstance(end, Failed)
+    ]
+    if not tasks:
+        return None
+    return TasksRetrying(
+        session_id=job.chunk.key.session_id,
+        tenant=job.chunk.tenant,
+        chunk=job.chunk.key.chunk,
+        attempt=job.chunk.attempt,
+        retry_at=retry_at,
+        tasks=tuple(tasks),
+        failed=len(failed),
+    )
+
+
+def _as_written(job: Job, progress: Progress) -> Chunk:
+    times = {"started_at": progress.started_at, "finished_at": progress.finished_at}
+    stages = job.chunk.stages.model_copy(update=times)
+    return replace(job.chunk, outcomes=progress.outcomes, results=progress.results, stages=stages)
+
+
+def _seconds_until(moment: int, now: int) -> int:
+    return -(-max(0, moment - now) // 1000)

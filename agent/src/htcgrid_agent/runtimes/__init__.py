@@ -1,0 +1,1 @@
+"""How workers run user code: the Lambda Runtime API, and processes or sidecar containers behind it."""

@@ -1,0 +1,141 @@
+"""Workers in another container of the pod, kept running there by `worker_entrypoint.sh`.
+
+The two share the loopback and a folder. In it each worker has two named pipes: on `<number>.orders` the agent says
+`kill`, on `<number>.news` the entrypoint says `started` and `exited <code>`. So the agent can stop a task there without
+sharing process numbers, and nobody has to poll: both sides wait in a read.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+from pathlib import Path
+
+from htcgrid_agent.runtimes.launcher import Exit
+from htcgrid_agent.runtimes.permits import Permits
+
+_ASK_EVERY = 1.0
+"""Seconds between looks for the other container while a task runs whose runtime holds no connection."""
+_LOG = logging.getLogger(__name__)
+
+
+class Pod:
+    """Launches nothing: waits for runtimes that connect to fixed ports."""
+
+    own = False
+
+    def __init__(self, folder: Path, first_port: int) -> None:
+        self._folder = folder
+        self._first_port = first_port
+        self._places: dict[int, _Place] = {}
+
+    def port(self, number: int) -> int:
+        """See `Launcher`."""
+        return self._first_port + number
+
+    async def launch(self, number: int, runtime_api: str, permits: Permits) -> "ExternalRuntime":
+        """See `Launcher`."""
+        place = self._places.get(number)
+        if place is None:
+            place = self._places[number] = _Place(self._folder, number)
+        return ExternalRuntime(place)
+
+
+class ExternalRuntime:
+    """What runs, or will run, in one place of the other container, up to its next end."""
+
+    def __init__(self, place: "_Place") -> None:
+        self._place = place
+        self._end: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._asking: asyncio.TimerHandle | None = None
+        place.end = self._end
+
+    def kill(self) -> None:
+        """See `Running`."""
+        if not self._end.done():
+            self._place.order("kill")
+
+    def met(self) -> None:
+        """See `Running`."""
+        self._place.began = True
+        self._ask_no_more()
+
+    def lost_touch(self) -> None:
+        """See `Running`. The entrypoint will say how the runtime ended, unless its container goes with it."""
+        self._ask_no_more()
+        if not self._end.done():
+            self._place.order("ping")
+            # A container does not end all at once, and some runtimes make a connection for each request.
+            self._asking = asyncio.get_running_loop().call_later(_ASK_EVERY, self.lost_touch)
+
+    async def ended(self) -> Exit:
+        """See `Running`."""
+        try:
+            return await self._end
+        finally:
+            self._ask_no_more()
+
+    def _ask_no_more(self) -> None:
+        if self._asking:
+            self._asking.cancel()
+            self._asking = None
+
+
+class _Place:
+    def __init__(self, folder: Path, number: int) -> None:
+        self.end: asyncio.Future[Exit] | None = None
+        """To be told of the end of the runtime that is there now."""
+        self._orders = _pipe(folder / f"{number}.orders")
+        # Open for writing too, so that it does not end when the other container does.
+        self._news = os.open(_pipe(folder / f"{number}.news"), os.O_RDWR | os.O_NONBLOCK)
+        self._unread = b""
+        self.began = False
+        """Whether the runtime that is there now began while this agent was there."""
+        # What was said before this agent began is about runtimes that found no agent.
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._news, 65_536):
+                pass
+        asyncio.get_running_loop().add_reader(self._news, self._read)
+
+    def order(self, word: str) -> None:
+        """Tell the entrypoint to act. If nobody reads, its container is gone, and all that ran in it."""
+        try:
+            orders = os.open(self._orders, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            self._ends(Exit(None))
+            return
+        try:
+            os.write(orders, f"{word}\n".encode())
+        finally:
+            os.close(orders)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._unread += os.read(self._news, 65_536)
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            word, _, code = line.decode(errors="replace").partition(" ")
+            if word == "started":
+                self.began = True
+            elif word == "exited" and code.isdigit():
+                # The end of a runtime that began before this agent says nothing about the handler.
+                if self.began:
+                    # A shell tells of a signal as 128 and its number.
+                    number = int(code)
+                    self._ends(Exit(128 - number if 128 < number < 192 else number))
+            else:
+                _LOG.warning("the worker's entrypoint said what it never says: %r", line[:80])
+
+    def _ends(self, end: Exit) -> None:
+        if self.end and not self.end.done():
+            self.end.set_result(end)
+
+
+def _pipe(path: Path) -> Path:
+    # Whichever container comes first makes it.
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+    return path

@@ -1,0 +1,197 @@
+"""What an attempt makes of a chunk: which tasks are done for good, and which are run again. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from htcgrid_agent.work.task import (
+    Completed,
+    Failed,
+    TaskEnd,
+)
+from htcgrid_chunks.chunk import Chunk
+from htcgrid_chunks.history import (
+    History,
+    brief,
+)
+from htcgrid_events import (
+    MAX_TASK_BYTES,
+    Attempt,
+    FailedTask,
+    FailureKind,
+    OutcomeCode,
+    RetryPolicy,
+    TaskError,
+    task_id,
+)
+
+_MAX_MESSAGE = 16 * 1024
+_MAX_WORDS = 500
+_MAX_TRACE_LINES = 64
+_MAX_TRACE_LINE = 1024
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who runs a task, as its user is told."""
+
+    agent: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A chunk after an attempt."""
+
+    outcomes: str
+    lines: Sequence[bytes]
+    """A line per task: its result, its error, or nothing while it is open."""
+    tries: Mapping[int, int]
+    history: History
+    """The tries that did not complete their tasks; of tasks that failed for good they are in their error."""
+
+    @property
+    def open_offsets(self) -> list[int]:
+        """Offsets of the tasks that are run again."""
+        return [offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.OPEN.value]
+
+    @property
+    def retry(self) -> int:
+        """Which retry (1, 2, …) comes next for the open task that failed most often; 0 if none has failed."""
+        return max((self.tries.get(offset, 0) for offset in self.open_offsets), default=0)
+
+
+def conclude(
+    chunk: Chunk, so_far: Sequence[bytes], ends: Mapping[int, TaskEnd], policy: RetryPolicy, runner: Runner
+) -> Conclusion:
+    """Merge how tasks ended (by their offsets) into what earlier attempts left.
+
+    `so_far` has a line per task, as the row's results say. A task that has an outcome already keeps it.
+    """
+    outcomes = list(chunk.outcomes)
+    lines = list(so_far)
+    tries = dict(chunk.tries)
+    history = dict(chunk.history)
+    for offset, end in sorted(ends.items()):
+        if outcomes[offset] != OutcomeCode.OPEN.value:
+            continue
+        if isinstance(end, Completed):
+            outcomes[offset] = OutcomeCode.COMPLETED.value
+            lines[offset] = end.result
+            continue
+        earlier = history.pop(offset, ())
+        if end.noted:
+            earlier = earlier[:-1]
+        else:
+            tries[offset] = tries.get(offset, 0) + 1
+        if end.final or tries[offset] > policy.max_retries or not policy.may_retry(end.type):
+            outcomes[offset] = OutcomeCode.FAILED.value
+            lines[offset] = _error_line(end, tries[offset], runner, earlier)
+        else:
+            history[offset] = (*earlier, attempt_of(end, runner))
+    return Conclusion("".join(outcomes), lines, tries, history)
+
+
+def attempt_of(end: Failed, runner: Runner) -> Attempt:
+    """A try that failed, as the row tells of it."""
+    return brief(
+        Attempt(
+            started_at=end.started_at,
+            ended_at=end.ended_at,
+            agent=runner.agent,
+            host=runner.host,
+            kind=end.kind,
+            type=_encodable(end.type),
+            message=_encodable(end.message),
+            trace=tuple(_encodable(line) for line in end.trace),
+        )
+    )
+
+
+def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int) -> FailedTask:
+    """What the bus is told of a task that is run again."""
+    return FailedTask(
+        task_id=task_id(chunk.key.session_id, chunk.first_task + offset),
+        kind=end.kind,
+        type=_encodable(end.type[:_MAX_WORDS]),
+        message=_encodable(end.message[:_MAX_WORDS]),
+        attempts=tries,
+    )
+
+
+def completed_or_failed(body: bytes) -> TaskEnd:
+    """What a worker's answer says: a task is only completed by a JSON text of legal size."""
+    if len(body) > MAX_TASK_BYTES:
+        return too_large(len(body))
+    try:
+        _DECODER.decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        return Failed(
+            FailureKind.HANDLER, "Runtime.MarshalError", f"The result is not JSON: {_first_words(str(error))}"
+        )
+    # Between the tokens of valid JSON, and only there, a newline may become a space.
+    return Completed(body.replace(b"\n", b" ") if b"\n" in body else body)
+
+
+def too_large(size: int) -> Failed:
+    """The failure of a task whose result has `size` bytes, more than is legal."""
+    return Failed(
+        FailureKind.HANDLER,
+        "Function.ResponseSizeTooLarge",
+        f"The result has {size} bytes; at most {MAX_TASK_BYTES} are legal.",
+    )
+
+
+def handler_failure(body: bytes, kind: FailureKind = FailureKind.HANDLER) -> Failed:
+    """What a runtime's error report says, in the form that all Lambda runtimes share."""
+    try:
+        report = json.loads(body)
+    except (ValueError, RecursionError):
+        report = None
+    if not isinstance(report, dict):
+        return Failed(kind, "Runtime.Unknown", "The runtime reported an error without saying which.")
+    trace = report.get("stackTrace", report.get("trace"))
+    return Failed(
+        kind,
+        str(report.get("errorType") or "Runtime.Unknown"),
+        str(report.get("errorMessage") or ""),
+        tuple(str(line) for line in trace) if isinstance(trace, list) else (),
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _error_line(end: Failed, attempts: int, runner: Runner, earlier: tuple[Attempt, ...]) -> bytes:
+    error = TaskError(
+        kind=end.kind,
+        type=_encodable(end.type[:_MAX_TRACE_LINE]),
+        message=_encodable(end.message[:_MAX_MESSAGE]),
+        trace=tuple(_encodable(line[:_MAX_TRACE_LINE]) for line in _middle_out(end.trace)),
+        attempts=attempts,
+        agent=runner.agent,
+        host=runner.host,
+        history=earlier,
+    )
+    return error.model_dump_json().encode()
+
+
+def _middle_out(trace: Sequence[str]) -> list[str]:
+    """A trace that is not too long: where it began and, mostly, where it ended."""
+    if len(trace) <= _MAX_TRACE_LINES:
+        return list(trace)
+    head, tail = _MAX_TRACE_LINES // 4, _MAX_TRACE_LINES - _MAX_TRACE_LINES // 4
+    return [*trace[:head], f"… {len(trace) - head - tail} more …", *trace[-tail:]]
+
+
+def _encodable(text: str) -> str:
+    # JSON may spell half a surrogate pair, which UTF-8 cannot.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _first_words(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

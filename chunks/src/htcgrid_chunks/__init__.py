@@ -1,0 +1,1 @@
+"""What agent and control plane share: the chunk, its states, its store, leases and histories."""

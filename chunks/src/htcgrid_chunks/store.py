@@ -1,0 +1,372 @@
+"""The chunks table: every write of a chunk's life, each with its condition.
+
+    insert        if absent                                → claimable at once
+    claim         claimable_at is past                     → attempt + 1, owner, claimable_at = end of the lease
+    extend        running, owner and attempt mine          → claimable_at = new end of the lease; in the index
+    checkpoint    running, owner and attempt mine          → the same, and outcomes so far
+    finish        running, owner and attempt mine          → outcomes and results, never claimable again
+    retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
+    cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
+    hold          waiting, attempt, claimable_at as seen   → not claimable until it is released
+    release       held                                     → claimable at once
+    redeliver     state, attempt, claimable_at as seen     → counted as in vain until it is claimed
+    redrive       see `redrive_store.py`
+
+`claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
+backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
+
+`lease_shard` puts a row into the index of leases, see `lease_store.py`. Only a heartbeat sets it, and every end of an
+attempt removes it, so a chunk that is shorter than the first heartbeat never pays for the index.
+
+`owner` and `attempt` fence: once another agent has claimed a chunk, whatever the former one writes is refused.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from htcgrid_chunks.attributes import (
+    Item,
+    binary,
+    number,
+    text,
+)
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+    bucket_key,
+)
+from htcgrid_chunks.history import (
+    History,
+    decode_history,
+    encode_history,
+)
+from htcgrid_chunks.lease_rules import shard_of
+from htcgrid_chunks.partiql import (
+    Batches,
+    Statement,
+    Written,
+)
+from htcgrid_chunks.state import ChunkState
+from htcgrid_events import OutcomeCode, Stages
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
+
+HELD_UNTIL = 2**53
+"""The moment (ms) from which a held chunk can be claimed: none that a clock ever shows."""
+
+ACCOUNT_ROW = -1
+"""The sort key of a bucket's account, which lies before its chunks and is no chunk."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A wish to run a chunk: who, until when (ms), and what is known of its message."""
+
+    key: ChunkKey
+    owner: str
+    now: int
+    lease_expires_at: int
+    message_id: str
+    queued_at: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """The right of an agent to write a chunk that it has claimed."""
+
+    key: ChunkKey
+    owner: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an attempt made of a chunk: a letter per task, the results so far, how often tasks have failed, and how."""
+
+    outcomes: str
+    results: Payload
+    tries: dict[int, int]
+    started_at: int
+    finished_at: int
+    history: History = field(default_factory=dict)
+
+
+class _Conclusion(NamedTuple):
+    held: Held
+    progress: Progress
+    state: ChunkState
+    claimable_at: int | None = None
+
+
+class ChunkStore:
+    """Reads and writes rows of the chunks table."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+        self._batches = Batches(client)
+
+    def insert(self, chunks: Iterable[Chunk], expires_at: int) -> list[bool]:
+        """Insert rows that are absent; false for each that existed already. `expires_at` is in seconds (TTL)."""
+        statements = [_insert(self._table, chunk, expires_at) for chunk in chunks]
+        return [written.accepted for written in self._batches.execute(statements)]
+
+    def claim(self, claims: Sequence[Claim]) -> list[tuple[bool, Chunk | None]]:
+        """Claim chunks. Gives, for each, whether it is held now and the row as it is (none if there is no row)."""
+        written = self._batches.execute([self._claim(claim) for claim in claims])
+        return [
+            (answer.accepted, self._row_of(claim.key, answer)) for claim, answer in zip(claims, written, strict=True)
+        ]
+
+    def extend(self, held: Sequence[Held], lease_expires_at: int) -> list[bool]:
+        """Prolong leases to `lease_expires_at` (ms); false for each that is no longer held."""
+        statements = [
+            self._update(
+                item, "SET claimable_at = ? SET lease_shard = ?", [number(lease_expires_at), number(shard_of(item.key))]
+            )
+            for item in held
+        ]
+        return [written.accepted for written in self._batches.execute(statements)]
+
+    def checkpoint(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
+        """Keep the outcomes so far and prolong the leases to the third of each (ms); false where no longer held."""
+        return self._conclude([_Conclusion(held, progress, ChunkState.RUNNING, at) for held, progress, at in work])
+
+    def finish(self, work: Sequence[tuple[Held, Progress]]) -> list[bool]:
+        """Record outcomes for good; false for each chunk that is no longer held, whose results count for nothing."""
+        return self._conclude([_Conclusion(held, progress, ChunkState.FINISHED) for held, progress in work])
+
+    def retry(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
+        """Keep the outcomes so far and let the open tasks be claimed again from `retry_at` (ms, third of each) on."""
+        return self._conclude([_Conclusion(held, progress, ChunkState.RETRY, at) for held, progress, at in work])
+
+    def cancel(self, chunks: Sequence[Chunk], now: int) -> list[bool]:
+        """Cancel the open tasks of unfinished chunks; false for each row that has changed since it was read."""
+        return [written.accepted for written in self._batches.execute([self._cancel(chunk, now) for chunk in chunks])]
+
+    def hold(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Let chunks that wait, queued or for a retry, not be claimed; false for each row that has changed."""
+        statements = [
+            self._as_seen(
+                chunk, f"SET state = '{ChunkState.HELD}' SET claimable_at = ? REMOVE lease_shard", [number(HELD_UNTIL)]
+            )
+            for chunk in chunks
+        ]
+        return [written.accepted for written in self._batches.execute(statements)]
+
+    def release(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Let held chunks be claimed at once; false for each row that has changed since it was read."""
+        statements = [
+            self._as_seen(chunk, f"SET state = '{ChunkState.QUEUED}' SET claimable_at = ?", [number(0)])
+            for chunk in chunks
+        ]
+        return [written.accepted for written in self._batches.execute(statements)]
+
+    def redeliver(self, chunk: Chunk) -> bool:
+        """Note that a chunk gets a new message for one that nobody could deal with; false if it has changed
+        since it was read."""
+        changes = "SET redeliveries = ? SET redelivered_attempt = ?"
+        values = [number(chunk.redeliveries_in_vain + 1), number(chunk.attempt)]
+        return self._batches.execute([self._as_seen(chunk, changes, values)])[0].accepted
+
+    def read(self, key: ChunkKey) -> Chunk | None:
+        """One row, as last written."""
+        response = self._client.get_item(
+            TableName=self._table,
+            Key={"bucket": text(key.partition_key), "chunk": number(key.chunk)},
+            ConsistentRead=True,
+        )
+        return chunk_of(key, Item(response["Item"])) if "Item" in response else None
+
+    def rows(self, session_id: str, bucket: int) -> Iterator[Chunk]:
+        """All rows of a bucket, in order, page by page."""
+        after: int | None = ACCOUNT_ROW
+        while after is not None:
+            page, after = self.bucket(session_id, bucket, after)
+            yield from page
+
+    def bucket(self, session_id: str, bucket: int, after: int = ACCOUNT_ROW) -> tuple[list[Chunk], int | None]:
+        """Rows of a bucket behind chunk `after`, in order, up to 1 MB; and the chunk after which to go on, if any."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "#bucket = :bucket AND chunk > :after",
+            "ExpressionAttributeNames": {"#bucket": "bucket"},
+            "ExpressionAttributeValues": {
+                ":bucket": text(bucket_key(session_id, bucket)),
+                ":after": number(after),
+            },
+            "ConsistentRead": True,
+        }
+        response = self._client.query(**query)
+        chunks = [chunk_of(ChunkKey(session_id, Item(row).number("chunk")), Item(row)) for row in response["Items"]]
+        last = response.get("LastEvaluatedKey")
+        return chunks, Item(last).number("chunk") if last else None
+
+    def _row_of(self, key: ChunkKey, answer: Written) -> Chunk | None:
+        if answer.item is not None:
+            return chunk_of(key, answer.item)
+        # A claim that was accepted has a row, whatever the answer left out: never take it for a chunk that is gone.
+        return self.read(key) if answer.accepted else None
+
+    def _claim(self, claim: Claim) -> Statement:
+        return Statement(
+            f'UPDATE "{self._table}" SET state = \'{ChunkState.RUNNING}\' SET attempt = attempt + 1 SET "owner" = ? '
+            "SET claimable_at = ? SET claimed_at = ? SET queued_at = ? SET message_id = ? "
+            'WHERE "bucket" = ? AND chunk = ? AND claimable_at <= ? RETURNING ALL NEW *',
+            [
+                text(claim.owner),
+                number(claim.lease_expires_at),
+                number(claim.now),
+                number(claim.queued_at),
+                text(claim.message_id),
+                *row_key(claim.key),
+                number(claim.now),
+            ],
+        )
+
+    def _update(self, held: Held, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
+        still_mine = f"state = '{ChunkState.RUNNING}' AND \"owner\" = ? AND attempt = ?"
+        return Statement(
+            f'UPDATE "{self._table}" {changes} WHERE "bucket" = ? AND chunk = ? AND {still_mine}',
+            [*values, *row_key(held.key), text(held.owner), number(held.attempt)],
+        )
+
+    def _conclude(self, work: "Sequence[_Conclusion]") -> list[bool]:
+        statements = []
+        for held, progress, state, claimable_at in work:
+            changes: list[tuple[str, AttributeValueTypeDef]] = [
+                ("outcomes", text(progress.outcomes)),
+                ("started_at", number(progress.started_at)),
+                ("finished_at", number(progress.finished_at)),
+                *_results(progress.results, held.attempt),
+            ]
+            if claimable_at is not None:
+                changes.append(("claimable_at", number(claimable_at)))
+            match state:
+                case ChunkState.RUNNING:
+                    changes += [("progressed", number(held.attempt)), ("lease_shard", number(shard_of(held.key)))]
+                case ChunkState.RETRY:
+                    changes.append(("returned", number(held.attempt)))
+            if progress.tries:
+                changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
+            if progress.history:
+                changes.append(("history", binary(encode_history(progress.history))))
+            clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
+            remove = " REMOVE results" if progress.results.stored_bytes is not None else ""
+            if claimable_at is None:
+                remove += " REMOVE claimable_at"
+            if state is not ChunkState.RUNNING:
+                remove += " REMOVE lease_shard"
+            statements.append(
+                self._update(
+                    held,
+                    f"SET state = '{state}' {clauses}{remove}",
+                    [value for _, value in changes],
+                )
+            )
+        return [
+            written.accepted or _says(written.item, conclusion)
+            for conclusion, written in zip(work, self._batches.execute(statements), strict=True)
+        ]
+
+    def _cancel(self, chunk: Chunk, now: int) -> Statement:
+        outcomes = chunk.outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.CANCELLED.value)
+        changes = f"SET state = '{ChunkState.FINISHED}' SET outcomes = ? SET finished_at = ? "
+        changes += "REMOVE claimable_at REMOVE lease_shard"
+        return self._as_seen(chunk, changes, [text(outcomes), number(now)])
+
+    def _as_seen(self, chunk: Chunk, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
+        """A write that is refused if the row has changed since it was read."""
+        seen = [text(chunk.state), number(chunk.attempt), number(chunk.claimable_at)]
+        return Statement(
+            f'UPDATE "{self._table}" {changes} '
+            'WHERE "bucket" = ? AND chunk = ? AND state = ? AND attempt = ? AND claimable_at = ?',
+            [*values, *row_key(chunk.key), *seen],
+        )
+
+
+def _says(row: Item | None, conclusion: _Conclusion) -> bool:
+    """Whether a write was refused only because it had been made: it was repeated after its first answer was lost."""
+    held, progress, state, _ = conclusion
+    return row is not None and (
+        (row.text("state"), row.text("owner"), row.number("attempt"), row.text("outcomes"), row.number("finished_at"))
+        == (state, held.owner, held.attempt, progress.outcomes, progress.finished_at)
+    )
+
+
+def row_key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
+    """The key of a chunk's row, as parameters of a statement."""
+    return [text(key.partition_key), number(key.chunk)]
+
+
+def _results(results: Payload, attempt: int) -> "list[tuple[str, AttributeValueTypeDef]]":
+    if results.data is not None:
+        return [("results", binary(results.data))]
+    if results.stored_bytes is not None:
+        return [("results_bytes", number(results.stored_bytes)), ("results_attempt", number(attempt))]
+    return []
+
+
+def _insert(table: str, chunk: Chunk, expires_at: int) -> Statement:
+    attributes: dict[str, AttributeValueTypeDef] = {
+        "bucket": text(chunk.key.partition_key),
+        "chunk": number(chunk.key.chunk),
+        "tenant": text(chunk.tenant),
+        "state": text(chunk.state),
+        "attempt": number(chunk.attempt),
+        "claimable_at": number(chunk.claimable_at),
+        "first_task": number(chunk.first_task),
+        "size": number(chunk.size),
+        "submitted_at": number(chunk.stages.submitted_at),
+        "expires_at": number(expires_at),
+    }
+    if chunk.inputs.data is not None:
+        attributes["inputs"] = binary(chunk.inputs.data)
+    if chunk.inputs.stored_bytes is not None:
+        attributes["inputs_bytes"] = number(chunk.inputs.stored_bytes)
+    fields = ", ".join(f"'{name}': ?" for name in attributes)
+    return Statement(f'INSERT INTO "{table}" VALUE {{{fields}}}', list(attributes.values()))
+
+
+def chunk_of(key: ChunkKey, item: Item) -> Chunk:
+    """The chunk that a row describes."""
+    size = item.number("size")
+    return Chunk(
+        key=key,
+        tenant=item.text("tenant"),
+        state=ChunkState(item.text("state")),
+        first_task=item.number("first_task"),
+        size=size,
+        attempt=item.number("attempt"),
+        inputs=_payload(item, "inputs"),
+        inputs_edition=item.text("inputs_edition"),
+        outcomes=item.text("outcomes", OutcomeCode.OPEN.value * size),
+        results=_payload(item, "results"),
+        results_attempt=item.number("results_attempt"),
+        tries={int(offset): count for offset, count in json.loads(item.text("tries", "{}")).items()},
+        history=decode_history(item.binary("history")),
+        returned=item.number("returned"),
+        progressed=item.number("progressed"),
+        redeliveries=item.number("redeliveries"),
+        redelivered_attempt=item.number("redelivered_attempt", -1),
+        owner=item.text("owner"),
+        claimable_at=item.number("claimable_at"),
+        message_id=item.text("message_id"),
+        stages=Stages(
+            submitted_at=item.number("submitted_at"),
+            queued_at=item.number("queued_at"),
+            claimed_at=item.number("claimed_at"),
+            started_at=item.number("started_at"),
+            finished_at=item.number("finished_at"),
+        ),
+    )
+
+
+def _payload(item: Item, name: str) -> Payload:
+    stored = f"{name}_bytes"
+    return Payload(item.binary(name), item.number(stored) if stored in item else None)

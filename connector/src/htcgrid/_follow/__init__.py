@@ -1,0 +1,1 @@
+"""Following a session: collecting outcomes, fetching results, delivering them to futures and callbacks."""

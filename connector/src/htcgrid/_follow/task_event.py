@@ -1,0 +1,25 @@
+"""What a task was given."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from htcgrid.errors import ResultsUnavailable
+from htcgrid_dataplane import DataPlaneError, decode_lines
+
+if TYPE_CHECKING:
+    from htcgrid._transport.api import Api
+
+
+async def task_event(api: "Api", session_id: str, index: int) -> Any:
+    """The event of a task. Raises `ResultsUnavailable` when the grid no longer keeps it, and what `Api` raises."""
+    place = await api.task_input(session_id, index)
+    data = place.inputs
+    if data is None and place.url is not None:
+        data = await api.get_payload(place.url)
+    if data is None:
+        raise ResultsUnavailable(f"the grid no longer keeps the event of task {index} of session {session_id}")
+    try:
+        return json.loads(decode_lines(data, place.lines)[place.line])
+    except (DataPlaneError, ValueError) as error:
+        what = f"the event of task {index} of session {session_id} is damaged: {error}"
+        raise ResultsUnavailable(what) from error

@@ -1,0 +1,1 @@
+"""Channels over which the grid pushes notifications: WebSocket or SNS."""

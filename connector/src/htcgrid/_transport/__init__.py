@@ -1,0 +1,1 @@
+"""HTTP, the grid's API as typed calls, and sign-in."""

@@ -1,0 +1,130 @@
+"""HTTP requests that are repeated until they are answered or a time limit has passed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx
+
+from htcgrid._aio.backoff import Backoff
+from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers that say "not now". Every request of the connector may be repeated, since its ids are made here."""
+
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request is tried, and how."""
+
+    limit: timedelta = timedelta(seconds=60)
+    """Time from its first attempt after which a request is given up. Default: one minute."""
+    attempt: timedelta = timedelta(seconds=30)
+    """Longest wait for one answer: API Gateway itself gives up after 30 s. Default: 30 seconds."""
+    backoff: Backoff = field(default_factory=lambda: Backoff(timedelta(milliseconds=100), timedelta(seconds=5)))
+    """Between attempts, unless the grid says how long to wait."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Http:
+    """A pool of connections to the grid."""
+
+    def __init__(self, patience: Patience, *, trust_environment: bool = True, hint: str = "") -> None:
+        """`hint` ends the sentence that tells that nothing answers."""
+        logging.getLogger("httpx").addFilter(_without_queries)
+        self._patience = patience
+        self._hint = f"; {hint}" if hint else ""
+        self.closed = False
+        """Whether requests are refused here, since the grid was closed."""
+        self._client = httpx.AsyncClient(
+            # The default of 5 s would open a new connection for almost every call of an interactive user.
+            limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
+            trust_env=trust_environment,
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: "Mapping[str, str] | None" = None,
+        content: bytes | None = None,
+        repeat_if: Callable[[httpx.Response], bool] = lambda response: response.status_code in REPEATED,
+    ) -> httpx.Response:
+        """The answer to a request, whatever its status, unless it says "not now".
+
+        Raises:
+            GridUnreachable: nothing answered within the time limit.
+            GridUnavailable: the grid said "not now" until the time limit.
+            GridClosed: the grid was closed.
+        """
+        patience = self._patience
+        ends = patience.clock() + patience.limit.total_seconds()
+        failures = 0
+        while True:
+            if self.closed:
+                raise GridClosed
+            failure: GridError
+            wait = 0.0
+            try:
+                left = max(0.1, min(patience.attempt.total_seconds(), ends - patience.clock()))
+                timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS), pool=None)
+                response = await self._client.request(method, url, headers=headers, content=content, timeout=timeout)
+            except httpx.RequestError as error:
+                what = f"the grid cannot be reached at {_place(url)}: {_reason(error)}"
+                failure = GridUnreachable(what + self._hint)
+            else:
+                if not repeat_if(response):
+                    return response
+                what = f"the grid answered {response.status_code} to every attempt at {method} {_place(url)}"
+                failure = GridUnavailable(f"{what}: try again later")
+                wait = _asked_wait(response)
+            failures += 1
+            wait = max(wait, patience.backoff.seconds(failures))
+            if patience.clock() + wait > ends:
+                raise failure
+            await patience.sleep(wait)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL points to this machine, so that no proxy of the environment can stand between."""
+    return urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+def _place(url: str) -> str:
+    # Without the query: that of a presigned URL is a secret.
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def _reason(error: httpx.RequestError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _asked_wait(response: httpx.Response) -> float:
+    """Seconds of `Retry-After`; its other form, a date, is left to the backoff."""
+    asked = response.headers.get("retry-after", "")
+    return float(asked) if asked.isdecimal() else 0.0
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Keep the signatures of presigned URLs out of what httpx logs of each request."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _place(str(value)) if isinstance(value, httpx.URL) and value.query else value for value in record.args
+        )
+    return True

@@ -1,0 +1,103 @@
+"""A session's row: pure."""
+
+from dataclasses import dataclass
+
+from htcgrid_controlplane.rules.accounting import (
+    EndReason,
+    buckets_in,
+)
+from htcgrid_events import (
+    Account,
+    SessionAccepted,
+    SessionCreated,
+    SessionOptions,
+    SessionState,
+    SessionStatus,
+    StopReason,
+    Totals,
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The row of a session."""
+
+    session_id: str
+    tenant: str
+    options: SessionOptions
+    created_at: int
+    deadline_at: int
+    state: SessionState = SessionState.OPEN
+    totals: Totals | None = None
+    """How much it holds, once the client has said so."""
+    buckets: int = 0
+    """Every bucket into which a chunk was ever submitted has a lower number."""
+    full_buckets: frozenset[int] = frozenset()
+    """Buckets of which every chunk has finished."""
+    stop_reason: EndReason | None = None
+    """Why it takes no more chunks and its open tasks are cancelled."""
+    paused: bool = False
+    """Whether its waiting chunks are held."""
+    failures: int = 0
+    """Tasks that have failed for good; only counted where there is a budget for them."""
+    task_token: str = ""
+    """What wakes the lifecycle workflow."""
+    watched: bool = False
+    """Whether an execution of the lifecycle workflow has adopted it."""
+    redrives: int = 0
+    """How often a finished chunk of it was reopened. Who reads its accounts and then writes its row sees by it whether
+    they moved meanwhile."""
+    subscribers: frozenset[str] = frozenset()
+    account: Account | None = None
+    """The account at the verdict."""
+    ended_at: int | None = None
+    expires_at: int = 0
+    """When (seconds) the session's rows may be forgotten."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether every chunk that it will ever hold has finished."""
+        return self.totals is not None and len(self.full_buckets) == buckets_in(self.totals)
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """Why its lifecycle may go on to the end, if it may."""
+        return self.stop_reason or (EndReason.DONE if self.all_finished else None)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether more tasks have failed than it may cost. A share is judged once the whole is known."""
+        options = self.options
+        if options.max_failures is not None and self.failures > options.max_failures:
+            return True
+        share = options.max_failure_share
+        return share is not None and self.totals is not None and self.failures > share * self.totals.tasks
+
+    def created(self) -> SessionCreated:
+        """What its lifecycle starts with, when it is created and when it reopens."""
+        return SessionCreated(
+            session_id=self.session_id,
+            tenant=self.tenant,
+            options=self.options,
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+        )
+
+    def accepted(self) -> SessionAccepted:
+        """What its owner is told when the grid has taken chunks over."""
+        return SessionAccepted(session_id=self.session_id, state=self.state, deadline_at=self.deadline_at)
+
+    def status(self, account: Account, chunks: int) -> SessionStatus:
+        """What its owner sees of it."""
+        return SessionStatus(
+            session_id=self.session_id,
+            state=self.state,
+            options=self.options,
+            account=self.account or account,
+            chunks=chunks,
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+            ended_at=self.ended_at,
+            paused=self.paused and not self.state.ended,
+            stop_reason=StopReason(self.stop_reason) if self.stop_reason else None,
+        )

@@ -1,0 +1,170 @@
+"""Keeps tasks that failed for good as dead letters, shows them, and forgets them."""
+
+from dataclasses import dataclass, replace
+
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+)
+from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.errors import SessionNotFound
+from htcgrid_controlplane.rules.accounting import BucketAccount
+from htcgrid_controlplane.rules.letters import (
+    chosen,
+    letters_of,
+    without,
+)
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.dead_letters import (
+    ChunkLetters,
+    DeadLetterStore,
+)
+from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines, result_key
+from htcgrid_events import DeadLetter, DeadLetterPage, DeadLettersDone, PurgeTasks, TaskDeadLettered
+
+MAX_CHUNKS = 100
+"""Chunks with dead letters that one request goes through: a few requests to AWS each, within the API's 29 s."""
+_MAX_BUCKETS = 200
+"""Buckets that one request looks into, most of which hold no dead letter."""
+_MAX_LETTERS = 2_000
+"""Letters in one page: at about 1 KB each below the 6 MB of a Lambda function's answer."""
+_MAX_LISTED_BYTES = 100_000
+"""Letters in one event, which with its escapes stays below the 256 KB of EventBridge and of a workflow's state; the
+event's number of failures counts those left out."""
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    """Records, lists and purges dead letters."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    store: DeadLetterStore
+    payloads: PayloadStore
+
+    def record(self, session_id: str, chunk: int) -> TaskDeadLettered | None:
+        """Keep the failed tasks of a chunk as its row tells of them. Repeating it changes nothing.
+
+        Gives what is to be announced; none if there is nothing, for the tasks were redriven or purged, or the session
+        has expired.
+        """
+        try:
+            session = self.sessions.read(session_id)
+        except SessionNotFound:
+            return None
+        key = ChunkKey(session_id, chunk)
+        for _ in range(_TRIES):
+            # The item is read before the row: a redrive in between moves it, and refuses what the row said before.
+            known = self.store.read(key)
+            row = self.chunks.read(key)
+            if row is None or not row.finished:
+                return None
+            letters = letters_of(row, self.lines(row), known.purged)
+            told = replace(known, letters=letters)
+            if told == known or not (letters or known.letters) or self.store.write(told, session.expires_at):
+                return _announced(session, chunk, letters)
+        raise StorageUnavailable(f"the dead letters of chunk {chunk} of session {session_id} keep changing")
+
+    def page(self, tenant: str, session_id: str, bucket: int, after: int) -> DeadLetterPage:
+        """Dead letters of a session behind a chunk of a bucket.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        session = self.sessions.read_of(tenant, session_id)
+        found, place = self.walk(session, bucket, after)
+        page: list[DeadLetter] = []
+        for each in found:
+            if page and len(page) + len(each.letters) > _MAX_LETTERS:
+                break
+            page += each.letters
+            last = each.key
+        else:
+            return DeadLetterPage(letters=tuple(page), next_bucket=place[0], next_after=place[1])
+        return DeadLetterPage(letters=tuple(page), next_bucket=last.bucket, next_after=last.chunk)
+
+    def purge(self, tenant: str, session_id: str, request: PurgeTasks) -> DeadLettersDone:
+        """Forget dead letters, for good; their tasks stay failed. Repeating it changes nothing.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        session = self.sessions.read_of(tenant, session_id)
+        found, (bucket, after) = self.walk(session, request.bucket, request.after)
+        tasks = sum(self._purge(session, each.key, request) for each in found)
+        return DeadLettersDone(tasks=tasks, next_bucket=bucket, next_after=after)
+
+    def walk(
+        self, session: Session, bucket: int, after: int
+    ) -> tuple[list[ChunkLetters], tuple[int, int] | tuple[None, None]]:
+        """Chunks with dead letters behind a chunk of a bucket, as far as one request goes; and where to go on: the
+        bucket and the chunk, none at the end."""
+        found: list[ChunkLetters] = []
+        beyond = min(session.buckets, bucket + _MAX_BUCKETS)
+        accounts = {each.bucket: each for each in self.accounts.read(session.session_id, range(bucket, beyond))}
+        while bucket < beyond and len(found) < MAX_CHUNKS:
+            if after < 0:
+                self._catch_up(session.session_id, accounts[bucket])
+            page, following = self.store.bucket(session.session_id, bucket, after, MAX_CHUNKS - len(found))
+            found += page
+            bucket, after = (bucket, following) if following is not None else (bucket + 1, -1)
+        return found, (bucket, after) if bucket < session.buckets else (None, None)
+
+    def _catch_up(self, session_id: str, account: BucketAccount) -> None:
+        """Record what has failed in a bucket and is not recorded yet: the workflow comes a moment after the failure,
+        and whoever asks right after the verdict is to find everything."""
+        if not account.tasks.failed:
+            return
+        recorded = self.store.recorded(session_id, account.bucket)
+        if sum(map(len, recorded.values())) >= account.tasks.failed:
+            return
+        for row in self.chunks.rows(session_id, account.bucket):
+            if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset()):
+                self.record(session_id, row.key.chunk)
+
+    def _purge(self, session: Session, key: ChunkKey, request: PurgeTasks) -> int:
+        for _ in range(_TRIES):
+            known = self.store.read(key)
+            tasks = chosen(known.letters, request.fingerprint, request.tasks)
+            left = replace(known, letters=without(known.letters, tasks), purged=known.purged | tasks)
+            if not tasks or self.store.write(left, session.expires_at):
+                return len(tasks)
+        raise StorageUnavailable(f"the dead letters of chunk {key.chunk} of session {key.session_id} keep changing")
+
+    def lines(self, row: Chunk) -> list[bytes] | None:
+        """The results of a chunk, a line per task; none if they cannot be read any more.
+
+        Raises:
+            StoreUnavailable: the data plane could not be reached.
+        """
+        data = row.results.data
+        try:
+            if row.results.stored_bytes is not None:
+                data = self.payloads.get(result_key(row.tenant, row.key.session_id, row.key.chunk, row.results_attempt))
+            return decode_lines(data, row.size) if data is not None else None
+        except (PayloadMissing, PayloadCorrupt):
+            return None
+
+
+def _announced(session: Session, chunk: int, letters: tuple[DeadLetter, ...]) -> TaskDeadLettered | None:
+    if not letters:
+        return None
+    listed: list[DeadLetter] = []
+    room = _MAX_LISTED_BYTES
+    for letter in letters:
+        room -= len(letter.model_dump_json().encode())
+        if room < 0:
+            break
+        listed.append(letter)
+    return TaskDeadLettered(
+        session_id=session.session_id,
+        tenant=session.tenant,
+        chunk=chunk,
+        letters=tuple(listed),
+        failed=sum(len(letter.tasks) for letter in letters),
+    )

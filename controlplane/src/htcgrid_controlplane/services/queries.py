@@ -1,0 +1,211 @@
+"""Answers questions about sessions and tasks, to their owner alone."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+)
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
+from htcgrid_controlplane.rules.accounting import total_of
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.subscribers import SubscriberStore
+from htcgrid_dataplane import PayloadLinks, PayloadStore, decode_lines, input_key, result_key
+from htcgrid_events import (
+    ChunkOutcome,
+    ChunkPage,
+    ChunkRecord,
+    OutcomeCode,
+    OutcomePage,
+    SessionPage,
+    SessionState,
+    SessionStatus,
+    TaskError,
+    TaskInput,
+    TaskRecord,
+    UploadPlaces,
+    bucket_of,
+    task_id,
+)
+
+LINK_TIME = timedelta(minutes=15)
+"""How long a presigned URL is good for."""
+_PAGE_SESSIONS = 100
+_PAGE_BYTES = 3 * 1024 * 1024
+"""Inline results in one page: in base64 below the 6 MB of a Lambda function's answer."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Reads on behalf of a tenant."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    subscribers: SubscriberStore
+    store: PayloadStore
+    links: PayloadLinks
+
+    def status(self, session: Session) -> SessionStatus:
+        """A session with its account as it is now."""
+        accounts = [] if session.account else self.accounts.read(session.session_id, range(session.buckets))
+        chunks = session.totals.chunks if session.totals else sum(len(account.submitted) for account in accounts)
+        return session.status(total_of(accounts), chunks)
+
+    def session(self, tenant: str, session_id: str) -> Session:
+        """A session of the tenant.
+
+        Raises:
+            SessionNotFound: there is none with this id, or it is another's.
+        """
+        return self.sessions.read_of(tenant, session_id)
+
+    def follow(self, tenant: str, session_id: str, subscriber_id: str) -> Session:
+        """Let a push connection of the tenant follow its session.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            SessionConflict: the subscriber is another's, or the session has too many.
+        """
+        self.session(tenant, session_id)
+        if not self.subscribers.belongs_to(subscriber_id, tenant):
+            raise SessionConflict(f"Subscriber {subscriber_id} is not yours: ask for a push ticket first.")
+        return self.sessions.subscribe(session_id, subscriber_id)
+
+    def sessions_of(self, tenant: str, state: SessionState | None, before: str | None) -> SessionPage:
+        """Sessions of the tenant, newest first. A page may be empty although others follow."""
+        listed, following = self.sessions.of_tenant(tenant, state, before, _PAGE_SESSIONS)
+        return SessionPage(sessions=tuple(each.summary for each in listed), next_before=following)
+
+    def chunk_page(self, tenant: str, session_id: str, bucket: int, after: int) -> ChunkPage:
+        """Submitted chunks of a bucket behind chunk `after`, as they are now.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        self.session(tenant, session_id)
+        account = self.accounts.read(session_id, [bucket])[0]
+        rows, following = self.chunks.bucket(session_id, bucket, after)
+        records = (
+            _record(chunk, account.finished.get(chunk.key.chunk, 0))
+            for chunk in rows
+            if chunk.key.chunk in account.submitted
+        )
+        return ChunkPage(chunks=tuple(records), next_after=following)
+
+    def outcomes(self, tenant: str, session_id: str, bucket: int, after: int) -> OutcomePage:
+        """Finished chunks of a bucket behind chunk `after`, with small results inside and links to large ones.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+        """
+        self.session(tenant, session_id)
+        notified = self.accounts.read(session_id, [bucket])[0].finished
+        rows, following = self.chunks.bucket(session_id, bucket, after)
+        finished = [chunk for chunk in rows if chunk.key.chunk in notified and chunk.finished]
+        page: list[ChunkOutcome] = []
+        room = _PAGE_BYTES
+        for chunk in finished:
+            room -= len(chunk.results.data or b"")
+            if room < 0 and page:
+                return OutcomePage(outcomes=tuple(page), next_after=page[-1].chunk)
+            page.append(chunk.outcome(notified[chunk.key.chunk], self._link(chunk)))
+        return OutcomePage(outcomes=tuple(page), next_after=following)
+
+    def task(self, tenant: str, session_id: str, index: int) -> TaskRecord:
+        """The record of one task.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            TaskNotFound: it has no task with this index.
+        """
+        session = self.session(tenant, session_id)
+        chunk = self._chunk_of(session, index)
+        offset = index - chunk.first_task
+        notified = self.accounts.read(session_id, [bucket_of(chunk.key.chunk)])[0].finished
+        return TaskRecord(
+            session_id=session_id,
+            task_id=task_id(session_id, index),
+            index=index,
+            state=chunk.task_state(offset),
+            chunk=chunk.key.chunk,
+            owner=chunk.owner or None,
+            attempts=chunk.attempt,
+            retries=min(chunk.tries.get(offset, 0), session.options.max_retries),
+            options=session.options,
+            message_handle=chunk.message_id or None,
+            lease_expires_at=chunk.lease_expires_at,
+            stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
+            error=self._error(chunk, offset),
+            history=chunk.history.get(offset, ()),
+        )
+
+    def task_input(self, tenant: str, session_id: str, index: int) -> TaskInput:
+        """What a task was given. Raises as `task` does."""
+        chunk = self._chunk_of(self.session(tenant, session_id), index)
+        stored = chunk.inputs.data is None
+        key = input_key(chunk.tenant, session_id, chunk.key.chunk, chunk.inputs_edition)
+        return TaskInput(
+            index=index,
+            line=index - chunk.first_task,
+            lines=chunk.size,
+            inputs=chunk.inputs.data,
+            url=self.links.download_url(key, LINK_TIME) if stored else None,
+        )
+
+    def upload_places(self, tenant: str, session_id: str, chunks: tuple[int, ...]) -> UploadPlaces:
+        """Where a tenant may put the inputs of chunks."""
+        urls = {chunk: self.links.upload_url(input_key(tenant, session_id, chunk), LINK_TIME) for chunk in chunks}
+        return UploadPlaces(urls=urls, headers=self.links.upload_headers)
+
+    def _chunk_of(self, session: Session, index: int) -> Chunk:
+        accounts = self.accounts.read(session.session_id, range(session.buckets))
+        submitted = sorted(frozenset[int]().union(*(account.submitted for account in accounts)))
+        low, high = 0, len(submitted)
+        # First tasks grow with chunk numbers, so the chunk is found by halving: no index, a few reads.
+        while low < high:
+            middle = (low + high) // 2
+            chunk = self.chunks.read(ChunkKey(session.session_id, submitted[middle]))
+            if chunk is None:
+                raise SessionConflict(f"Chunk {submitted[middle]} of session {session.session_id} has no row any more.")
+            if index < chunk.first_task:
+                high = middle
+            elif index >= chunk.first_task + chunk.size:
+                low = middle + 1
+            else:
+                return chunk
+        raise TaskNotFound(f"Session {session.session_id} has no task {index}.")
+
+    def _link(self, chunk: Chunk) -> str | None:
+        if chunk.results.stored_bytes is None:
+            return None
+        return self.links.download_url(_results_of(chunk), LINK_TIME)
+
+    def _error(self, chunk: Chunk, offset: int) -> TaskError | None:
+        if chunk.outcomes[offset] != OutcomeCode.FAILED.value:
+            return None
+        data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
+        return TaskError.model_validate_json(decode_lines(data, chunk.size)[offset])
+
+
+def _record(chunk: Chunk, notified_at: int) -> ChunkRecord:
+    return ChunkRecord(
+        chunk=chunk.key.chunk,
+        first_task=chunk.first_task,
+        size=chunk.size,
+        state=chunk.state_of_open_tasks,
+        outcomes=chunk.outcomes,
+        attempt=chunk.attempt,
+        owner=chunk.owner or None,
+        claimable_at=0 if chunk.state is ChunkState.HELD else chunk.claimable_at,
+        stages=chunk.stages.model_copy(update={"notified_at": notified_at}),
+    )
+
+
+def _results_of(chunk: Chunk) -> str:
+    return result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)

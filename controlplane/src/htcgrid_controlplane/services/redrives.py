@@ -1,0 +1,200 @@
+"""Runs dead letters again, in a session that reopens if it has ended.
+
+For each chunk, in this order: one transaction reopens session, account and row together; the event that starts the
+session's lifecycle anew; the message; the letters. Whoever repeats a request that died in between finds the row
+reopened, goes on from there, and does nothing wrong by what is done twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from htcgrid_chunks.chunk import (
+    Chunk,
+    Payload,
+)
+from htcgrid_chunks.clock import Clock
+from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.errors import (
+    SessionClosed,
+    SessionConflict,
+)
+from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.rules.accounting import (
+    missing_chunks,
+    total_of,
+)
+from htcgrid_controlplane.rules.letters import (
+    chosen,
+    history_of,
+    without,
+)
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.dead_letters import DeadLetters
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.dead_letters import ChunkLetters
+from htcgrid_controlplane.storage.redrive import (
+    Redrive,
+    Redriven,
+    RedriveStore,
+    Reopening,
+)
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines, encode_lines, input_key
+from htcgrid_events import INLINE_BYTES, DeadLettersDone, OutcomeCode, RedriveTasks, Totals, new_id
+
+_SPARE_SECONDS = 3_600
+"""A reopened session ends so long before its rows may be forgotten: they keep their day, since moving it would mean to
+rewrite each of them."""
+_LONG_ENOUGH_MS = 8_000
+"""After so long a request begins with no other chunk: its answer is due within 29 s, however slow things are."""
+_TRIES = 5
+
+
+@dataclass
+class _Run:
+    """What one request has come to."""
+
+    session: Session
+    tasks: int = 0
+    busy: int = 0
+    reopening: Reopening | None = None
+
+
+@dataclass(frozen=True)
+class Redrives:
+    """Lets tasks that failed for good run again."""
+
+    letters: DeadLetters
+    chunks: ChunkStore
+    accounts: AccountStore
+    store: RedriveStore
+    payloads: PayloadStore
+    queues: TaskQueues
+    bus: EventBus
+    clock: Clock
+
+    def redrive(self, tenant: str, session_id: str, request: RedriveTasks) -> DeadLettersDone:
+        """Run tasks again, as far as one request goes. Repeating it changes nothing.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            SessionClosed: the session is being stopped: it can be redriven when it has its verdict.
+            SessionConflict: the session's rows are about to expire, it was stopped before all of its chunks were
+                submitted, or the events that are to be replaced are gone.
+        """
+        run = _Run(self.letters.sessions.read_of(tenant, session_id))
+        self._see_that_it_is_watched(run.session)
+        found, (bucket, after) = self.letters.walk(run.session, request.bucket, request.after)
+        enough_at = self.clock() + _LONG_ENOUGH_MS
+        for letters in found:
+            self._redrive_chunk(run, letters, request)
+            if self.clock() >= enough_at and letters is not found[-1]:
+                bucket, after = letters.key.bucket, letters.key.chunk
+                break
+        return DeadLettersDone(tasks=run.tasks, busy=run.busy, next_bucket=bucket, next_after=after)
+
+    def _redrive_chunk(self, run: _Run, letters: ChunkLetters, request: RedriveTasks) -> None:
+        wanted = chosen(letters.letters, request.fingerprint, request.tasks)
+        for _ in range(_TRIES):
+            row = self.chunks.read(letters.key)
+            if row is None or not wanted:
+                return
+            failed = wanted & row.failed_tasks
+            if not (row.finished and failed):
+                # Either a former request came as far as the row, or other tasks of the chunk are being run.
+                run.busy += len(failed)
+                self._send_and_forget(run.session, letters, row, wanted - failed)
+                return
+            answer = self.store.write(self._planned(run, row, failed, request.events))
+            if answer is Redriven.DONE:
+                run.tasks += len(failed)
+                if run.session.state.ended:
+                    run.session = self.letters.sessions.read(run.session.session_id)
+                    self._see_that_it_is_watched(run.session)
+                self._send_and_forget(run.session, letters, self.chunks.read(letters.key), failed)
+                return
+            if answer is Redriven.NOT_COUNTED:
+                run.busy += len(failed)
+                return
+            run.session = self.letters.sessions.read(run.session.session_id)
+        raise StorageUnavailable(f"chunk {letters.key.chunk} of session {letters.key.session_id} keeps changing")
+
+    def _planned(self, run: _Run, row: Chunk, failed: frozenset[int], events: Mapping[int, str]) -> Redrive:
+        session = run.session
+        if session.stop_reason is not None and not session.state.ended:
+            raise SessionClosed(f"Session {session.session_id} is being stopped: redrive it when it has its verdict.")
+        if session.state.ended and run.reopening is None:
+            run.reopening = self._reopening(session)
+        edited = {index: event for index, event in events.items() if index in failed}
+        edition = new_id()
+        offsets = {index - row.first_task for index in failed}
+        return Redrive(
+            session=session,
+            chunk=row,
+            outcomes="".join(
+                OutcomeCode.OPEN if offset in offsets else code for offset, code in enumerate(row.outcomes)
+            ),
+            now=self.clock(),
+            reopening=run.reopening if session.state.ended else None,
+            history=history_of(row, self.letters.lines(row), offsets),
+            inputs=self._inputs(row, edited, edition) if edited else None,
+            inputs_edition=edition,
+        )
+
+    def _reopening(self, session: Session) -> Reopening:
+        now = self.clock()
+        last = (session.expires_at - _SPARE_SECONDS) * 1000
+        if last <= now:
+            raise SessionConflict(f"Session {session.session_id} is about to be forgotten: submit its tasks anew.")
+        deadline_at = min(now + session.options.session_timeout_seconds * 1000, last)
+        return Reopening(deadline_at, self._totals(session))
+
+    def _totals(self, session: Session) -> Totals:
+        """What a session holds that takes no further chunks. One that was stopped while it was being submitted holds
+        what had come by then; without a gap, or nobody could tell when it is done."""
+        if session.totals is not None and session.account and session.account.submitted == session.totals.tasks:
+            return session.totals
+        accounts = self.accounts.read(session.session_id, range(session.buckets))
+        totals = Totals(chunks=sum(len(account.submitted) for account in accounts), tasks=total_of(accounts).submitted)
+        if missing_chunks(accounts, totals):
+            raise SessionConflict(
+                f"Session {session.session_id} was stopped while it was being submitted, and lacks chunks: "
+                "submit its tasks anew."
+            )
+        last = session.buckets - 1
+        self.accounts.expect(session.session_id, last, len(accounts[last].submitted))
+        return totals
+
+    def _inputs(self, row: Chunk, edited: Mapping[int, str], edition: str) -> Payload:
+        key = input_key(row.tenant, row.key.session_id, row.key.chunk, row.inputs_edition)
+        try:
+            data = row.inputs.data if row.inputs.data is not None else self.payloads.get(key)
+            lines = decode_lines(data, row.size)
+        except (PayloadMissing, PayloadCorrupt) as error:
+            raise SessionConflict(f"The events of chunk {row.key.chunk} cannot be read any more: {error}.") from error
+        for index, event in edited.items():
+            # Between the tokens of valid JSON, and only there, a newline may become a space.
+            lines[index - row.first_task] = event.replace("\n", " ").encode()
+        data = encode_lines(lines)
+        if len(data) <= INLINE_BYTES:
+            return Payload(data)
+        self.payloads.put(input_key(row.tenant, row.key.session_id, row.key.chunk, edition), data)
+        return Payload(stored_bytes=len(data))
+
+    def _see_that_it_is_watched(self, session: Session) -> None:
+        """Have a lifecycle started for a session that was reopened and has none yet. It may be asked for twice."""
+        if session.redrives and not session.watched and not session.state.ended:
+            self.bus.put([("Session Reopened", session.created())])
+
+    def _send_and_forget(
+        self, session: Session, letters: ChunkLetters, row: Chunk | None, tasks: frozenset[int]
+    ) -> None:
+        if not tasks:
+            return
+        if row is not None and row.waits:
+            self.queues.send(session, [row.key.chunk])
+        # Refused if there are letters of a later attempt, or if some were purged meanwhile: whoever comes next sees.
+        self.letters.store.write(
+            replace(letters, letters=without(letters.letters, tasks)), expires_at=session.expires_at
+        )

@@ -1,0 +1,241 @@
+"""Takes sessions and their chunks over from the connector.
+
+The order makes every crash harmless, because the client repeats what was not acknowledged: the session's row and its
+event, so that somebody watches over it; then rows; then the account; and messages last, since an agent that sees a
+message must find the row. Every step is a write on condition of absence, or of no consequence when repeated.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from htcgrid_chunks.chunk import (
+    Chunk,
+    ChunkKey,
+    Payload,
+)
+from htcgrid_chunks.clock import Clock
+from htcgrid_chunks.state import ChunkState
+from htcgrid_chunks.store import (
+    HELD_UNTIL,
+    ChunkStore,
+)
+from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
+from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.outbound.waker import Waker
+from htcgrid_controlplane.rules.accounting import (
+    BucketAccount,
+    buckets_in,
+    chunks_expected,
+    missing_chunks,
+    total_of,
+)
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.budgets import Budgets
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.subscribers import SubscriberStore
+from htcgrid_events import (
+    BUCKET_SIZE,
+    Account,
+    AddChunks,
+    ChunkInput,
+    CreateSession,
+    SessionState,
+    Stages,
+    Totals,
+    bucket_of,
+)
+
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """Creates sessions and adds chunks to them."""
+
+    sessions: SessionStore
+    chunks: ChunkStore
+    accounts: AccountStore
+    subscribers: SubscriberStore
+    queues: TaskQueues
+    bus: EventBus
+    budgets: Budgets
+    waker: Waker
+    clock: Clock
+    retention_days: int
+
+    def create(self, tenant: str, session_id: str, request: CreateSession) -> Session:
+        """Create a session, with its first chunks. Repeating the same request changes nothing.
+
+        Raises:
+            SessionConflict: the id is taken by a session with other options, or the totals contradict the chunks.
+            SessionNotFound: the id is taken by another tenant.
+            UnknownPartition: there is no such partition.
+        """
+        self.queues.check(request.options.partition)
+        if request.totals:
+            _check_whole(request.chunks, request.totals)
+        if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
+            raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
+        wanted = self._new_session(tenant, session_id, request)
+        session = wanted if self.sessions.create(wanted) else self._same_session(wanted)
+        self.bus.put([("Session Created", session.created())])
+        return self._add(session, request)
+
+    def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
+        """Add chunks to a session, and close it if the request says its totals. Repeating it changes nothing.
+
+        Raises:
+            SessionNotFound: there is no such session among the tenant's.
+            SessionClosed: the session is being stopped or has ended.
+            SessionConflict: the totals contradict what was submitted.
+        """
+        return self._add(self.sessions.read_of(tenant, session_id), request)
+
+    def _add(self, session: Session, request: AddChunks) -> Session:
+        if session.stop_reason is not None and request.chunks:
+            raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
+        totals = request.totals or session.totals
+        _check_within(session, request.chunks, totals)
+        accounts = self._insert(session, request.chunks, totals) if request.chunks else []
+        if request.totals is None:
+            return session
+        return self._close(session, request.totals, accounts)
+
+    def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
+        now = self.clock()
+        rows = [_row(session, chunk, now) for chunk in chunks]
+        inserted = self.chunks.insert(rows, session.expires_at)
+        stored = self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
+        # A session that is paused and resumed while a request is repeated: its rows are to be as they would be now.
+        if session.paused:
+            self.chunks.hold([row for row in stored if row.waits])
+        else:
+            self.chunks.release([row for row in stored if row.state is ChunkState.HELD])
+        by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        for chunk in chunks:
+            by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
+        if max(by_bucket) >= session.buckets:
+            self.sessions.reserve_buckets(session.session_id, max(by_bucket) + 1)
+        accounts = [
+            self.accounts.add_submitted(
+                session.session_id,
+                bucket,
+                sizes,
+                expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
+                expires_at=session.expires_at,
+                paused=session.paused,
+            )
+            for bucket, sizes in sorted(by_bucket.items())
+        ]
+        if not session.paused:
+            self.queues.send(session, [chunk.chunk for chunk in chunks])
+        return accounts
+
+    def _check_repeated(self, rows: Sequence[Chunk]) -> list[Chunk]:
+        found = []
+        for row in rows:
+            stored = self.chunks.read(row.key)
+            if stored is None:
+                continue
+            if not row.holds_same_tasks(stored):
+                raise SessionConflict(
+                    f"Chunk {row.key.chunk} of session {row.key.session_id} was submitted with other tasks: "
+                    "a submission may be repeated, but not changed."
+                )
+            found.append(stored)
+        return found
+
+    def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
+        if not _holds(seen, totals):
+            buckets = range(max(buckets_in(totals), session.buckets))
+            seen = self.accounts.read(session.session_id, buckets)
+            if not _holds(seen, totals):
+                raise SessionConflict(_contradiction(seen, totals))
+        if session.totals is None:
+            session = self.sessions.close(session.session_id, totals)
+            last = buckets_in(totals) - 1
+            account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
+            while account.full and last not in session.full_buckets:
+                session = self.sessions.add_full(session, frozenset({last}))
+                account = self.accounts.read(session.session_id, [last])[0]
+        session = self.budgets.judge(session)
+        self.waker.wake(session)
+        return session
+
+    def _new_session(self, tenant: str, session_id: str, request: CreateSession) -> Session:
+        now = self.clock()
+        deadline_at = now + request.options.session_timeout_seconds * 1000
+        return Session(
+            session_id=session_id,
+            tenant=tenant,
+            options=request.options,
+            created_at=now,
+            deadline_at=deadline_at,
+            state=SessionState.RUNNING if request.totals else SessionState.OPEN,
+            totals=request.totals,
+            buckets=max((bucket_of(chunk.chunk) + 1 for chunk in request.chunks), default=0),
+            subscribers=frozenset({request.subscriber_id} if request.subscriber_id else ()),
+            expires_at=deadline_at // 1000 + self.retention_days * 86_400,
+        )
+
+    def _same_session(self, wanted: Session) -> Session:
+        session = self.sessions.read(wanted.session_id)
+        if session.tenant != wanted.tenant:
+            raise SessionNotFound(wanted.session_id)
+        if session.options != wanted.options:
+            raise SessionConflict(f"Session {wanted.session_id} exists with other options.")
+        if wanted.totals is not None and session.totals not in (None, wanted.totals):
+            raise SessionConflict(f"Session {wanted.session_id} was closed with other totals.")
+        return session
+
+
+def _check_whole(chunks: Sequence[ChunkInput], totals: Totals) -> None:
+    """A session that is closed as it is created holds what its one request holds, or it would wait for the rest."""
+    account = BucketAccount(
+        0, Account(submitted=sum(chunk.size for chunk in chunks)), frozenset(chunk.chunk for chunk in chunks)
+    )
+    if not _holds([account], totals):
+        raise SessionConflict(_contradiction([account], totals))
+
+
+def _holds(accounts: Sequence[BucketAccount], totals: Totals) -> bool:
+    submitted = sum(len(account.submitted) for account in accounts)
+    return (
+        submitted == totals.chunks
+        and total_of(accounts).submitted == totals.tasks
+        and not missing_chunks(accounts, totals)
+    )
+
+
+def _contradiction(accounts: Sequence[BucketAccount], totals: Totals) -> str:
+    if missing := missing_chunks(accounts, totals):
+        named = ", ".join(map(str, missing[:_MAX_NAMED]))
+        return f"{len(missing)} of {totals.chunks} chunks were not submitted, such as {named}."
+    if (submitted := sum(len(account.submitted) for account in accounts)) != totals.chunks:
+        return f"There are {submitted} chunks, not {totals.chunks}."
+    return f"The chunks hold {total_of(accounts).submitted} tasks, not {totals.tasks}."
+
+
+def _check_within(session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> None:
+    if totals and (beyond := [chunk.chunk for chunk in chunks if chunk.chunk >= totals.chunks]):
+        raise SessionConflict(
+            f"Session {session.session_id} holds {totals.chunks} chunks, so there is no chunk {beyond[0]}."
+        )
+
+
+def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
+    return Chunk(
+        key=ChunkKey(session.session_id, chunk.chunk),
+        tenant=session.tenant,
+        state=ChunkState.HELD if session.paused else ChunkState.QUEUED,
+        claimable_at=HELD_UNTIL if session.paused else 0,
+        first_task=chunk.first_task,
+        size=chunk.size,
+        attempt=0,
+        inputs=Payload(chunk.inputs, chunk.stored_bytes),
+        outcomes="",
+        stages=Stages(submitted_at=now),
+    )

@@ -1,0 +1,1 @@
+"""The DynamoDB tables: every read and every conditional write."""

@@ -1,0 +1,304 @@
+"""The bucket accounts: one row for every `BUCKET_SIZE` chunks, beside them under the same partition key.
+
+    submitted_chunks  number set      chunks that the API has taken over
+    finished          map             chunk number → moment (ms) at which its outcome was counted
+    reopened          map             chunk number → the attempt that was counted before its tasks were redriven
+    redrives          number          how often a chunk was taken out of `finished` for that; see `redrive_store.py`
+    submitted, completed, failed, cancelled    tasks
+
+A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
+in it. So a message that comes twice changes nothing. One that tells of an attempt before a redrive changes nothing
+either: whether there was one is a condition of every such write.
+"""
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from htcgrid_chunks.attributes import (
+    Item,
+    number,
+    numbers,
+    text,
+)
+from htcgrid_chunks.backoff import Backoff
+from htcgrid_chunks.chunk import bucket_key
+from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_chunks.store import ACCOUNT_ROW
+from htcgrid_controlplane.errors import SessionChanged
+from htcgrid_controlplane.rules.accounting import (
+    BucketAccount,
+    latest,
+)
+from htcgrid_controlplane.storage.batch_get import batch_get
+from htcgrid_controlplane.storage.conditional import (
+    condition_failed,
+    unhindered,
+)
+from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        TransactWriteItemTypeDef,
+        UpdateItemInputTypeDef,
+        UpdateItemOutputTypeDef,
+    )
+
+_MAX_COUNTED = 64
+"""Most chunks counted in one write: an expression may have 4 KB ("Quotas in Amazon DynamoDB")."""
+_BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
+_TRIES = 10
+
+
+class AccountStore:
+    """Reads and writes the accounts of buckets."""
+
+    def __init__(self, client: "DynamoDBClient", chunks_table: str, sessions_table: str) -> None:
+        self._client = client
+        self._table = chunks_table
+        self._sessions_table = sessions_table
+
+    def add_submitted(
+        self,
+        session_id: str,
+        bucket: int,
+        sizes: Mapping[int, int],
+        expected: int,
+        expires_at: int,
+        *,
+        paused: bool = False,
+    ) -> BucketAccount:
+        """Count chunks (number → tasks) as submitted; those that are counted already change nothing.
+
+        The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
+        whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `paused` is what
+        the caller believes of the session. `expires_at` is in seconds (TTL).
+
+        Raises:
+            SessionChanged: the session was stopped, paused or resumed meanwhile.
+        """
+        account: BucketAccount | None = None
+        for retry in range(1, _TRIES + 1):
+            known = account.submitted if account else frozenset()
+            new = {chunk: size for chunk, size in sizes.items() if chunk not in known}
+            if account and not new:
+                return account
+            try:
+                self._client.transact_write_items(
+                    TransactItems=[
+                        self._session_accepts(session_id, paused=paused),
+                        self._add(session_id, bucket, new, account, expected, expires_at),
+                    ]
+                )
+            except ClientError as error:
+                if condition_failed(error, index=0):
+                    raise SessionChanged(f"Session {session_id} was stopped, paused or resumed.") from error
+                if not (condition_failed(error, index=1) or _conflicted(error)):
+                    raise
+                if _conflicted(error):
+                    time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+                account = self.read(session_id, [bucket])[0]
+                continue
+            added = Account(submitted=(account.tasks.submitted if account else 0) + sum(new.values()))
+            return BucketAccount(bucket, added, known | frozenset(new), expected=expected)
+        raise StorageUnavailable(f"bucket {bucket} of session {session_id} is being written by too many at once")
+
+    def expect(self, session_id: str, bucket: int, chunks: int) -> BucketAccount:
+        """Note how many chunks a bucket will hold, now that the client has said how many there are in all."""
+        response = self._write(
+            {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": "SET expected = :chunks",
+                "ExpressionAttributeValues": {":chunks": number(chunks)},
+                "ReturnValues": "ALL_NEW",
+            }
+        )
+        return _account(bucket, Item(response["Attributes"]))
+
+    def record(
+        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
+    ) -> tuple[BucketAccount, list[int]]:
+        """Count outcomes, each chunk once; of one that was redriven, the first that tells of a later attempt. Gives the
+        account as it is then, and the chunks that were new.
+
+        Raises:
+            StorageUnavailable: nothing was ever submitted into this bucket.
+        """
+        distinct = list(latest(outcomes).values())
+        account: BucketAccount | None = None
+        new: list[int] = []
+        for start in range(0, len(distinct), _MAX_COUNTED):
+            account = self._record_some(session_id, bucket, distinct[start : start + _MAX_COUNTED], now, new)
+        return account or self.read(session_id, [bucket])[0], new
+
+    def _record_some(
+        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int, new: list[int]
+    ) -> BucketAccount:
+        fresh = {outcome.chunk: outcome for outcome in outcomes}
+        account: BucketAccount | None = None
+        while fresh:
+            uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
+            unmoved, seen = _unmoved(account)
+            request: UpdateItemInputTypeDef = {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
+                "ADD completed :completed, failed :failed, cancelled :cancelled",
+                "ConditionExpression": " AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
+                "ExpressionAttributeNames": {f"#c{chunk}": str(chunk) for chunk in fresh},
+                "ExpressionAttributeValues": {":now": number(now), **seen, **_counts(fresh.values())},
+                "ReturnValues": "ALL_NEW",
+            }
+            try:
+                response = self._write(request)
+            except ClientError as error:
+                if not condition_failed(error):
+                    raise
+                account = self.read(session_id, [bucket])[0]
+                if not account.submitted:
+                    raise StorageUnavailable(f"bucket {bucket} of session {session_id} has no account") from error
+                fresh = {chunk: outcome for chunk, outcome in fresh.items() if account.awaits(outcome)}
+            else:
+                new += fresh
+                return _account(bucket, Item(response["Attributes"]))
+        return account or self.read(session_id, [bucket])[0]
+
+    def correct(self, session_id: str, seen: BucketAccount, true: Account) -> bool:
+        """Replace the counters of a bucket's account; false if it has changed since it was read."""
+        try:
+            self._write(
+                {
+                    "TableName": self._table,
+                    "Key": _key(session_id, seen.bucket),
+                    "UpdateExpression": "SET submitted = :s, completed = :c, failed = :f, cancelled = :x",
+                    "ConditionExpression": "submitted = :s0 AND completed = :c0 AND failed = :f0 AND cancelled = :x0",
+                    "ExpressionAttributeValues": {**_counters("", true), **_counters("0", seen.tasks)},
+                }
+            )
+        except ClientError as error:
+            if condition_failed(error):
+                return False
+            raise
+        return True
+
+    def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
+        """The accounts of these buckets, as last written; an empty one where there is no row yet."""
+        bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
+        found: dict[int, BucketAccount] = {}
+        for item in batch_get(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
+            bucket = bucket_of_key[item.text("bucket")]
+            found[bucket] = _account(bucket, item)
+        return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
+
+    def _write(self, request: "UpdateItemInputTypeDef") -> "UpdateItemOutputTypeDef":
+        return unhindered(lambda: self._client.update_item(**request))
+
+    def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
+        as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"
+        return {
+            "ConditionCheck": {
+                "TableName": self._sessions_table,
+                "Key": {"session_id": text(session_id)},
+                "ConditionExpression": "attribute_exists(session_id) AND attribute_not_exists(stop_reason) "
+                f"AND {as_believed}",
+            }
+        }
+
+    def _add(
+        self,
+        session_id: str,
+        bucket: int,
+        sizes: Mapping[int, int],
+        seen: BucketAccount | None,
+        expected: int,
+        expires_at: int,
+    ) -> "TransactWriteItemTypeDef":
+        values: dict[str, AttributeValueTypeDef] = {
+            ":chunks": numbers(sizes),
+            ":tasks": number(sum(sizes.values())),
+        }
+        if seen is None or not seen.submitted:
+            # The first chunks of a bucket make its row; `submitted` only grows, so it tells whether someone else wrote.
+            values |= {
+                ":finished": {"M": {}},
+                ":reopened": {"M": {}},
+                ":zero": number(0),
+                ":expected": number(expected),
+                ":expires": number(expires_at),
+            }
+            update = (
+                "SET finished = :finished, reopened = :reopened, completed = :zero, failed = :zero, cancelled = :zero, "
+                "expected = if_not_exists(expected, :expected), expires_at = :expires "
+                "ADD submitted_chunks :chunks, submitted :tasks"
+            )
+            condition = "attribute_not_exists(submitted)"
+        else:
+            values[":seen"] = number(seen.tasks.submitted)
+            update, condition = "ADD submitted_chunks :chunks, submitted :tasks", "submitted = :seen"
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": _key(session_id, bucket),
+                "UpdateExpression": update,
+                "ConditionExpression": condition,
+                "ExpressionAttributeValues": values,
+            }
+        }
+
+
+def _key(session_id: str, bucket: int) -> "dict[str, AttributeValueTypeDef]":
+    return {"bucket": text(bucket_key(session_id, bucket)), "chunk": number(ACCOUNT_ROW)}
+
+
+def _counters(mark: str, account: Account) -> "dict[str, AttributeValueTypeDef]":
+    return {
+        f":s{mark}": number(account.submitted),
+        f":c{mark}": number(account.completed),
+        f":f{mark}": number(account.failed),
+        f":x{mark}": number(account.cancelled),
+    }
+
+
+def _unmoved(account: BucketAccount | None) -> "tuple[str, dict[str, AttributeValueTypeDef]]":
+    """The condition that no chunk was reopened but those that the account shows; without an account, that none was."""
+    if account is not None and account.redrives:
+        return "redrives = :redrives", {":redrives": number(account.redrives)}
+    return "attribute_not_exists(redrives)", {}
+
+
+def _counts(outcomes: Iterable[ChunkOutcome]) -> "dict[str, AttributeValueTypeDef]":
+    codes = "".join(outcome.outcomes for outcome in outcomes)
+    return {
+        ":completed": number(codes.count(OutcomeCode.COMPLETED.value)),
+        ":failed": number(codes.count(OutcomeCode.FAILED.value)),
+        ":cancelled": number(codes.count(OutcomeCode.CANCELLED.value)),
+    }
+
+
+def _account(bucket: int, item: Item) -> BucketAccount:
+    return BucketAccount(
+        bucket=bucket,
+        tasks=Account(
+            submitted=item.number("submitted"),
+            completed=item.number("completed"),
+            failed=item.number("failed"),
+            cancelled=item.number("cancelled"),
+        ),
+        submitted=item.numbers("submitted_chunks"),
+        finished={int(chunk): at for chunk, at in item.number_map("finished").items()},
+        reopened={int(chunk): attempt for chunk, attempt in item.number_map("reopened").items()},
+        redrives=item.number("redrives"),
+        expected=item.number("expected", BUCKET_SIZE),
+    )
+
+
+def _conflicted(error: ClientError) -> bool:
+    reasons = error.response.get("CancellationReasons", [])
+    return any(reason.get("Code") == "TransactionConflict" for reason in reasons)
