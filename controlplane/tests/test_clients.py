@@ -168,7 +168,10 @@ def test_a_wrong_setting_is_named(name: str, value: str | None) -> None:
 
 
 def test_every_error_says_whether_asking_again_may_help() -> None:
-    kinds = [*ControlPlaneError.__subclasses__(), *ChunkStoreError.__subclasses__()]
+    kinds: list[type[ControlPlaneError | ChunkStoreError]] = [
+        *ControlPlaneError.__subclasses__(),
+        *ChunkStoreError.__subclasses__(),
+    ]
     assert {kind.__name__ for kind in kinds if kind.retryable} == {
         "AccountOpen",
         "SessionChanged",
