@@ -12,7 +12,7 @@ from agent.tests.harness import Place, Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_agent.execution.batch_sizing import Pace
+from htcgrid_agent.execution.batch_sizing import BatchSizing
 from htcgrid_agent.runtimes.batch_protocol import (
     MAX_BODY,
     Frame,
@@ -73,7 +73,7 @@ def test_a_permit_is_taken_once() -> None:
 
 
 def test_batches_are_as_large_as_tasks_are_short() -> None:
-    pace = Pace()
+    pace = BatchSizing()
     assert pace.share("s") == 1
     for seconds, share in ((1e-5, 500), (1e-3, 15), (0.1, 1)):
         for _ in range(200):

@@ -12,7 +12,7 @@ from connector.tests.stub_grid import Failing, StubGrid
 from htcgrid import (
     AsyncGrid,
     AsyncSession,
-    Completed,
+    FinishedTask,
     Grid,
     GridClosed,
     Session,
@@ -145,7 +145,7 @@ def test_a_map_is_iterated(stub: StubGrid) -> None:
 
 
 def test_results_are_called_back_on_the_loop(stub: StubGrid) -> None:
-    seen: list[Completed] = []
+    seen: list[FinishedTask] = []
 
     async def scenario(grid: AsyncGrid) -> None:
         session = await grid.submit(range(10), on_result=seen.append)

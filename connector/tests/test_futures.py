@@ -8,7 +8,7 @@ import threading
 import pytest
 from connector.tests.stub_grid import Failing, StubGrid
 
-from htcgrid import Completed, Grid, GridClosed, GridError, TaskFailed
+from htcgrid import FinishedTask, Grid, GridClosed, GridError, TaskFailed
 
 
 def double(event: object) -> object:
@@ -96,7 +96,7 @@ def test_a_closed_grid_fails_its_futures(stub: StubGrid) -> None:
 
 
 def test_results_are_called_back(stub: StubGrid, grid: Grid) -> None:
-    seen: list[Completed] = []
+    seen: list[FinishedTask] = []
     session = grid.submit(range(300), on_result=seen.append)
     stub.run(session.id, fail_on_odd)
     session.wait(timeout=20)
@@ -107,7 +107,7 @@ def test_results_are_called_back(stub: StubGrid, grid: Grid) -> None:
 def test_a_callback_that_raises_is_logged_and_stops_nothing(
     stub: StubGrid, grid: Grid, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def complain(task: Completed) -> None:
+    def complain(task: FinishedTask) -> None:
         raise RuntimeError(f"about {task.index}")
 
     session = grid.submit(range(3), on_result=complain)
@@ -120,7 +120,7 @@ def test_a_callback_that_raises_is_logged_and_stops_nothing(
 def test_a_callback_cannot_wait_for_what_waits_for_it(stub: StubGrid, grid: Grid) -> None:
     told: list[str] = []
 
-    def wait(task: Completed) -> None:
+    def wait(task: FinishedTask) -> None:
         with pytest.raises(GridError, match="a callback cannot wait for a session") as error:
             session.wait()
         told.append(str(error.value))

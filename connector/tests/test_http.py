@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htcgrid import GridUnavailable, GridUnreachable
-from htcgrid._aio.backoff import Backoff
+from htcgrid._aio.backoff import RetryDelay
 from htcgrid._transport.http import (
     Http,
     Patience,
@@ -32,7 +32,7 @@ class Time:
         self.now += seconds
 
     def patience(self, limit: float) -> Patience:
-        backoff = Backoff(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: 1.0)
+        backoff = RetryDelay(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: 1.0)
         return Patience(limit=timedelta(seconds=limit), backoff=backoff, clock=self.clock, sleep=self.sleep)
 
 
@@ -87,7 +87,7 @@ def test_nobody_there_names_the_place_without_its_query(time: Time) -> None:
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_waits_are_random_up_to_a_bound_that_doubles(failures: int, part: float) -> None:
-    backoff = Backoff(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: part)
+    backoff = RetryDelay(timedelta(seconds=0.1), timedelta(seconds=5), random=lambda: part)
     assert backoff.seconds(failures) == pytest.approx(part * min(5, 0.1 * 2 ** min(failures - 1, 10)))
 
 

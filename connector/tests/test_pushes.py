@@ -8,7 +8,7 @@ import pytest
 from connector.tests.stub_grid import Answer, StubGrid
 
 from htcgrid import Grid, SessionState
-from htcgrid._aio.backoff import Backoff
+from htcgrid._aio.backoff import RetryDelay
 from htcgrid._notify.websocket import PushChannel
 from htcgrid._transport.api import Api
 from htcgrid_events import PushTicket
@@ -156,7 +156,7 @@ def test_an_idle_connection_is_kept_by_pings_and_a_dead_one_replaced(stub: StubG
             Tickets(),
             on_frame=lambda _frame: None,
             on_change=lambda: None,
-            backoff=Backoff(timedelta(0), timedelta(0)),
+            backoff=RetryDelay(timedelta(0), timedelta(0)),
             ping_every=timedelta(milliseconds=20),
             pong_within=timedelta(milliseconds=500),
         )

@@ -7,12 +7,13 @@ import sys
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 from connector.tests.stub_grid import StubGrid
 
 import htcgrid
 
 PUBLIC = """
-    Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord Completed DeadLetter
+    Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord FinishedTask DeadLetter
     EmptySession Grid GridClosed GridError GridExecutor GridInfo GridUnavailable GridUnreachable InvalidOption
     InvalidTask JSON Notifications NotificationsUnavailable OnExit Order PayloadTooLarge Priority Profile
     ProfileInvalid ProfileMissing Progress RequestRejected ResultsUnavailable Session SessionCancelled SessionClosed
@@ -20,6 +21,11 @@ PUBLIC = """
     TaskNotFound TaskRecord TaskState TaskTimes Timeline UnexpectedAnswer WaitTimeout
 """
 HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid_events")
+
+
+def test_a_name_of_the_release_before_still_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="htcgrid.Completed is now htcgrid.FinishedTask"):
+        assert htcgrid.Completed is htcgrid.FinishedTask  # type: ignore[attr-defined]
 
 
 def test_public_names_are_frozen() -> None:

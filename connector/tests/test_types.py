@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from htcgrid import JSON, AsyncGrid, Completed, Grid, GridExecutor, Profile, SessionState, TaskFailed, TaskTimes
+from htcgrid import JSON, AsyncGrid, FinishedTask, Grid, GridExecutor, Profile, SessionState, TaskFailed, TaskTimes
 
 
 class Trade(TypedDict):
@@ -40,7 +40,7 @@ with Grid.connect(Profile.load(), request_timeout=timedelta(seconds=5), notifica
         added: range = session.add(loose, chunk_size=3)
     state: SessionState = session.wait(timeout=timedelta(seconds=1), progress=True).state
     for task in session.as_completed():
-        done: Completed = task
+        done: FinishedTask = task
         if isinstance(task.error, TaskFailed):
             attempts: int = task.error.attempts
     listed: list[Any] = session.results(order="completed", return_exceptions=True)

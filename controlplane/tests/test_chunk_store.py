@@ -14,8 +14,8 @@ from htcgrid_chunks.chunk import (
 )
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
+    ChunkLease,
     Claim,
-    Held,
 )
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import Stages, new_id
@@ -160,7 +160,7 @@ def test_a_retry_is_not_claimable_before_its_time(world: World, session: Session
     assert (row_again.attempt, row_again.outcomes, row_again.results) == (2, "CQF", row.results)
 
 
-Write = Callable[[World, Held], list[bool]]
+Write = Callable[[World, ChunkLease], list[bool]]
 WRITES: dict[str, Write] = {
     "finish": lambda world, held: world.grid.chunks.finish([(held, world.progress("FFF"))]),
     "retry": lambda world, held: world.grid.chunks.retry([(held, world.progress("QQF"), 0)]),
@@ -184,12 +184,12 @@ def _cancelled(world: World, session: Session) -> None:
 
 
 def _given_back(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.retry([(held, world.progress("CQQ"), world.clock() + 1)]) == [True]
 
 
 def _finished(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.finish([(held, world.progress("CCC"))]) == [True]
 
 
@@ -239,22 +239,22 @@ def test_cancelling_ends_open_tasks_and_leaves_outcomes(world: World, session: S
 
 
 def _finishes(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.finish([(held, world.progress("CCC"))]) == [True]
 
 
 def _prolonged(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.extend([held], world.clock() + 2 * LEASE) == [True]
 
 
 def _checkpointed(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.checkpoint([(held, world.progress("CQQ"), world.clock() + 2 * LEASE)]) == [True]
 
 
 def _given_back_at_the_end_of_its_lease(world: World, session: Session) -> None:
-    held = Held(ChunkKey(session.session_id, 0), AGENT, 1)
+    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
     assert world.grid.chunks.retry([(held, world.progress("CQQ"), world.row(session).claimable_at)]) == [True]
 
 

@@ -23,12 +23,12 @@ from htcgrid_chunks.state import (
     ChunkState,
 )
 from htcgrid_chunks.store import (
+    ChunkLease,
     Claim,
-    Held,
 )
 from htcgrid_controlplane.errors import SessionClosed
 from htcgrid_controlplane.rules.accounting import EndReason
-from htcgrid_controlplane.services.recovery import Order
+from htcgrid_controlplane.services.recovery import RecoveryOrder
 from htcgrid_events import ChunkOutcome, RedriveTasks
 
 SIZES = (3, 2)
@@ -43,7 +43,7 @@ waits = st.sampled_from([1, LEASE // 2, LEASE, 2 * LEASE])
 class Hold:
     """What an agent knows of a chunk that it claimed, maybe long ago."""
 
-    held: Held
+    held: ChunkLease
     outcomes: str
 
     def with_letters(self, letters: str) -> str:
@@ -85,10 +85,10 @@ class Protocol(RuleBasedStateMachine):
         if not accepted:
             assert row == before
             # Such an agent must not write: it behaves here as if it believed that it may.
-            return Hold(Held(key, agent, row.attempt + 1), row.outcomes)
-        assert before.state is not ChunkState.HELD
+            return Hold(ChunkLease(key, agent, row.attempt + 1), row.outcomes)
+        assert before.state is not ChunkState.PAUSED
         assert row.outcomes == before.outcomes
-        return Hold(Held(key, agent, row.attempt), row.outcomes)
+        return Hold(ChunkLease(key, agent, row.attempt), row.outcomes)
 
     @rule(hold=holds, wait=waits)
     def extend(self, hold: Hold, wait: int) -> None:
@@ -155,7 +155,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(seen=sightings)
     def release_as_seen(self, seen: Chunk) -> None:
-        if seen.state is ChunkState.HELD:
+        if seen.state is ChunkState.PAUSED:
             self._now()
             assert self.world.grid.chunks.release([seen]) == [seen == self.rows[seen.key.chunk]]
 
@@ -181,7 +181,7 @@ class Protocol(RuleBasedStateMachine):
         """The workflow for expired leases finds every chunk at once, whatever has become of it."""
         now = self._now()
         keys = [row.key for row in self.rows]
-        assert self.world.grid.recovery.recover(keys, Order(now)).failures == 0
+        assert self.world.grid.recovery.recover(keys, RecoveryOrder(now)).failures == 0
         for before, after in zip(self.rows, self._read(), strict=True):
             if before.lease_expires_at is not None and before.lease_expires_at <= now and not self._over:
                 assert after.state in (ChunkState.RETRY, ChunkState.FINISHED)
@@ -199,7 +199,7 @@ class Protocol(RuleBasedStateMachine):
             if session.paused:
                 assert not row.waits
             else:
-                assert row.state is not ChunkState.HELD
+                assert row.state is not ChunkState.PAUSED
 
     @rule()
     def recount(self) -> None:

@@ -20,12 +20,12 @@ from htcgrid_chunks.lease_rules import (
     shard_of,
 )
 from htcgrid_chunks.state import ChunkState
-from htcgrid_chunks.store import Held
+from htcgrid_chunks.store import ChunkLease
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.recovery import (
-    Order,
     Recovered,
+    RecoveryOrder,
 )
 from htcgrid_controlplane.storage.lease_index import (
     Entry,
@@ -50,7 +50,7 @@ def leases(world: World) -> LeaseStore:
     return LeaseStore(boto3.client("dynamodb"), world.grid.settings.chunks_table)
 
 
-def beat(world: World, held: Sequence[Held], lease: int = LEASE) -> None:
+def beat(world: World, held: Sequence[ChunkLease], lease: int = LEASE) -> None:
     """The heartbeat that puts chunks into the index."""
     assert all(world.grid.chunks.extend(held, world.clock() + lease))
 
@@ -231,7 +231,9 @@ def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(world: Wor
     world.grid.recovery.queues._client.meta.events.register(
         "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sent.extend(params["Entries"])
     )
-    replace(world.grid.recovery, random=lambda: 0.5).recover([ChunkKey(session.session_id, 0)], Order(world.clock()))
+    replace(world.grid.recovery, random=lambda: 0.5).recover(
+        [ChunkKey(session.session_id, 0)], RecoveryOrder(world.clock())
+    )
     [entry] = sent
     assert entry["DelaySeconds"] == 1
     assert world.row(session).claimable_at == world.clock() + 500
@@ -244,7 +246,7 @@ def test_the_wait_grows_with_each_death(world: World) -> None:
     for _ in range(4):
         world.claim(session, 0)
         world.clock.advance(LEASE)
-        recovery.recover([ChunkKey(session.session_id, 0)], Order(world.clock()))
+        recovery.recover([ChunkKey(session.session_id, 0)], RecoveryOrder(world.clock()))
         waits.append(world.row(session).claimable_at - world.clock())
         world.clock.advance(waits[-1])
     assert waits == [1_000, 2_000, 4_000, 8_000]
@@ -257,7 +259,7 @@ def test_a_lease_that_was_renewed_is_left_alone(world: World) -> None:
     world.clock.advance(LEASE - 1)
     before = [world.row(session, chunk) for chunk in (0, 1)]
     keys = [row.key for row in before]
-    assert world.grid.recovery.recover(keys, Order(world.clock())) == Recovered()
+    assert world.grid.recovery.recover(keys, RecoveryOrder(world.clock())) == Recovered()
     assert [world.row(session, chunk) for chunk in (0, 1)] == before
 
 
@@ -338,7 +340,7 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplo
         ExpressionAttributeValues={":broken": {"S": "{"}},
     )
     keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
-    done = world.grid.recovery.recover(keys, Order(world.clock()))
+    done = world.grid.recovery.recover(keys, RecoveryOrder(world.clock()))
     assert done == Recovered(Counter({LeaseAction.REQUEUED: 2}), failures=1)
     assert [world.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
     [record] = [each for each in caplog.records if each.getMessage() == "a chunk could not be recovered"]

@@ -10,7 +10,7 @@ from controlplane.tests.world import TENANT, World, inputs
 
 from htcgrid_chunks.chunk import Payload
 from htcgrid_chunks.state import ChunkState
-from htcgrid_chunks.store import HELD_UNTIL
+from htcgrid_chunks.store import PAUSED_UNTIL
 from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionConflict, SessionNotFound
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
@@ -356,7 +356,7 @@ def test_tasks_of_a_paused_session_wait_until_it_is_resumed(world: World) -> Non
     world.grid.holds.pause(TENANT, session.session_id)
     assert redrive(world, session).tasks == 1
     row = world.row(session)
-    assert (row.state, row.claimable_at, world.messages()) == (ChunkState.HELD, HELD_UNTIL, [])
+    assert (row.state, row.claimable_at, world.messages()) == (ChunkState.PAUSED, PAUSED_UNTIL, [])
     world.grid.holds.resume(TENANT, session.session_id)
     world.grid.holds.follow(session.session_id, 0)
     assert 0 in [message.chunk for message in world.messages()]

@@ -65,7 +65,7 @@ def test_a_verdict_or_an_outcome_is_left_by_a_redrive_alone() -> None:
         SessionState.FAILED: {SessionState.RUNNING},
         SessionState.CANCELLED: {SessionState.RUNNING},
         SessionState.TIMED_OUT: {SessionState.RUNNING},
-        ChunkState.FINISHED: {ChunkState.QUEUED, ChunkState.HELD},
+        ChunkState.FINISHED: {ChunkState.QUEUED, ChunkState.PAUSED},
     }
 
 

@@ -16,9 +16,9 @@ from htcgrid_chunks.chunk import (
     Payload,
 )
 from htcgrid_chunks.store import (
+    ChunkLease,
+    ChunkProgress,
     Claim,
-    Held,
-    Progress,
 )
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import Settings
@@ -112,7 +112,7 @@ class World:
         )
         return self.grid.submissions.create(TENANT, session_id or new_id(), request)
 
-    def claim(self, session: Session, *chunks: int, owner: str = AGENT, lease: int = LEASE) -> list[Held]:
+    def claim(self, session: Session, *chunks: int, owner: str = AGENT, lease: int = LEASE) -> list[ChunkLease]:
         """Claim chunks, all of which must be free."""
         now = self.clock()
         claims = [
@@ -123,7 +123,7 @@ class World:
         for accepted, row in self.grid.chunks.claim(claims):
             assert accepted
             assert row
-            held.append(Held(row.key, owner, row.attempt))
+            held.append(ChunkLease(row.key, owner, row.attempt))
         return held
 
     def finish(self, session: Session, outcomes: dict[int, str], owner: str = AGENT) -> list[ChunkOutcome]:
@@ -133,12 +133,12 @@ class World:
         assert all(self.grid.chunks.finish(work))
         return [self.row(session, chunk).outcome() for chunk in outcomes]
 
-    def progress(self, outcomes: str, **more: Any) -> Progress:
+    def progress(self, outcomes: str, **more: Any) -> ChunkProgress:
         """What an attempt says of its chunk, with results for its letters."""
         lines = [{"C": b"1", "F": FAILURE.model_dump_json().encode()}.get(code, b"") for code in outcomes]
         now = self.clock()
         values = {"results": Payload(encode_lines(lines)), "tries": {}, "started_at": now, "finished_at": now, **more}
-        return Progress(outcomes=outcomes, **values)
+        return ChunkProgress(outcomes=outcomes, **values)
 
     def record(self, session: Session, outcomes: Sequence[ChunkOutcome]) -> None:
         """Let the completions function deal with these events."""

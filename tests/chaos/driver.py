@@ -193,7 +193,7 @@ def _let_time_pass(here: Place, run: Run) -> None:
                 here.age(row, _LONG_AGO)
         elif row.state is ChunkState.QUEUED:
             here.age(row, _LONG_AGO)
-        elif row.state is not ChunkState.HELD and row.claimable_at < now:
+        elif row.state is not ChunkState.PAUSED and row.claimable_at < now:
             here.expire(row, _LONG_AGO)
     here.make_sweep_due(run.session_id)
 

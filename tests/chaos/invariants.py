@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from htcgrid import Completed, TaskFailed
+from htcgrid import FinishedTask, TaskFailed
 from htcgrid_controlplane.rules.accounting import total_of
 from htcgrid_events import BUCKET_SIZE, Attempt, FailureKind
 from tests.chaos.place import Place, until
@@ -271,7 +271,7 @@ def _letters(outcomes: str) -> tuple[int, int, int]:
     return outcomes.count("C"), outcomes.count("F"), outcomes.count("X")
 
 
-def _waits(task: Completed) -> list[float]:
+def _waits(task: FinishedTask) -> list[float]:
     """Seconds between the tries of a task that failed for good. Those that follow a death wait for a lease as well."""
     if not isinstance(task.error, TaskFailed):
         return []

@@ -11,7 +11,7 @@ from agent.tests.proxy import network
 
 from htcgrid import (
     JSON,
-    Completed,
+    FinishedTask,
     Grid,
     GridError,
     GridUnavailable,
@@ -81,7 +81,7 @@ class Run:
     acknowledged: bool = False
     refused: bool = False
     """Whether the grid took no more of its tasks, and its user knows."""
-    received: list[Completed] = field(default_factory=list)
+    received: list[FinishedTask] = field(default_factory=list)
     """The tasks in the order in which they came, after the last verdict."""
     verdicts: list[SessionStatus] = field(default_factory=list)
     error: Exception | None = None
@@ -133,14 +133,14 @@ class Run:
             raise AssertionError("a submission without a network was acknowledged")
 
     def _follow(self, session: Session, deadline: float) -> None:
-        def follow() -> list[Completed]:
+        def follow() -> list[FinishedTask]:
             return list(session.as_completed(timeout=max(0.0, deadline - time.monotonic())))
 
         self.received = persist(follow, deadline)
         self.verdicts.append(persist(lambda: session.wait(timeout=max(0.0, deadline - time.monotonic())), deadline))
 
 
-def letter(task: Completed) -> str:
+def letter(task: FinishedTask) -> str:
     """What became of a task, as its user sees it: a letter of `OutcomeCode`, or a question mark."""
     match task.error:
         case None:
@@ -253,7 +253,7 @@ def overdue(dice: random.Random) -> Plan:
 
 
 def paused(dice: random.Random) -> Plan:
-    """Held for a while, and let go."""
+    """ChunkLease for a while, and let go."""
 
     def hold(session: Session) -> None:
         try:

@@ -26,8 +26,8 @@ from htcgrid_agent.aws.client import (
 from htcgrid_agent.aws.spot import SpotNotices
 from htcgrid_agent.aws.sqs import (
     MAX_WAIT_SECONDS,
-    EventQueue,
-    TaskQueues,
+    TaskEvents,
+    TaskMessages,
 )
 from htcgrid_agent.execution.dispatcher import Dispatcher
 from htcgrid_agent.execution.quarantine import Quarantine
@@ -88,12 +88,12 @@ class Agent:
         self._transfers = Transfers(_TRANSFERS, self._broke)
         messages = sqs(JsonClient("sqs", self._reach(session, "sqs")))
         store = ChunkStore(dynamodb(JsonClient("dynamodb", self._reach(session, "dynamodb"))), settings.chunks_table)
-        queues = TaskQueues(messages, settings.task_queue_urls, settings.lease_seconds, clock)
+        queues = TaskMessages(messages, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
         self._payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._reach(session, "s3"))), bucket))
         self._outbox = Outbox(
             queues,
-            EventQueue(messages, settings.task_events_queue_url),
+            TaskEvents(messages, settings.task_events_queue_url),
             self._load.has_company,
             self._metrics.batch_size,
         )

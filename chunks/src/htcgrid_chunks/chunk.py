@@ -157,7 +157,7 @@ _TASK_OF_CODE = {
 }
 _TASK_OF_CHUNK = {
     ChunkState.QUEUED: TaskState.QUEUED,
-    ChunkState.HELD: TaskState.QUEUED,
+    ChunkState.PAUSED: TaskState.QUEUED,
     ChunkState.RUNNING: TaskState.RUNNING,
     ChunkState.RETRY: TaskState.RETRY,
     ChunkState.FINISHED: TaskState.COMPLETED,

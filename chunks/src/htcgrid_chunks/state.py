@@ -7,7 +7,7 @@ class ChunkState(StrEnum):
     """The state of a chunk's row. The outcomes of its tasks are kept beside it, a letter each."""
 
     QUEUED = "QUEUED"
-    HELD = "HELD"
+    PAUSED = "PAUSED"
     """Its session is paused: it has no message and cannot be claimed."""
     RUNNING = "RUNNING"
     RETRY = "RETRY"
@@ -15,9 +15,9 @@ class ChunkState(StrEnum):
 
 
 CHUNK_TRANSITIONS: dict[ChunkState, frozenset[ChunkState]] = {
-    ChunkState.QUEUED: frozenset({ChunkState.RUNNING, ChunkState.HELD, ChunkState.FINISHED}),
-    ChunkState.HELD: frozenset({ChunkState.QUEUED, ChunkState.FINISHED}),
+    ChunkState.QUEUED: frozenset({ChunkState.RUNNING, ChunkState.PAUSED, ChunkState.FINISHED}),
+    ChunkState.PAUSED: frozenset({ChunkState.QUEUED, ChunkState.FINISHED}),
     ChunkState.RUNNING: frozenset({ChunkState.RUNNING, ChunkState.RETRY, ChunkState.FINISHED}),
-    ChunkState.RETRY: frozenset({ChunkState.RUNNING, ChunkState.HELD, ChunkState.FINISHED}),
-    ChunkState.FINISHED: frozenset({ChunkState.QUEUED, ChunkState.HELD}),
+    ChunkState.RETRY: frozenset({ChunkState.RUNNING, ChunkState.PAUSED, ChunkState.FINISHED}),
+    ChunkState.FINISHED: frozenset({ChunkState.QUEUED, ChunkState.PAUSED}),
 }

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
 
-HELD_UNTIL = 2**53
+PAUSED_UNTIL = 2**53
 """The moment (ms) from which a held chunk can be claimed: none that a clock ever shows."""
 
 ACCOUNT_ROW = -1
@@ -76,7 +76,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Held:
+class ChunkLease:
     """The right of an agent to write a chunk that it has claimed."""
 
     key: ChunkKey
@@ -85,7 +85,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ChunkProgress:
     """What an attempt made of a chunk: a letter per task, the results so far, how often tasks have failed, and how."""
 
     outcomes: str
@@ -97,8 +97,8 @@ class Progress:
 
 
 class _Conclusion(NamedTuple):
-    held: Held
-    progress: Progress
+    held: ChunkLease
+    progress: ChunkProgress
     state: ChunkState
     claimable_at: int | None = None
 
@@ -123,7 +123,7 @@ class ChunkStore:
             (answer.accepted, self._row_of(claim.key, answer)) for claim, answer in zip(claims, written, strict=True)
         ]
 
-    def extend(self, held: Sequence[Held], lease_expires_at: int) -> list[bool]:
+    def extend(self, held: Sequence[ChunkLease], lease_expires_at: int) -> list[bool]:
         """Prolong leases to `lease_expires_at` (ms); false for each that is no longer held."""
         statements = [
             self._update(
@@ -133,15 +133,15 @@ class ChunkStore:
         ]
         return [written.accepted for written in self._batches.execute(statements)]
 
-    def checkpoint(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
+    def checkpoint(self, work: Sequence[tuple[ChunkLease, ChunkProgress, int]]) -> list[bool]:
         """Keep the outcomes so far and prolong the leases to the third of each (ms); false where no longer held."""
         return self._conclude([_Conclusion(held, progress, ChunkState.RUNNING, at) for held, progress, at in work])
 
-    def finish(self, work: Sequence[tuple[Held, Progress]]) -> list[bool]:
+    def finish(self, work: Sequence[tuple[ChunkLease, ChunkProgress]]) -> list[bool]:
         """Record outcomes for good; false for each chunk that is no longer held, whose results count for nothing."""
         return self._conclude([_Conclusion(held, progress, ChunkState.FINISHED) for held, progress in work])
 
-    def retry(self, work: Sequence[tuple[Held, Progress, int]]) -> list[bool]:
+    def retry(self, work: Sequence[tuple[ChunkLease, ChunkProgress, int]]) -> list[bool]:
         """Keep the outcomes so far and let the open tasks be claimed again from `retry_at` (ms, third of each) on."""
         return self._conclude([_Conclusion(held, progress, ChunkState.RETRY, at) for held, progress, at in work])
 
@@ -153,7 +153,9 @@ class ChunkStore:
         """Let chunks that wait, queued or for a retry, not be claimed; false for each row that has changed."""
         statements = [
             self._as_seen(
-                chunk, f"SET state = '{ChunkState.HELD}' SET claimable_at = ? REMOVE lease_shard", [number(HELD_UNTIL)]
+                chunk,
+                f"SET state = '{ChunkState.PAUSED}' SET claimable_at = ? REMOVE lease_shard",
+                [number(PAUSED_UNTIL)],
             )
             for chunk in chunks
         ]
@@ -229,7 +231,7 @@ class ChunkStore:
             ],
         )
 
-    def _update(self, held: Held, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
+    def _update(self, held: ChunkLease, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
         still_mine = f"state = '{ChunkState.RUNNING}' AND \"owner\" = ? AND attempt = ?"
         return Statement(
             f'UPDATE "{self._table}" {changes} WHERE "bucket" = ? AND chunk = ? AND {still_mine}',

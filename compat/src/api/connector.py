@@ -21,7 +21,7 @@ from htcgrid.grid import Grid
 if TYPE_CHECKING:
     from htcgrid.options import JSON, Notifications
     from htcgrid.profile import Profile
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
     from htcgrid.session import Session
     from htcgrid_events import Account
 
@@ -189,9 +189,9 @@ class AWSConnector:
         return self._grid
 
 
-def _ended(session: "Session", seconds: float | None) -> "list[Completed]":
+def _ended(session: "Session", seconds: float | None) -> "list[FinishedTask]":
     """The tasks that end within so many seconds; without a limit all of them."""
-    found: list[Completed] = []
+    found: list[FinishedTask] = []
     try:
         found.extend(session.as_completed(seconds))
     except WaitTimeout:
@@ -199,7 +199,7 @@ def _ended(session: "Session", seconds: float | None) -> "list[Completed]":
     return found
 
 
-def _answer(session_id: str, tasks: "Iterable[Completed]") -> dict[str, Any]:
+def _answer(session_id: str, tasks: "Iterable[FinishedTask]") -> dict[str, Any]:
     answer: dict[str, Any] = {key: [] for state in _STATES for key in (state, f"{state}_OUTPUT")}
     count = 0
     for count, task in enumerate(sorted(tasks, key=lambda task: task.index), 1):  # noqa: B007 - told below

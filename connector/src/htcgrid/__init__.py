@@ -7,6 +7,7 @@
 Names are loaded when first used, so that `import htcgrid` costs a program next to nothing.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
         Progress,
     )
     from htcgrid.results import (
-        Completed,
+        FinishedTask,
         TaskTimes,
     )
     from htcgrid.session import (
@@ -126,7 +127,7 @@ _HOMES = {
     "htcgrid.profile": ("Profile",),
     "htcgrid.progress": ("Progress",),
     "htcgrid.results": (
-        "Completed",
+        "FinishedTask",
         "TaskTimes",
     ),
     "htcgrid.session": ("Session",),
@@ -157,9 +158,9 @@ __all__ = [
     "AuthenticationFailed",
     "CancelledSessions",
     "ChunkRecord",
-    "Completed",
     "DeadLetter",
     "EmptySession",
+    "FinishedTask",
     "Grid",
     "GridClosed",
     "GridError",
@@ -202,7 +203,14 @@ __all__ = [
 ]
 
 
+_RENAMED = {"Completed": "FinishedTask"}
+"""Names of the release before, which still work and warn."""
+
+
 def __getattr__(name: str) -> object:
+    if name in _RENAMED:
+        warnings.warn(f"htcgrid.{name} is now htcgrid.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,7 +36,7 @@ from htcgrid.profile import Profile
 if TYPE_CHECKING:
     import asyncio
 
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
     from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
 
 
@@ -72,7 +72,7 @@ class AsyncGrid:
         *,
         chunk_size: int | None = None,
         session_id: str | None = None,
-        on_result: "Callable[[Completed], object] | None" = None,
+        on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
         **options: Unpack[SubmitOptions],
     ) -> AsyncSession:
@@ -137,7 +137,7 @@ class AsyncGrid:
         self,
         *,
         session_id: str | None = None,
-        on_result: "Callable[[Completed], object] | None" = None,
+        on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
         **options: Unpack[SubmitOptions],
     ) -> AsyncSession:

@@ -28,7 +28,7 @@ from htcgrid._submit.encoding import (
 from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
 from htcgrid.progress import Progress, html_of, progress_of
-from htcgrid.results import Completed
+from htcgrid.results import FinishedTask
 from htcgrid.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class AsyncSession:
 
     async def as_completed(
         self, timeout: timedelta | float | None = None, *, progress: bool = False
-    ) -> AsyncIterator[Completed]:
+    ) -> AsyncIterator[FinishedTask]:
         """See `Session.as_completed`."""
         async for task in self._tasks(timeout, progress=progress, in_order=False):
             yield task
@@ -216,7 +216,7 @@ class AsyncSession:
 
     async def _tasks(
         self, timeout: timedelta | float | None, *, progress: bool, in_order: bool
-    ) -> AsyncIterator[Completed]:
+    ) -> AsyncIterator[FinishedTask]:
         reading = self._link.reading(as_seconds(timeout), in_order=in_order)
         try:
             with progress_of(self._link.collector, shown=progress) as bar:

@@ -10,7 +10,7 @@ from htcgrid.calls import call_event
 from htcgrid.options import SubmitOptions, session_options
 
 if TYPE_CHECKING:
-    from htcgrid._core.gatherer import Batcher
+    from htcgrid._core.gatherer import Gatherer
     from htcgrid.grid import Grid
 
 _P = ParamSpec("_P")
@@ -48,7 +48,7 @@ class GridExecutor(Executor):
         self._grid = grid
         self._encode = encode
         self._options = session_options(options)
-        self._batcher: Batcher | None = None
+        self._batcher: Gatherer | None = None
         self._lock = threading.Lock()
         self._shut = False
 

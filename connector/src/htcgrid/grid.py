@@ -25,11 +25,11 @@ from htcgrid.session import Session
 
 if TYPE_CHECKING:
     from htcgrid._core.connection import Connection
-    from htcgrid._core.gatherer import Batcher
+    from htcgrid._core.gatherer import Gatherer
     from htcgrid._core.session_link import SessionLink
     from htcgrid.futures import TaskFuture
     from htcgrid.profile import Profile
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
     from htcgrid_events import CancelledSessions, GridInfo, SessionOptions, SessionState, SessionSummary
 
 
@@ -86,7 +86,7 @@ class Grid:
         *,
         chunk_size: int | None = None,
         session_id: str | None = None,
-        on_result: "Callable[[Completed], object] | None" = None,
+        on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
         **options: Unpack[SubmitOptions],
     ) -> Session:
@@ -100,8 +100,8 @@ class Grid:
             chunk_size: Tasks that are scheduled together, 1 to 1,000. Default: chosen by their number and size.
             session_id: The id of a submission that broke off, to repeat it with the same tasks in the same form;
                 what the grid has already is not done twice. Default: a new id.
-            on_result: Called with each task (a `Completed`) once, as it finishes, in a thread of the grid's; it may use
-                the grid, but must not wait for this session. What it raises is logged. `Session.wait` returns when it
+            on_result: Called with each task (a `FinishedTask`) once, as it finishes, in a thread of the grid;
+                it may use the grid, but must not wait for this session. What it raises is logged. `Session.wait` returns when it
                 has been called for all.
             on_exit: What becomes of the session when it is used as a context manager and the block is left; see
                 `OnExit`. Default: it is cancelled if an error leaves the block.
@@ -198,7 +198,7 @@ class Grid:
         self,
         *,
         session_id: str | None = None,
-        on_result: "Callable[[Completed], object] | None" = None,
+        on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
         **options: Unpack[SubmitOptions],
     ) -> Session:
@@ -291,14 +291,14 @@ class Grid:
     ) -> None:
         self.close()
 
-    def _batcher(self, options: "SessionOptions") -> "Batcher":
+    def _batcher(self, options: "SessionOptions") -> "Gatherer":
         """What gathers single tasks, for `GridExecutor`."""
-        from htcgrid._core.gatherer import Batcher
+        from htcgrid._core.gatherer import Gatherer
 
-        return Batcher(self._connection, options)
+        return Gatherer(self._connection, options)
 
     def _session(
-        self, link: "SessionLink", on_result: "Callable[[Completed], object] | None", on_exit: OnExit
+        self, link: "SessionLink", on_result: "Callable[[FinishedTask], object] | None", on_exit: OnExit
     ) -> Session:
         if on_result is not None:
             self._connection.run(link.call_back(on_result, self._connection.delivery.hand))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class FinishedTask:
     """One task with an outcome: its result, or the error that stands for it."""
 
     index: int
@@ -86,10 +86,10 @@ class Part:
     ending: Ending | None = None
     """Known where tasks were cancelled or lost."""
 
-    def __iter__(self) -> Iterator[Completed]:
+    def __iter__(self) -> Iterator[FinishedTask]:
         if isinstance(self.found, Lost):
             error = _not_run(self.session_id, self.ending or Ending(self.found.state))
-            return (Completed(index, error=error) for index in self.found.tasks)
+            return (FinishedTask(index, error=error) for index in self.found.tasks)
         return _of_chunk(self.session_id, self.found, self.ending)
 
     @property
@@ -103,7 +103,7 @@ class Part:
         return 0 if isinstance(self.found, Lost) else self.found.outcome.outcomes.count("F")
 
 
-def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator[Completed]:
+def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator[FinishedTask]:
     from htcgrid_dataplane import DataPlaneError, decode_lines
 
     outcome = part.outcome
@@ -116,24 +116,24 @@ def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator
             what = f"the results of chunk {outcome.chunk} of session {session_id} are damaged"
             fault = ResultsUnavailable(f"{what}: {error}")
     if fault is not None:
-        yield from (Completed(outcome.first_task + offset, error=fault) for offset in range(outcome.size))
+        yield from (FinishedTask(outcome.first_task + offset, error=fault) for offset in range(outcome.size))
         return
     for offset, (code, line) in enumerate(zip(outcome.outcomes, lines, strict=True)):
         index = outcome.first_task + offset
         if code == "X":
-            yield Completed(index, error=_not_run(session_id, ending))
+            yield FinishedTask(index, error=_not_run(session_id, ending))
         elif code == "F":
-            yield Completed(index, error=_failure(session_id, index, line, outcome))
+            yield FinishedTask(index, error=_failure(session_id, index, line, outcome))
         else:
             yield _value(session_id, index, line)
 
 
-def _value(session_id: str, index: int, line: bytes) -> Completed:
+def _value(session_id: str, index: int, line: bytes) -> FinishedTask:
     try:
-        return Completed(index, json.loads(line))
+        return FinishedTask(index, json.loads(line))
     except ValueError:
         message = f"the result of task {index} of session {session_id} is damaged: {len(line)} bytes that are not JSON"
-        return Completed(index, error=ResultsUnavailable(message))
+        return FinishedTask(index, error=ResultsUnavailable(message))
 
 
 def _failure(session_id: str, index: int, line: bytes, outcome: "ChunkOutcome") -> GridError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 from htcgrid.errors import GridError
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order
 from htcgrid.progress import html_of, progress_of
-from htcgrid.results import Completed
+from htcgrid.results import FinishedTask
 
 if TYPE_CHECKING:
     from htcgrid._core.connection import Connection
@@ -136,7 +136,9 @@ class Session:
         for task in self._tasks(timeout, progress=progress, in_order=order == "submitted"):
             yield task.error if return_exceptions and task.error is not None else task.get()
 
-    def as_completed(self, timeout: timedelta | float | None = None, *, progress: bool = False) -> Iterator[Completed]:
+    def as_completed(
+        self, timeout: timedelta | float | None = None, *, progress: bool = False
+    ) -> Iterator[FinishedTask]:
         """Each task once, in the order in which they finish, as they finish. Failed tasks are yielded, not raised.
 
         Args:
@@ -303,7 +305,7 @@ class Session:
         except GridError:
             return html_of(self.id, None)
 
-    def _tasks(self, timeout: timedelta | float | None, *, progress: bool, in_order: bool) -> Iterator[Completed]:
+    def _tasks(self, timeout: timedelta | float | None, *, progress: bool, in_order: bool) -> Iterator[FinishedTask]:
         """Finished tasks. Decoded here, in the caller's thread, so that the loop stays free."""
         reading = self._link.reading(as_seconds(timeout), in_order=in_order)
         try:

@@ -15,7 +15,7 @@ from htcgrid_local.errors import (
     PortInUseError,
 )
 from htcgrid_local.grid import LocalGrid
-from htcgrid_local.progress import Progress, Terminal
+from htcgrid_local.progress import StartupProgress, Terminal
 from htcgrid_local.project import Project, find_project
 
 __all__ = [
@@ -32,8 +32,8 @@ __all__ = [
     "NotInstalledError",
     "OptionError",
     "PortInUseError",
-    "Progress",
     "Project",
+    "StartupProgress",
     "Terminal",
     "find_project",
 ]

@@ -14,14 +14,14 @@ from typing import Final
 from htcgrid_local.errors import LocalGridError
 from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
 from htcgrid_local.processes import kill_leftovers
-from htcgrid_local.progress import Progress
+from htcgrid_local.progress import StartupProgress
 from htcgrid_local.state import Phase, read_state
 from htcgrid_local.words import last_words
 
 _STOP_WITHIN: Final = timedelta(seconds=20)
 
 
-def start(home: Home, options: Sequence[str], progress: Progress) -> None:
+def start(home: Home, options: Sequence[str], progress: StartupProgress) -> None:
     """Start `up` with `options` in the background and return when the grid is ready.
 
     Raises:
@@ -49,7 +49,7 @@ def start(home: Home, options: Sequence[str], progress: Progress) -> None:
         raise
 
 
-def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress: Progress) -> None:
+def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress: StartupProgress) -> None:
     step = ""
     while True:
         ended = supervisor.poll() is not None

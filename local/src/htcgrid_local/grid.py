@@ -23,7 +23,7 @@ from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home
 from htcgrid_local.options import check_size
 from htcgrid_local.processes import Processes, kill_leftovers
-from htcgrid_local.progress import Progress, Silent
+from htcgrid_local.progress import Silent, StartupProgress
 from htcgrid_local.project import Project, find_project
 from htcgrid_local.state import Phase, Report, read_state
 from htcgrid_local.users import add_user
@@ -65,7 +65,7 @@ class LocalGrid:
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
         project: Project | None = None,
-        progress: Progress | None = None,
+        progress: StartupProgress | None = None,
     ) -> None:
         check_size(agents, workers)
         self._home = Home(home)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 
-class Progress(Protocol):
+class StartupProgress(Protocol):
     """Hears of each step as it begins, of what happens in it, and of its end."""
 
     def begin(self, step: str) -> None:

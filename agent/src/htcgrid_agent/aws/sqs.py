@@ -30,7 +30,7 @@ _GONE = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParam
 """What SQS says of a message that was deleted, or that it has shown to somebody else meanwhile."""
 
 
-class TaskQueues:
+class TaskMessages:
     """The partition's queues, one per priority."""
 
     def __init__(self, client: "SQSClient", urls: Mapping[Priority, str], lease_seconds: int, clock: Clock) -> None:
@@ -94,7 +94,7 @@ class TaskQueues:
         return [some[index] for index in _worth_repeating(response.get("Failed", []))]
 
 
-class EventQueue:
+class TaskEvents:
     """The queue that takes events of finished chunks."""
 
     def __init__(self, client: "SQSClient", url: str) -> None:

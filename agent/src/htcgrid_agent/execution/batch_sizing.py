@@ -11,7 +11,7 @@ _SMOOTHING = 0.1
 _REMEMBERED = 256
 
 
-class Pace:
+class BatchSizing:
     """Knows about how long the tasks of each session take."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from htcgrid_agent.execution.batch_sizing import Pace
+from htcgrid_agent.execution.batch_sizing import BatchSizing
 from htcgrid_agent.execution.quarantine import Quarantine
 from htcgrid_agent.execution.worker import (
     State,
@@ -66,7 +66,7 @@ class Dispatcher:
         self._ready: deque[Worker] = deque()
         self._waiting: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
         self._running: dict[Batch, tuple[Job, Worker]] = {}
-        self._pace = Pace()
+        self._pace = BatchSizing()
         self._levelling: asyncio.TimerHandle | None = None
         self._jobs: set[Job] = set()
         self._draining = False

@@ -18,7 +18,7 @@ from htcgrid_agent.runtimes.launcher import (
 )
 from htcgrid_agent.runtimes.permits import Permits
 from htcgrid_agent.runtimes.python_runtime import RESULT
-from htcgrid_agent.runtimes.runtime_api import Connection
+from htcgrid_agent.runtimes.runtime_api import RuntimeConnection
 from htcgrid_agent.work.conclusion import (
     completed_or_failed,
     handler_failure,
@@ -83,11 +83,11 @@ class Worker:
         self._keeping: asyncio.Task[None] | None = None
         self._running: Running | None = None
         self._permits = Permits()
-        self._connections: set[Connection] = set()
+        self._connections: set[RuntimeConnection] = set()
         self._disconnected = asyncio.Event()
         """Set while nobody is connected, so that all has been read that was sent."""
         self._disconnected.set()
-        self._parked: Connection | None = None
+        self._parked: RuntimeConnection | None = None
         self._batch: Batch | None = None
         self._request_id = ""
         self._began = 0.0
@@ -179,7 +179,7 @@ class Worker:
 
     # --- what the runtime says ---
 
-    def wants_task(self, connection: Connection) -> None:
+    def wants_task(self, connection: RuntimeConnection) -> None:
         """See `Runtime`."""
         if self.state is State.DOWN:
             connection.abort()
@@ -216,7 +216,7 @@ class Worker:
         """See `Runtime`."""
         self._init_error = handler_failure(body, FailureKind.INIT)
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: RuntimeConnection) -> None:
         """See `Runtime`."""
         self._connections.discard(connection)
         if not self._connections:
@@ -231,8 +231,8 @@ class Worker:
 
     # --- the process ---
 
-    def _connect(self) -> Connection:
-        connection = Connection(self, self._arn)
+    def _connect(self) -> RuntimeConnection:
+        connection = RuntimeConnection(self, self._arn)
         self._connections.add(connection)
         self._disconnected.clear()
         return connection

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from htcgrid_agent.aws.sqs import TaskQueues
+from htcgrid_agent.aws.sqs import TaskMessages
 from htcgrid_agent.errors import OUT_OF_REACH
 from htcgrid_agent.work.job import Job
 from htcgrid_chunks.chunk import ChunkKey
@@ -27,7 +27,7 @@ class LeaseKeeper:
     def __init__(
         self,
         store: ChunkStore,
-        queues: TaskQueues,
+        queues: TaskMessages,
         lease: timedelta,
         clock: Clock,
         lost: Callable[[Job], None],

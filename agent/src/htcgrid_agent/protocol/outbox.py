@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from htcgrid_agent.aws.sqs import (
     MAX_BATCH,
-    EventQueue,
-    TaskQueues,
+    TaskEvents,
+    TaskMessages,
 )
 from htcgrid_agent.protocol.batcher import Batcher
 from htcgrid_agent.telemetry.metrics import Histogram
@@ -29,7 +29,7 @@ class _Event(NamedTuple):
 class Outbox:
     """A message is only deleted once the event of its chunk has been accepted."""
 
-    def __init__(self, queues: TaskQueues, events: EventQueue, company: Callable[[], bool], sizes: Histogram) -> None:
+    def __init__(self, queues: TaskMessages, events: TaskEvents, company: Callable[[], bool], sizes: Histogram) -> None:
         self._queue = events
         self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY, company=company, sizes=sizes)
         self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED, sizes=sizes)

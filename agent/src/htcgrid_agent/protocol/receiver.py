@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from htcgrid_agent.aws.sqs import TaskQueues
+from htcgrid_agent.aws.sqs import TaskMessages
 from htcgrid_agent.errors import OUT_OF_REACH, ServiceAvoided
 from htcgrid_agent.protocol.gate import Gate
 from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
@@ -41,7 +41,7 @@ class Receiver:
     def __init__(
         self,
         agent_id: str,
-        queues: TaskQueues,
+        queues: TaskMessages,
         store: ChunkStore,
         keeper: LeaseKeeper,
         gate: Gate,
@@ -155,7 +155,7 @@ class Receiver:
             self._outbox.delete(delivery)
         elif row.finished:
             self._outbox.finished([(delivery, row)])
-        elif row.state is ChunkState.HELD:
+        elif row.state is ChunkState.PAUSED:
             # Its session is paused: it gets another message when it is resumed.
             self._outbox.delete(delivery)
         else:

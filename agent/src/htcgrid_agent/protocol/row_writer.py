@@ -41,8 +41,8 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.partiql import MAX_STATEMENTS
 from htcgrid_chunks.store import (
+    ChunkProgress,
     ChunkStore,
-    Progress,
 )
 from htcgrid_dataplane import StoreUnavailable
 from htcgrid_events import MAX_LISTED_RETRIES, Attempt, RetryPolicy, TasksRetrying
@@ -270,7 +270,7 @@ class RowWriter:
         job = draft.job
         return conclude(job.chunk, job.so_far, draft.ends, job.delivery.queued, self._runner)
 
-    def _progress(self, draft: _Draft) -> Progress:
+    def _progress(self, draft: _Draft) -> ChunkProgress:
         job, conclusion = draft.job, _conclusion_of(draft)
         stages = job.chunk.stages
         # A mark is taken back when its task is not to blame, also where no other task has ever failed.
@@ -281,7 +281,7 @@ class RowWriter:
             for offset in job.marked - draft.ends.keys():
                 tries[offset] += 1
                 history[offset] = (*history.get(offset, ()), lost)
-        return Progress(
+        return ChunkProgress(
             outcomes=conclusion.outcomes,
             results=draft.results,
             tries=tries,
@@ -340,7 +340,7 @@ def _retrying(draft: _Draft, retry_at: int) -> TasksRetrying | None:
     )
 
 
-def _as_written(job: Job, progress: Progress) -> Chunk:
+def _as_written(job: Job, progress: ChunkProgress) -> Chunk:
     times = {"started_at": progress.started_at, "finished_at": progress.finished_at}
     stages = job.chunk.stages.model_copy(update=times)
     return replace(job.chunk, outcomes=progress.outcomes, results=progress.results, stages=stages)

@@ -42,7 +42,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Runtime(Protocol):
     """What is behind a connection: told, in the event loop, what the runtime asks and answers."""
 
-    def wants_task(self, connection: "Connection") -> None:
+    def wants_task(self, connection: "RuntimeConnection") -> None:
         """The runtime waits for a task on this connection."""
 
     def answered(self, request_id: str, body: bytes, size: int) -> None:
@@ -57,11 +57,11 @@ class Runtime(Protocol):
     def could_not_start(self, body: bytes) -> None:
         """The runtime could not load the handler."""
 
-    def disconnected(self, connection: "Connection") -> None:
+    def disconnected(self, connection: "RuntimeConnection") -> None:
         """A connection was closed."""
 
 
-class Connection(asyncio.Protocol):
+class RuntimeConnection(asyncio.Protocol):
     """One connection of a runtime, which lasts as long as the runtime in most languages."""
 
     def __init__(self, runtime: Runtime, arn: str) -> None:

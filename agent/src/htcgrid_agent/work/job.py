@@ -12,7 +12,7 @@ from htcgrid_chunks.lease_rules import (
     CAREFUL_AFTER,
     hopeless,
 )
-from htcgrid_chunks.store import Held
+from htcgrid_chunks.store import ChunkLease
 from htcgrid_events import ChunkQueued, Priority
 
 
@@ -85,9 +85,9 @@ class Job:
         return hopeless(self.chunk, self.chunk.attempt - 1)
 
     @cached_property
-    def held(self) -> Held:
+    def held(self) -> ChunkLease:
         """The right to write its row."""
-        return Held(self.chunk.key, self.chunk.owner, self.chunk.attempt)
+        return ChunkLease(self.chunk.key, self.chunk.owner, self.chunk.attempt)
 
     @property
     def ids(self) -> dict[str, object]:

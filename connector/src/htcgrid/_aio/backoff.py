@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class RetryDelay:
     """Exponential backoff with full jitter: a random part of a wait that doubles up to a longest one.
 
     The random part spreads clients which failed together, so that they do not return together.

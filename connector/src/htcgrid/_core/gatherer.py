@@ -28,7 +28,7 @@ FULL = BATCH_CHUNKS
 """So many tasks do not wait for more, and travel in one request."""
 
 
-class Batcher:
+class Gatherer:
     """Feeds one session with tasks that come one by one, from any thread. Each is a chunk, so that they run apart."""
 
     def __init__(self, connection: "Connection", options: "SessionOptions") -> None:

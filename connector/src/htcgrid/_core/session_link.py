@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Hand,
         Sink,
     )
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
     from htcgrid_events import ChunkOutcome, PurgeTasks, RedriveTasks, SessionStatus
 
 
@@ -94,7 +94,7 @@ class SessionLink:
         # Holds this link, without which nothing more would be heard of the session.
         await deliver(self.reading(), sink, hand)
 
-    async def call_back(self, function: "Callable[[Completed], object]", hand: "Hand") -> None:
+    async def call_back(self, function: "Callable[[FinishedTask], object]", hand: "Hand") -> None:
         """Call a user's function with every task."""
         delivery = await self.deliver(Callback(self.session_id, function), hand)
         self._callbacks.add(delivery)

@@ -11,7 +11,7 @@ from htcgrid.errors import GridClosed, GridError
 
 if TYPE_CHECKING:
     from htcgrid._follow.reading import Reading
-    from htcgrid.results import Completed, Part
+    from htcgrid.results import FinishedTask, Part
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Whoever is told of each finished task."""
 
-    def settle(self, task: "Completed") -> None:
+    def settle(self, task: "FinishedTask") -> None:
         """A task has its outcome."""
 
     def fail(self, error: GridError) -> None:
@@ -108,11 +108,11 @@ def _set(done: "asyncio.Future[None]") -> None:
 class Callback:
     """Calls a user's function with each finished task."""
 
-    def __init__(self, session_id: str, function: "Callable[[Completed], object]") -> None:
+    def __init__(self, session_id: str, function: "Callable[[FinishedTask], object]") -> None:
         self._session_id = session_id
         self._function = function
 
-    def settle(self, task: "Completed") -> None:
+    def settle(self, task: "FinishedTask") -> None:
         """See `Sink.settle`. What the function raises is logged, as `concurrent.futures` does, and stops nothing."""
         try:
             self._function(task)
@@ -131,7 +131,7 @@ class Futures:
     def __init__(self, futures: "dict[int, Any]") -> None:
         self._futures = futures
 
-    def settle(self, task: "Completed") -> None:
+    def settle(self, task: "FinishedTask") -> None:
         """See `Sink.settle`."""
         future = self._futures.pop(task.index, None)
         if future is None or future.done():

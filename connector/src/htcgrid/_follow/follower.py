@@ -20,7 +20,7 @@ _GIVE_UP_AFTER = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PollSchedule:
     """How often the grid is asked."""
 
     poll: timedelta = timedelta(milliseconds=200)
@@ -45,13 +45,13 @@ class Follower:
         channel: Channel,
         collector: Collector,
         *,
-        pace: Pace | None = None,
+        pace: PollSchedule | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._channel = channel
         self._collector = collector
-        self._pace = pace or Pace()
+        self._pace = pace or PollSchedule()
         self._clock = clock
         self._lock = asyncio.Lock()
         self._subscribed = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from htcgrid._aio.backoff import Backoff
+from htcgrid._aio.backoff import RetryDelay
 from htcgrid.errors import GridError, NotificationsUnavailable
 from htcgrid_events import PUSH_FRAME, ChunksFrame, GridInfo, PongFrame, SessionEndedFrame, new_id
 
@@ -53,7 +53,7 @@ class SnsChannel:
         self._on_frame = on_frame
         self._on_change = on_change
         self._prefix = new_id()[:_PREFIX_DIGITS]
-        self._backoff = Backoff(timedelta(seconds=1), timedelta(seconds=60))
+        self._backoff = RetryDelay(timedelta(seconds=1), timedelta(seconds=60))
         self._stopping = threading.Event()
         self._tried = asyncio.Event()
         self._started: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from htcgrid._aio.backoff import Backoff
+from htcgrid._aio.backoff import RetryDelay
 from htcgrid._transport.http import is_loopback
 from htcgrid.errors import GridError
 from htcgrid_events import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame, new_id
@@ -48,7 +48,7 @@ class PushChannel:
         on_frame: Callable[[ChunksFrame | SessionEndedFrame], None],
         on_change: Callable[[], None],
         *,
-        backoff: Backoff | None = None,
+        backoff: RetryDelay | None = None,
         ping_every: timedelta = PING_EVERY,
         pong_within: timedelta = PONG_WITHIN,
     ) -> None:
@@ -58,7 +58,7 @@ class PushChannel:
         """Whom the grid pushes to."""
         self._on_frame = on_frame
         self._on_change = on_change
-        self._backoff = backoff or Backoff(timedelta(seconds=1), timedelta(seconds=60))
+        self._backoff = backoff or RetryDelay(timedelta(seconds=1), timedelta(seconds=60))
         self._ping_every = ping_every.total_seconds()
         self._pong_within = pong_within.total_seconds()
         self._tried = asyncio.Event()

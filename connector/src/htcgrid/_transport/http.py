@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from htcgrid._aio.backoff import Backoff
+from htcgrid._aio.backoff import RetryDelay
 from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Patience:
     """Time from its first attempt after which a request is given up. Default: one minute."""
     attempt: timedelta = timedelta(seconds=30)
     """Longest wait for one answer: API Gateway itself gives up after 30 s. Default: 30 seconds."""
-    backoff: Backoff = field(default_factory=lambda: Backoff(timedelta(milliseconds=100), timedelta(seconds=5)))
+    backoff: RetryDelay = field(default_factory=lambda: RetryDelay(timedelta(milliseconds=100), timedelta(seconds=5)))
     """Between attempts, unless the grid says how long to wait."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -7,10 +7,9 @@ from htcgrid.errors import TaskFailed
 
 if TYPE_CHECKING:
     from htcgrid.errors import GridError
-    from htcgrid.results import Completed
 
 
-def line_of(task: "Completed") -> str:
+def line_of(task: "FinishedTask") -> str:
     """`{"index": 0, "result": …}`, or `{"index": 0, "error": {…}}` for a task without a result."""
     value: dict[str, Any] = {"index": task.index}
     if task.error is None:

@@ -14,7 +14,7 @@ from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, c
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
     from htcgrid.session import Session
 
 
@@ -73,22 +73,22 @@ def write_results(
         raise typer.Exit(FAILED)
 
 
-def finished_by_now(session: "Session") -> "Iterator[Completed]":
+def finished_by_now(session: "Session") -> "Iterator[FinishedTask]":
     """The tasks that have finished by now, as they finished."""
     return islice(session.as_completed(), session.status().account.finished)
 
 
-def _chosen(session: "Session", order: Order, *, now: bool) -> "Iterable[Completed]":
+def _chosen(session: "Session", order: Order, *, now: bool) -> "Iterable[FinishedTask]":
     if order is Order.COMPLETED:
         return finished_by_now(session) if now else session.as_completed()
     return sorted(finished_by_now(session), key=lambda task: task.index) if now else _in_order(session)
 
 
-def _in_order(session: "Session") -> "Iterator[Completed]":
-    from htcgrid.results import Completed
+def _in_order(session: "Session") -> "Iterator[FinishedTask]":
+    from htcgrid.results import FinishedTask
 
     for index, value in enumerate(session.iter_results(return_exceptions=True)):
-        yield Completed(index, error=value) if isinstance(value, GridError) else Completed(index, value)
+        yield FinishedTask(index, error=value) if isinstance(value, GridError) else FinishedTask(index, value)
 
 
 def _format_of(output: Path | None) -> ResultFormat:

@@ -15,7 +15,7 @@ from htcgrid.cli.exits import BadInput
 from htcgrid.cli.lines import error_of, line_of
 
 if TYPE_CHECKING:
-    from htcgrid.results import Completed
+    from htcgrid.results import FinishedTask
 
 _BATCH = 10_000
 """Rows that are held before they are written as one row group of Parquet."""
@@ -25,7 +25,7 @@ COLUMNS = ("index", "result", "error_kind", "error_type", "error_message")
 """Of CSV and Parquet. A result is JSON, and there is none beside an error."""
 
 
-def written(tasks: "Iterable[Completed]", written_as: str, output: Path | None) -> int:
+def written(tasks: "Iterable[FinishedTask]", written_as: str, output: Path | None) -> int:
     """Write tasks to a file or to standard output. Gives how many have no result.
 
     Raises:
@@ -39,30 +39,30 @@ def written(tasks: "Iterable[Completed]", written_as: str, output: Path | None) 
 class _Tally:
     """Passes tasks on and counts those without a result."""
 
-    def __init__(self, tasks: "Iterable[Completed]") -> None:
+    def __init__(self, tasks: "Iterable[FinishedTask]") -> None:
         self._tasks = tasks
         self.lacking = 0
 
-    def __iter__(self) -> "Iterator[Completed]":
+    def __iter__(self) -> "Iterator[FinishedTask]":
         for task in self._tasks:
             self.lacking += task.error is not None
             yield task
 
 
-def _write_lines(tasks: "Iterable[Completed]", output: Path | None) -> None:
+def _write_lines(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
     with _text(output) as file:
         for task in tasks:
             file.write(line_of(task) + "\n")
 
 
-def _write_csv(tasks: "Iterable[Completed]", output: Path | None) -> None:
+def _write_csv(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
     with _text(output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, tasks))
 
 
-def _write_parquet(tasks: "Iterable[Completed]", output: Path | None) -> None:
+def _write_parquet(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -82,14 +82,14 @@ def _write_parquet(tasks: "Iterable[Completed]", output: Path | None) -> None:
             writer.write_table(pyarrow.table(columns, schema=schema))
 
 
-_WRITERS: "dict[str, Callable[[Iterable[Completed], Path | None], None]]" = {
+_WRITERS: "dict[str, Callable[[Iterable[FinishedTask], Path | None], None]]" = {
     "jsonl": _write_lines,
     "csv": _write_csv,
     "parquet": _write_parquet,
 }
 
 
-def _row(task: "Completed") -> tuple[int | str | None, ...]:
+def _row(task: "FinishedTask") -> tuple[int | str | None, ...]:
     if task.error is None:
         return (task.index, json.dumps(task.result, ensure_ascii=False), None, None, None)
     error = error_of(task.error)

@@ -17,9 +17,9 @@ from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.lease_rules import given_up_because
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
+    ChunkLease,
+    ChunkProgress,
     ChunkStore,
-    Held,
-    Progress,
 )
 from htcgrid_controlplane.storage.lease_index import LeaseStore
 from htcgrid_dataplane import (
@@ -64,7 +64,7 @@ class GivingUp:
             _lost_line(chunk, offset, because) if code == OutcomeCode.OPEN.value else line
             for offset, (code, line) in enumerate(zip(outcomes, lines, strict=True))
         )
-        progress = Progress(
+        progress = ChunkProgress(
             outcomes=outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.FAILED.value),
             results=self._put(chunk, held, data),
             tries=dict(chunk.tries),
@@ -86,14 +86,14 @@ class GivingUp:
             _LOG.exception("the results so far of %s cannot be read: all its tasks are lost", key)
             return OutcomeCode.OPEN.value * chunk.size, none
 
-    def _put(self, chunk: Chunk, held: Held, data: bytes) -> Payload:
+    def _put(self, chunk: Chunk, held: ChunkLease, data: bytes) -> Payload:
         if len(data) <= INLINE_BYTES and chunk.results.stored_bytes is None:
             return Payload(data)
         self.store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, held.attempt), data)
         return Payload(stored_bytes=len(data))
 
 
-def _after(chunk: Chunk, held: Held, progress: Progress) -> Chunk:
+def _after(chunk: Chunk, held: ChunkLease, progress: ChunkProgress) -> Chunk:
     times = {"started_at": progress.started_at, "finished_at": progress.finished_at}
     return replace(
         chunk,

@@ -81,9 +81,9 @@ class Holds:
         return all(self.chunks.hold([chunk for chunk in page if chunk.waits]))
 
     def _release(self, session: Session, page: list[Chunk]) -> bool:
-        released = all(self.chunks.release([chunk for chunk in page if chunk.state is ChunkState.HELD]))
+        released = all(self.chunks.release([chunk for chunk in page if chunk.state is ChunkState.PAUSED]))
         # Queued ones too: this step may have been cut short between a release and its message.
-        waiting = [chunk.key.chunk for chunk in page if chunk.state in (ChunkState.HELD, ChunkState.QUEUED)]
+        waiting = [chunk.key.chunk for chunk in page if chunk.state in (ChunkState.PAUSED, ChunkState.QUEUED)]
         if released and waiting:
             self.queues.send(session, waiting)
         return released

@@ -202,7 +202,7 @@ def _record(chunk: Chunk, notified_at: int) -> ChunkRecord:
         outcomes=chunk.outcomes,
         attempt=chunk.attempt,
         owner=chunk.owner or None,
-        claimable_at=0 if chunk.state is ChunkState.HELD else chunk.claimable_at,
+        claimable_at=0 if chunk.state is ChunkState.PAUSED else chunk.claimable_at,
         stages=chunk.stages.model_copy(update={"notified_at": notified_at}),
     )
 

@@ -41,7 +41,7 @@ _BACKOFF = Backoff(base=timedelta(seconds=1), cap=timedelta(minutes=1))
 
 
 @dataclass(frozen=True)
-class Order:
+class RecoveryOrder:
     """What is to be done about chunks."""
 
     before: int
@@ -82,10 +82,10 @@ class Recovery:
     def recover_expired(self, shard: int, before: int, after: Entry | None) -> Recovered:
         """Deal with a page of a shard of the index of leases: those that ended at `before` (ms) or earlier."""
         entries, following = self.leases.expired(shard, before, after)
-        done = self.recover([entry.key for entry in entries], Order(before))
+        done = self.recover([entry.key for entry in entries], RecoveryOrder(before))
         return replace(done, after=following)
 
-    def recover(self, keys: Sequence[ChunkKey], order: Order) -> Recovered:
+    def recover(self, keys: Sequence[ChunkKey], order: RecoveryOrder) -> Recovered:
         """Deal with these chunks as ordered."""
         try:
             return self._recover_together(keys, order)
@@ -96,7 +96,7 @@ class Recovery:
             _LOG.exception("%d chunks could not be recovered together: now one by one", len(keys))
         return sum((self.recover([key], order) for key in keys), Recovered())
 
-    def _recover_together(self, keys: Sequence[ChunkKey], order: Order) -> Recovered:
+    def _recover_together(self, keys: Sequence[ChunkKey], order: RecoveryOrder) -> Recovered:
         by_session: defaultdict[str, list[Chunk]] = defaultdict(list)
         for chunk in self.leases.read(keys):
             by_session[chunk.key.session_id].append(chunk)
@@ -110,7 +110,7 @@ class Recovery:
                 actions += self._recover_some(session, chunks, order)
         return Recovered(actions)
 
-    def _recover_some(self, session: Session, chunks: Sequence[Chunk], order: Order) -> Counter[LeaseAction]:
+    def _recover_some(self, session: Session, chunks: Sequence[Chunk], order: RecoveryOrder) -> Counter[LeaseAction]:
         if session.stop_reason is not None or session.state.ended:
             # Its lifecycle settles its chunks.
             self._forget(chunks)
@@ -139,7 +139,7 @@ class Recovery:
         self.leases.delist(requeued)
         return len(requeued)
 
-    def _send_again(self, session: Session, chunks: Sequence[Chunk], order: Order) -> int:
+    def _send_again(self, session: Session, chunks: Sequence[Chunk], order: RecoveryOrder) -> int:
         self.queues.send(session, [chunk.key.chunk for chunk in chunks])
         if order.announces_messages:
             self._announce(chunks, LeaseAction.SENT_AGAIN)

@@ -17,7 +17,7 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
-    HELD_UNTIL,
+    PAUSED_UNTIL,
     ChunkStore,
 )
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
@@ -113,7 +113,7 @@ class Submissions:
         if session.paused:
             self.chunks.hold([row for row in stored if row.waits])
         else:
-            self.chunks.release([row for row in stored if row.state is ChunkState.HELD])
+            self.chunks.release([row for row in stored if row.state is ChunkState.PAUSED])
         by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
         for chunk in chunks:
             by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
@@ -230,8 +230,8 @@ def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
     return Chunk(
         key=ChunkKey(session.session_id, chunk.chunk),
         tenant=session.tenant,
-        state=ChunkState.HELD if session.paused else ChunkState.QUEUED,
-        claimable_at=HELD_UNTIL if session.paused else 0,
+        state=ChunkState.PAUSED if session.paused else ChunkState.QUEUED,
+        claimable_at=PAUSED_UNTIL if session.paused else 0,
         first_task=chunk.first_task,
         size=chunk.size,
         attempt=0,

@@ -21,9 +21,9 @@ from htcgrid_controlplane.rules.sweep_schedule import (
     overdue,
 )
 from htcgrid_controlplane.services.recovery import (
-    Order,
     Recovered,
     Recovery,
+    RecoveryOrder,
 )
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.batch_get import MAX_KEYS
@@ -165,7 +165,7 @@ class Sweeping:
         self.bus.put([("Session Created", session.created())])
         return 1
 
-    def _order(self, taken: Taken, run: int) -> Order | None:
+    def _order(self, taken: Taken, run: int) -> RecoveryOrder | None:
         """What may be done about chunks now; none if they are only waiting for their turn."""
         session = taken.session
         now = self.clock()
@@ -179,9 +179,11 @@ class Sweeping:
             actions.add(LeaseAction.COUNTED)
         before = now - int(OVERDUE.total_seconds() * 1000)
         # A sweep that goes on began with a drained queue, or late.
-        return Order(before, frozenset(actions), announces_messages=drained or not late)
+        return RecoveryOrder(before, frozenset(actions), announces_messages=drained or not late)
 
-    def _sweep_chunks(self, session: Session, first: int, order: Order, room: _Room) -> tuple[Recovered, int | None]:
+    def _sweep_chunks(
+        self, session: Session, first: int, order: RecoveryOrder, room: _Room
+    ) -> tuple[Recovered, int | None]:
         """Look at open chunks from a bucket on. Gives the bucket with which to go on, if the room did not suffice."""
         done = Recovered()
         for account in self._accounts(session, first, room):

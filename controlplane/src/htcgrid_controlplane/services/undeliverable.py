@@ -89,7 +89,7 @@ class Undelivered:
             case ChunkState.QUEUED | ChunkState.RETRY | ChunkState.RUNNING:
                 in_vain = row.waits and row.redeliveries_in_vain >= MAX_REDELIVERIES
                 return LeaseAction.GIVEN_UP if in_vain else LeaseAction.SENT_AGAIN
-            case ChunkState.HELD:
+            case ChunkState.PAUSED:
                 return None  # it gets a message when it is released
         assert_never(row.state)
 

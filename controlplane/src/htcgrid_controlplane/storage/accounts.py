@@ -37,7 +37,7 @@ from htcgrid_controlplane.rules.accounting import (
 from htcgrid_controlplane.storage.batch_get import batch_get
 from htcgrid_controlplane.storage.conditional import (
     condition_failed,
-    unhindered,
+    retry_transaction_conflicts,
 )
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
 
@@ -198,7 +198,7 @@ class AccountStore:
         return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
 
     def _write(self, request: "UpdateItemInputTypeDef") -> "UpdateItemOutputTypeDef":
-        return unhindered(lambda: self._client.update_item(**request))
+        return retry_transaction_conflicts(lambda: self._client.update_item(**request))
 
     def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
         as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"

@@ -24,7 +24,7 @@ def condition_failed(error: ClientError, index: int | None = None) -> bool:
     return len(reasons) > index and reasons[index].get("Code") == "ConditionalCheckFailed"
 
 
-def unhindered(write: Callable[[], _Answer], sleep: Callable[[float], None] = time.sleep) -> _Answer:
+def retry_transaction_conflicts(write: Callable[[], _Answer], sleep: Callable[[float], None] = time.sleep) -> _Answer:
     """Make a write, and make it again after a wait while a transaction over the same row is under way: DynamoDB refuses
     it then, and the SDK does not try it again.
 

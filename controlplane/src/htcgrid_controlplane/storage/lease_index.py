@@ -29,7 +29,7 @@ from htcgrid_chunks.partiql import (
 )
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
-    Held,
+    ChunkLease,
     chunk_of,
     row_key,
 )
@@ -111,7 +111,7 @@ class LeaseStore:
             for chunk, at in work
         )
 
-    def take(self, chunk: Chunk, owner: str, lease_expires_at: int) -> Held | None:
+    def take(self, chunk: Chunk, owner: str, lease_expires_at: int) -> ChunkLease | None:
         """Begin another attempt at a chunk that runs no more, unless it has changed; agents leave it alone then."""
         [taken] = self._execute(
             [
@@ -122,7 +122,7 @@ class LeaseStore:
                 )
             ]
         )
-        return Held(chunk.key, owner, chunk.attempt + 1) if taken else None
+        return ChunkLease(chunk.key, owner, chunk.attempt + 1) if taken else None
 
     def delist(self, work: Sequence[tuple[Chunk, int]]) -> list[bool]:
         """Take chunks, whose `claimable_at` is the second of each, out of the index; false for each that changed."""

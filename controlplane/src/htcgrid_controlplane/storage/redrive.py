@@ -39,7 +39,7 @@ from htcgrid_chunks.history import (
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
     ACCOUNT_ROW,
-    HELD_UNTIL,
+    PAUSED_UNTIL,
 )
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.sweep_schedule import (
@@ -212,10 +212,10 @@ class RedriveStore:
 
     def _chunk(self, redrive: Redrive) -> "UpdateTypeDef":
         sets: dict[str, AttributeValueTypeDef] = {
-            "#state": text(ChunkState.HELD if redrive.held else ChunkState.QUEUED),
+            "#state": text(ChunkState.PAUSED if redrive.held else ChunkState.QUEUED),
             "attempt": number(redrive.attempt),
             "returned": number(redrive.attempt),
-            "claimable_at": number(HELD_UNTIL if redrive.held else redrive.now),
+            "claimable_at": number(PAUSED_UNTIL if redrive.held else redrive.now),
             "outcomes": text(redrive.outcomes),
             "tries": text(json.dumps(redrive.tries, separators=(",", ":"))),
         }

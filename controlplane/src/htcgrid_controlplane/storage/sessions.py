@@ -17,7 +17,7 @@ from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.transitions import SESSION_TRANSITIONS
 from htcgrid_controlplane.storage.conditional import (
     condition_failed,
-    unhindered,
+    retry_transaction_conflicts,
 )
 from htcgrid_controlplane.storage.session_rows import (
     Listed,
@@ -250,7 +250,7 @@ class SessionStore:
         if "#state" in update + condition:
             request["ExpressionAttributeNames"] = {"#state": "state"}
         try:
-            response = unhindered(lambda: self._client.update_item(**request))
+            response = retry_transaction_conflicts(lambda: self._client.update_item(**request))
         except ClientError as error:
             if not condition_failed(error):
                 raise

@@ -44,7 +44,7 @@ def test_waiting_chunks_of_a_paused_session_cannot_be_claimed_and_a_running_one_
     session = world.create(1, 1, 1)
     [held] = world.claim(session, 1)
     assert pause(world, session).paused
-    assert states(world, session) == [ChunkState.HELD, ChunkState.RUNNING, ChunkState.HELD]
+    assert states(world, session) == [ChunkState.PAUSED, ChunkState.RUNNING, ChunkState.PAUSED]
     assert not any(claimable(world, session, chunk) for chunk in (0, 2))
     assert world.grid.chunks.finish([(held, world.progress("C"))]) == [True]
 
@@ -93,7 +93,7 @@ def test_chunks_that_a_paused_session_is_given_wait_without_a_message(world: Wor
     more = AddChunks(chunks=inputs(1, first_chunk=1, first_task=1), totals=Totals(chunks=2, tasks=2))
     world.grid.submissions.add(TENANT, session.session_id, more)
     assert world.messages() == []
-    assert states(world, session) == [ChunkState.HELD, ChunkState.HELD]
+    assert states(world, session) == [ChunkState.PAUSED, ChunkState.PAUSED]
     resume(world, session)
     assert sorted(message.chunk for message in world.messages()) == [0, 1]
 
@@ -106,7 +106,7 @@ def test_a_submission_that_a_pause_overtakes_is_refused_once_and_then_held(world
     with pytest.raises(SessionChanged):
         world.grid.submissions._add(believed, more)
     world.grid.submissions.add(TENANT, session.session_id, more)
-    assert states(world, session) == [ChunkState.HELD, ChunkState.HELD]
+    assert states(world, session) == [ChunkState.PAUSED, ChunkState.PAUSED]
 
 
 def test_a_submission_that_is_repeated_after_a_resume_is_let_go(world: World) -> None:
