@@ -100,9 +100,9 @@ class Grid:
             chunk_size: Tasks that are scheduled together, 1 to 1,000. Default: chosen by their number and size.
             session_id: The id of a submission that broke off, to repeat it with the same tasks in the same form;
                 what the grid has already is not done twice. Default: a new id.
-            on_result: Called with each task (a `FinishedTask`) once, as it finishes, in a thread of the grid;
-                it may use the grid, but must not wait for this session. What it raises is logged. `Session.wait` returns when it
-                has been called for all.
+            on_result: Called with each task (a `FinishedTask`) once, as it finishes, in a thread of the
+                grid; it may use the grid, but must not wait for this session. What it raises is logged. `Session.wait`
+                returns when it has been called for all.
             on_exit: What becomes of the session when it is used as a context manager and the block is left; see
                 `OnExit`. Default: it is cancelled if an error leaves the block.
             **options: See `SubmitOptions`.

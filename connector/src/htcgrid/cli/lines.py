@@ -7,6 +7,7 @@ from htcgrid.errors import TaskFailed
 
 if TYPE_CHECKING:
     from htcgrid.errors import GridError
+    from htcgrid.results import FinishedTask
 
 
 def line_of(task: "FinishedTask") -> str:
