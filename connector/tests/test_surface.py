@@ -25,7 +25,7 @@ HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid
 
 def test_a_name_of_the_release_before_still_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match="htcgrid.Completed is now htcgrid.FinishedTask"):
-        assert htcgrid.Completed is htcgrid.FinishedTask  # type: ignore[attr-defined]
+        assert htcgrid.Completed is htcgrid.FinishedTask
 
 
 def test_public_names_are_frozen() -> None:
