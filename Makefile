@@ -54,9 +54,10 @@ chaos: $(GRID) ## disturb a grid in every way and check what must always hold (S
 		$(if $(RECOVERY),--recovery)
 
 .PHONY: lint
-lint: $(VENV) $(SAM) ## ruff, mypy --strict, cfn-lint, sam validate
+lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, cfn-lint, sam validate
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	PYTHONPATH=$(CURDIR) .venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/mypy --strict $(TYPED)
 	.venv/bin/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file template.yaml
