@@ -7,11 +7,9 @@ from agent.tests.harness import Place, place_at
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def embedded(embedded_url: str) -> Embedded:
     """The embedded AWS, one for all tests."""
-    embedded = Embedded(tmp_path_factory.mktemp("embedded"))
-    yield embedded
-    embedded.stop()
+    return Embedded(embedded_url)
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import boto3
 import pytest
-from controlplane.tests.world import START, TENANT, create_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.control_plane_harness import START, TENANT, create_table
 
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionChanged

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from controlplane.tests.world import START, TENANT
+from tests.support.control_plane_harness import START, TENANT
 
 from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable
 from htcgrid_chunks.partiql import (

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from controlplane.tests.world import FAILURE, TENANT, World
+from tests.support.control_plane_harness import FAILURE, TENANT, Harness
 
 from htcgrid_chunks.chunk import Payload
 from htcgrid_controlplane.errors import SessionNotFound
@@ -11,68 +11,68 @@ from htcgrid_dataplane import encode_lines
 from htcgrid_events import Account, ChunkOutcome, ChunksFrame, TasksFailed, new_id
 
 
-def tasks(world: World, session_id: str) -> Account:
-    session = world.grid.sessions.read(session_id)
-    return world.grid.queries.status(session).account
+def tasks(harness: Harness, session_id: str) -> Account:
+    session = harness.grid.sessions.read(session_id)
+    return harness.grid.queries.status(session).account
 
 
-def connect(world: World, connection: str) -> str:
+def connect(harness: Harness, connection: str) -> str:
     subscriber_id = new_id()
-    ticket = world.grid.subscribers.issue_ticket(subscriber_id, TENANT, world.clock())
-    world.grid.subscribers.connect(ticket.ticket, connection, world.clock())
+    ticket = harness.grid.subscribers.issue_ticket(subscriber_id, TENANT, harness.clock())
+    harness.grid.subscribers.connect(ticket.ticket, connection, harness.clock())
     return subscriber_id
 
 
-def pushed(world: World, connection: str) -> list[ChunkOutcome]:
-    frames = world.push.frames[connection]
+def pushed(harness: Harness, connection: str) -> list[ChunkOutcome]:
+    frames = harness.push.frames[connection]
     return [outcome for frame in frames if isinstance(frame, ChunksFrame) for outcome in frame.outcomes]
 
 
-def test_events_are_counted_once_however_they_come(world: World) -> None:
-    session = world.create(2, 3, 1)
-    outcomes = world.finish(session, {0: "CC", 1: "CFC", 2: "F"})
-    world.record(session, outcomes[:2])
-    world.record(session, [*outcomes[:2], outcomes[0]])
-    assert tasks(world, session.session_id) == Account(submitted=6, completed=4, failed=1)
-    assert world.read(session).end_reason is None
-    world.record(session, outcomes[1:])
-    assert tasks(world, session.session_id) == Account(submitted=6, completed=4, failed=2)
-    assert world.read(session).all_finished
+def test_events_are_counted_once_however_they_come(harness: Harness) -> None:
+    session = harness.create(2, 3, 1)
+    outcomes = harness.finish(session, {0: "CC", 1: "CFC", 2: "F"})
+    harness.record(session, outcomes[:2])
+    harness.record(session, [*outcomes[:2], outcomes[0]])
+    assert tasks(harness, session.session_id) == Account(submitted=6, completed=4, failed=1)
+    assert harness.read(session).end_reason is None
+    harness.record(session, outcomes[1:])
+    assert tasks(harness, session.session_id) == Account(submitted=6, completed=4, failed=2)
+    assert harness.read(session).all_finished
 
 
-def test_a_session_of_many_buckets_is_done_with_its_last_chunk(world: World) -> None:
-    session = world.create(*[1] * 130)
-    outcomes = world.finish(session, dict.fromkeys(range(130), "C"))
-    world.record(session, outcomes[:128])
-    assert world.read(session).full_buckets == {0}
-    world.record(session, outcomes[128:129])
-    assert not world.read(session).all_finished
-    world.record(session, outcomes[129:])
-    assert world.read(session).all_finished
+def test_a_session_of_many_buckets_is_done_with_its_last_chunk(harness: Harness) -> None:
+    session = harness.create(*[1] * 130)
+    outcomes = harness.finish(session, dict.fromkeys(range(130), "C"))
+    harness.record(session, outcomes[:128])
+    assert harness.read(session).full_buckets == {0}
+    harness.record(session, outcomes[128:129])
+    assert not harness.read(session).all_finished
+    harness.record(session, outcomes[129:])
+    assert harness.read(session).all_finished
 
 
 @pytest.mark.parametrize("finished_first", [True, False])
-def test_a_session_that_is_closed_late_is_done_in_either_order(world: World, finished_first: bool) -> None:
-    session = world.create(1, 1, close=False)
-    outcomes = world.finish(session, {0: "C", 1: "C"})
-    world.record(session, outcomes[:1])
+def test_a_session_that_is_closed_late_is_done_in_either_order(harness: Harness, finished_first: bool) -> None:
+    session = harness.create(1, 1, close=False)
+    outcomes = harness.finish(session, {0: "C", 1: "C"})
+    harness.record(session, outcomes[:1])
     if finished_first:
-        world.record(session, outcomes[1:])
-        assert world.read(session).end_reason is None
-    world.create(1, 1, session_id=session.session_id)
+        harness.record(session, outcomes[1:])
+        assert harness.read(session).end_reason is None
+    harness.create(1, 1, session_id=session.session_id)
     if not finished_first:
-        assert world.read(session).end_reason is None
-        world.record(session, outcomes[1:])
-    assert world.read(session).all_finished
+        assert harness.read(session).end_reason is None
+        harness.record(session, outcomes[1:])
+    assert harness.read(session).all_finished
 
 
-def test_failures_are_always_announced_and_completions_on_request(world: World) -> None:
-    quiet, loud = world.create(2), world.create(2, publish_completions=True)
-    world.events()
-    world.record(quiet, world.finish(quiet, {0: "CC"}))
-    assert world.events() == []
-    world.record(loud, world.finish(loud, {0: "CF"}))
-    events = dict(world.events())
+def test_failures_are_always_announced_and_completions_on_request(harness: Harness) -> None:
+    quiet, loud = harness.create(2), harness.create(2, publish_completions=True)
+    harness.events()
+    harness.record(quiet, harness.finish(quiet, {0: "CC"}))
+    assert harness.events() == []
+    harness.record(loud, harness.finish(loud, {0: "CF"}))
+    events = dict(harness.events())
     assert set(events) == {"Tasks Failed", "Chunk Completed"}
     assert events["Chunk Completed"]["outcomes"] == "CF"
     failed = TasksFailed.model_validate_json(json.dumps(events["Tasks Failed"]))
@@ -82,69 +82,69 @@ def test_failures_are_always_announced_and_completions_on_request(world: World) 
     ]
 
 
-def test_failures_in_the_data_plane_are_announced_by_their_number(world: World) -> None:
-    session = world.create(3)
-    [held] = world.claim(session, 0)
-    world.grid.chunks.finish([(held, world.progress("FCF", results=Payload(stored_bytes=9)))])
-    world.events()
-    world.record(session, [world.row(session).outcome()])
-    [(name, detail)] = world.events()
+def test_failures_in_the_data_plane_are_announced_by_their_number(harness: Harness) -> None:
+    session = harness.create(3)
+    [held] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(held, harness.progress("FCF", results=Payload(stored_bytes=9)))])
+    harness.events()
+    harness.record(session, [harness.row(session).outcome()])
+    [(name, detail)] = harness.events()
     assert (name, detail["failed"], detail["tasks"]) == ("Tasks Failed", 2, [])
 
 
-def test_many_failures_alike_fit_on_the_bus(world: World) -> None:
-    session = world.create(*[1000] * 10)
+def test_many_failures_alike_fit_on_the_bus(harness: Harness) -> None:
+    session = harness.create(*[1000] * 10)
     long = FAILURE.model_copy(update={"message": "m" * 2000, "type": "T" * 2000})
     results = Payload(encode_lines([long.model_dump_json().encode()] * 1000))
-    held = world.claim(session, *range(10))
-    world.grid.chunks.finish([(each, world.progress("F" * 1000, results=results)) for each in held])
-    world.events()
-    world.record(session, [world.row(session, chunk).outcome() for chunk in range(10)])
-    details = [detail for _, detail in world.events()]
+    held = harness.claim(session, *range(10))
+    harness.grid.chunks.finish([(each, harness.progress("F" * 1000, results=results)) for each in held])
+    harness.events()
+    harness.record(session, [harness.row(session, chunk).outcome() for chunk in range(10)])
+    details = [detail for _, detail in harness.events()]
     assert [detail["failed"] for detail in details] == [1000] * 10
     assert all(0 < len(detail["tasks"]) < 1000 for detail in details)
-    assert world.read(session).all_finished
+    assert harness.read(session).all_finished
 
 
-def test_whoever_follows_a_session_is_pushed_its_outcomes(world: World) -> None:
-    session = world.create(1, 1, subscriber_id=connect(world, "one"))
-    world.grid.queries.follow(TENANT, session.session_id, connect(world, "two"))
-    connect(world, "stranger")
-    outcomes = world.finish(session, {0: "C", 1: "F"})
-    world.clock.advance(7)
-    world.record(session, outcomes)
-    assert pushed(world, "one") == pushed(world, "two")
-    assert [(outcome.chunk, outcome.results) for outcome in pushed(world, "one")] == [
+def test_whoever_follows_a_session_is_pushed_its_outcomes(harness: Harness) -> None:
+    session = harness.create(1, 1, subscriber_id=connect(harness, "one"))
+    harness.grid.queries.follow(TENANT, session.session_id, connect(harness, "two"))
+    connect(harness, "stranger")
+    outcomes = harness.finish(session, {0: "C", 1: "F"})
+    harness.clock.advance(7)
+    harness.record(session, outcomes)
+    assert pushed(harness, "one") == pushed(harness, "two")
+    assert [(outcome.chunk, outcome.results) for outcome in pushed(harness, "one")] == [
         (outcome.chunk, outcome.results) for outcome in outcomes
     ]
-    assert {outcome.stages.notified_at for outcome in pushed(world, "one")} == {world.clock()}
-    assert pushed(world, "stranger") == []
+    assert {outcome.stages.notified_at for outcome in pushed(harness, "one")} == {harness.clock()}
+    assert pushed(harness, "stranger") == []
 
 
-def test_a_connection_that_is_gone_holds_up_nobody(world: World) -> None:
-    gone = connect(world, "gone")
-    session = world.create(1, 1, subscriber_id=gone)
-    world.grid.queries.follow(TENANT, session.session_id, connect(world, "here"))
-    world.push.gone.add("gone")
-    outcomes = world.finish(session, {0: "C", 1: "C"})
-    world.record(session, outcomes[:1])
-    assert len(pushed(world, "here")) == 1
-    assert world.grid.subscribers.connections([gone]) == {}
-    world.record(session, outcomes[1:])
-    assert world.read(session).all_finished
+def test_a_connection_that_is_gone_holds_up_nobody(harness: Harness) -> None:
+    gone = connect(harness, "gone")
+    session = harness.create(1, 1, subscriber_id=gone)
+    harness.grid.queries.follow(TENANT, session.session_id, connect(harness, "here"))
+    harness.push.gone.add("gone")
+    outcomes = harness.finish(session, {0: "C", 1: "C"})
+    harness.record(session, outcomes[:1])
+    assert len(pushed(harness, "here")) == 1
+    assert harness.grid.subscribers.connections([gone]) == {}
+    harness.record(session, outcomes[1:])
+    assert harness.read(session).all_finished
 
 
-def test_results_too_large_for_a_frame_are_left_to_be_fetched(world: World) -> None:
-    session = world.create(1, subscriber_id=connect(world, "one"))
-    [held] = world.claim(session, 0)
-    world.grid.chunks.finish([(held, world.progress("C", results=Payload(b"r" * 130_000)))])
-    world.record(session, [world.row(session).outcome()])
-    [outcome] = pushed(world, "one")
+def test_results_too_large_for_a_frame_are_left_to_be_fetched(harness: Harness) -> None:
+    session = harness.create(1, subscriber_id=connect(harness, "one"))
+    [held] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(held, harness.progress("C", results=Payload(b"r" * 130_000)))])
+    harness.record(session, [harness.row(session).outcome()])
+    [outcome] = pushed(harness, "one")
     assert (outcome.results, outcome.stored_bytes) == (None, 130_000)
 
 
-def test_events_of_a_session_that_is_not_there_are_not_swallowed(world: World) -> None:
-    session = world.create(1)
-    outcomes = world.finish(session, {0: "C"})
+def test_events_of_a_session_that_is_not_there_are_not_swallowed(harness: Harness) -> None:
+    session = harness.create(1)
+    outcomes = harness.finish(session, {0: "C"})
     with pytest.raises(SessionNotFound):
-        world.grid.completions.record(new_id(), outcomes)
+        harness.grid.completions.record(new_id(), outcomes)

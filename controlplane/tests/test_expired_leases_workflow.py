@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from controlplane.tests.test_recovery import beat
-from controlplane.tests.world import World
+from tests.support.control_plane_harness import Harness
 from tests.template.stack import ROOT
 
 from htcgrid_chunks.lease_rules import (
@@ -87,7 +87,7 @@ def test_every_part_of_both_indexes_is_looked_at_with_the_grace_of_the_code() ->
     ],
 )
 def test_a_function_is_called_only_where_there_is_something(
-    world: World, shards: str, choice: str, page: str, done: str
+    harness: Harness, shards: str, choice: str, page: str, done: str
 ) -> None:
     for found, following in ((0, done), (1, page)):
         assert try_state(inside(shards)[choice], {"found": found})["nextState"] == following
@@ -101,7 +101,7 @@ def test_a_function_is_called_only_where_there_is_something(
     ],
 )
 def test_pages_follow_until_there_is_none_or_a_run_has_had_its_share(
-    world: World, shards: str, choice: str, page: str, done: str
+    harness: Harness, shards: str, choice: str, page: str, done: str
 ) -> None:
     state = inside(shards)[choice]
     assert try_state(state, {"after": "somewhere", "pages": 9})["nextState"] == page
@@ -110,7 +110,7 @@ def test_pages_follow_until_there_is_none_or_a_run_has_had_its_share(
 
 
 @pytest.mark.parametrize("stuck", [0, 1])
-def test_a_run_fails_if_anything_could_not_be_dealt_with(world: World, stuck: int) -> None:
+def test_a_run_fails_if_anything_could_not_be_dealt_with(harness: Harness, stuck: int) -> None:
     following = try_state(MACHINE["States"]["AllDealtWith"], {"stuck": stuck})["nextState"]
     assert try_state(MACHINE["States"][following])["status"] == ("FAILED" if stuck else "SUCCEEDED")
 
@@ -124,7 +124,7 @@ def test_a_run_fails_if_anything_could_not_be_dealt_with(world: World, stuck: in
         ("EachSessionShard", "SweepPage", "SessionsFailed"),
     ],
 )
-def test_a_shard_that_fails_counts_and_holds_up_no_other(world: World, shards: str, task: str, failed: str) -> None:
+def test_a_shard_that_fails_counts_and_holds_up_no_other(harness: Harness, shards: str, task: str, failed: str) -> None:
     mock = {"errorOutput": {"error": "DynamoDB.ProvisionedThroughputExceededException", "cause": "no"}}
     caught = try_state(inside(shards)[task], mock=mock)
     assert (caught["status"], caught["nextState"]) == ("CAUGHT_ERROR", failed)
@@ -132,7 +132,7 @@ def test_a_shard_that_fails_counts_and_holds_up_no_other(world: World, shards: s
 
 
 @pytest.fixture
-def machine(own_world: World) -> Iterator[str]:
+def machine(own_harness: Harness) -> Iterator[str]:
     """The whole workflow over the tables of the test, and its function's stand-in."""
     iam, states, functions = boto3.client("iam"), boto3.client("stepfunctions"), boto3.client("lambda")
     name = f"leases-{new_id()}"
@@ -158,11 +158,11 @@ def machine(own_world: World) -> Iterator[str]:
         Role=role,
         Code={"ZipFile": archive.getvalue()},
         Timeout=30,
-        Environment={"Variables": {"CALLS": own_world.watcher_url}},
+        Environment={"Variables": {"CALLS": own_harness.watcher_url}},
     )["FunctionArn"]
     definition = (
-        TEXT.replace("${ChunksTable}", own_world.grid.settings.chunks_table)
-        .replace("${SessionsTable}", own_world.grid.settings.sessions_table)
+        TEXT.replace("${ChunksTable}", own_harness.grid.settings.chunks_table)
+        .replace("${SessionsTable}", own_harness.grid.settings.sessions_table)
         .replace("${ExpiredLeasesFunction}", function)
         # The test does not wait for retries.
         .replace('"MaxAttempts": 4', '"MaxAttempts": 0')
@@ -183,23 +183,25 @@ def run(machine: str, within: float = 60) -> str:
     return status
 
 
-def calls(world: World) -> list[tuple[str, int, str]]:
+def calls(harness: Harness) -> list[tuple[str, int, str]]:
     """What the function was called for: step, shard, and after what."""
-    events = [json.loads(body) for body in world.drain(world.watcher_url)]
+    events = [json.loads(body) for body in harness.drain(harness.watcher_url)]
     return [(event["step"], event["shard"], event["after"]) for event in events if "step" in event]
 
 
-def test_an_idle_run_calls_nothing(machine: str, own_world: World) -> None:
+def test_an_idle_run_calls_nothing(machine: str, own_harness: Harness) -> None:
     assert run(machine) == "SUCCEEDED"
-    assert calls(own_world) == []
+    assert calls(own_harness) == []
 
 
-def test_a_run_goes_through_what_there_is_in_bounds_and_tells_of_what_failed(machine: str, own_world: World) -> None:
+def test_a_run_goes_through_what_there_is_in_bounds_and_tells_of_what_failed(
+    machine: str, own_harness: Harness
+) -> None:
     # Its leases and its sweep are long overdue: the clock of the tests is in the past.
-    session = own_world.create(*[1] * 120)
-    beat(own_world, own_world.claim(session, *range(120)))
+    session = own_harness.create(*[1] * 120)
+    beat(own_harness, own_harness.claim(session, *range(120)))
     assert run(machine) == "FAILED"
-    made = Counter(calls(own_world))
+    made = Counter(calls(own_harness))
     odd = [shard for shard in range(1, LEASE_SHARDS, 2) if shard != 3]
     assert made == {
         **{("recover", shard, ""): 1 for shard in range(LEASE_SHARDS)},

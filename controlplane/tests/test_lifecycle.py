@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from controlplane.tests.world import TENANT, World, inputs
+from tests.support.control_plane_harness import TENANT, Harness, inputs
 
 from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
@@ -42,8 +42,8 @@ class Waiting:
 
 
 @pytest.fixture
-def waiting(world: World) -> Iterator[Waiting]:
-    sqs, client = world.sqs, boto3.client("stepfunctions")
+def waiting(harness: Harness) -> Iterator[Waiting]:
+    sqs, client = harness.sqs, boto3.client("stepfunctions")
     url = sqs.create_queue(QueueName=f"tokens-{new_id()}")["QueueUrl"]
     states = {
         "Wait": {
@@ -69,173 +69,175 @@ def waiting(world: World) -> Iterator[Waiting]:
     sqs.delete_queue(QueueUrl=url)
 
 
-def complete(world: World, session: Session, outcomes: dict[int, str]) -> None:
-    world.record(session, world.finish(session, outcomes))
+def complete(harness: Harness, session: Session, outcomes: dict[int, str]) -> None:
+    harness.record(session, harness.finish(session, outcomes))
 
 
-def end(world: World, session: Session, reason: EndReason) -> Session:
-    return world.grid.lifecycle.end(session.session_id, reason)
+def end(harness: Harness, session: Session, reason: EndReason) -> Session:
+    return harness.grid.lifecycle.end(session.session_id, reason)
 
 
-def settle(world: World, session: Session, reason: EndReason = EndReason.CANCELLED, first: int = 0) -> int | None:
-    return world.grid.lifecycle.settle(session.session_id, reason, first)
+def settle(harness: Harness, session: Session, reason: EndReason = EndReason.CANCELLED, first: int = 0) -> int | None:
+    return harness.grid.lifecycle.settle(session.session_id, reason, first)
 
 
 @pytest.mark.parametrize("token_first", [True, False])
 def test_a_session_wakes_its_workflow_when_done_in_either_order(
-    world: World, waiting: Waiting, token_first: bool
+    harness: Harness, waiting: Waiting, token_first: bool
 ) -> None:
-    session = world.create(1, 1)
-    complete(world, session, {0: "C"})
+    session = harness.create(1, 1)
+    complete(harness, session, {0: "C"})
     if token_first:
-        world.grid.lifecycle.wait(session.session_id, waiting.token)
+        harness.grid.lifecycle.wait(session.session_id, waiting.token)
         assert waiting.waits
-        complete(world, session, {1: "C"})
+        complete(harness, session, {1: "C"})
     else:
-        complete(world, session, {1: "C"})
+        complete(harness, session, {1: "C"})
         assert waiting.waits
-        world.grid.lifecycle.wait(session.session_id, waiting.token)
+        harness.grid.lifecycle.wait(session.session_id, waiting.token)
     assert waiting.output() == {"reason": "done"}
-    world.grid.lifecycle.wait(session.session_id, waiting.token)
+    harness.grid.lifecycle.wait(session.session_id, waiting.token)
     assert waiting.output() == {"reason": "done"}
 
 
 @pytest.mark.parametrize("token_first", [True, False])
 def test_a_cancelled_session_wakes_its_workflow_in_either_order(
-    world: World, waiting: Waiting, token_first: bool
+    harness: Harness, waiting: Waiting, token_first: bool
 ) -> None:
-    session = world.create(1)
+    session = harness.create(1)
     if token_first:
-        world.grid.lifecycle.wait(session.session_id, waiting.token)
-    world.grid.lifecycle.cancel(TENANT, session.session_id)
+        harness.grid.lifecycle.wait(session.session_id, waiting.token)
+    harness.grid.lifecycle.cancel(TENANT, session.session_id)
     if not token_first:
-        world.grid.lifecycle.wait(session.session_id, waiting.token)
+        harness.grid.lifecycle.wait(session.session_id, waiting.token)
     assert waiting.output() == {"reason": "cancelled"}
 
 
-def test_closing_a_session_that_has_finished_already_wakes_its_workflow(world: World, waiting: Waiting) -> None:
-    session = world.create(2, close=False)
-    world.grid.lifecycle.wait(session.session_id, waiting.token)
-    complete(world, session, {0: "CC"})
+def test_closing_a_session_that_has_finished_already_wakes_its_workflow(harness: Harness, waiting: Waiting) -> None:
+    session = harness.create(2, close=False)
+    harness.grid.lifecycle.wait(session.session_id, waiting.token)
+    complete(harness, session, {0: "CC"})
     assert waiting.waits
-    world.grid.submissions.add(TENANT, session.session_id, AddChunks(totals=Totals(chunks=1, tasks=2)))
+    harness.grid.submissions.add(TENANT, session.session_id, AddChunks(totals=Totals(chunks=1, tasks=2)))
     assert waiting.output() == {"reason": "done"}
 
 
 @pytest.mark.parametrize(("codes", "verdict"), [("CC", SessionState.COMPLETED), ("CF", SessionState.FAILED)])
-def test_a_session_that_ran_to_its_end_is_judged_by_its_tasks(world: World, codes: str, verdict: SessionState) -> None:
-    session = world.create(2)
-    complete(world, session, {0: codes})
-    world.clock.advance(9)
-    ended = end(world, session, EndReason.DONE)
-    assert (ended.state, ended.ended_at) == (verdict, world.clock())
+def test_a_session_that_ran_to_its_end_is_judged_by_its_tasks(
+    harness: Harness, codes: str, verdict: SessionState
+) -> None:
+    session = harness.create(2)
+    complete(harness, session, {0: codes})
+    harness.clock.advance(9)
+    ended = end(harness, session, EndReason.DONE)
+    assert (ended.state, ended.ended_at) == (verdict, harness.clock())
     assert ended.account == Account(submitted=2, completed=codes.count("C"), failed=codes.count("F"))
-    assert world.read(session) == ended
+    assert harness.read(session) == ended
 
 
-def test_a_verdict_is_given_once(world: World) -> None:
-    session = world.create(1)
-    complete(world, session, {0: "C"})
-    ended = end(world, session, EndReason.DONE)
-    world.clock.advance(1)
+def test_a_verdict_is_given_once(harness: Harness) -> None:
+    session = harness.create(1)
+    complete(harness, session, {0: "C"})
+    ended = end(harness, session, EndReason.DONE)
+    harness.clock.advance(1)
     for reason in EndReason:
-        assert end(world, session, reason) == ended
-    assert settle(world, session) is None
-    assert world.grid.lifecycle.cancel(TENANT, session.session_id) == ended
-    assert world.read(session) == ended
+        assert end(harness, session, reason) == ended
+    assert settle(harness, session) is None
+    assert harness.grid.lifecycle.cancel(TENANT, session.session_id) == ended
+    assert harness.read(session) == ended
 
 
 @pytest.mark.parametrize("reason", EndReason)
-def test_an_open_account_is_not_closed(world: World, reason: EndReason) -> None:
-    session = world.create(1, 1)
-    complete(world, session, {0: "C"})
+def test_an_open_account_is_not_closed(harness: Harness, reason: EndReason) -> None:
+    session = harness.create(1, 1)
+    complete(harness, session, {0: "C"})
     with pytest.raises(AccountOpen):
-        end(world, session, reason)
-    assert not world.read(session).state.ended
+        end(harness, session, reason)
+    assert not harness.read(session).state.ended
     with pytest.raises(AccountOpen):
-        world.grid.lifecycle.announce(session.session_id)
+        harness.grid.lifecycle.announce(session.session_id)
 
 
-def test_settling_cancels_what_is_open_and_counts_what_is_not_counted(world: World) -> None:
-    session = world.create(1, 2, 3, 4, 1)
-    complete(world, session, {0: "C"})
-    world.finish(session, {1: "CF"})  # whose event is on its way still
-    [running, given_back] = world.claim(session, 2, 3)
-    world.grid.chunks.retry([(given_back, world.progress("CQFQ"), world.clock() + 1000)])
-    assert settle(world, session) is None
+def test_settling_cancels_what_is_open_and_counts_what_is_not_counted(harness: Harness) -> None:
+    session = harness.create(1, 2, 3, 4, 1)
+    complete(harness, session, {0: "C"})
+    harness.finish(session, {1: "CF"})  # whose event is on its way still
+    [running, given_back] = harness.claim(session, 2, 3)
+    harness.grid.chunks.retry([(given_back, harness.progress("CQFQ"), harness.clock() + 1000)])
+    assert settle(harness, session) is None
     expected = Account(submitted=11, completed=3, failed=2, cancelled=6)
-    assert world.grid.queries.status(world.read(session)).account == expected
-    assert world.grid.chunks.finish([(running, world.progress("CCC"))]) == [False]
-    assert [world.row(session, chunk).outcomes for chunk in range(5)] == ["C", "CF", "XXX", "CXFX", "X"]
-    assert settle(world, session) is None
-    world.record(session, [world.row(session, chunk).outcome() for chunk in range(5)])
-    ended = end(world, session, EndReason.CANCELLED)
+    assert harness.grid.queries.status(harness.read(session)).account == expected
+    assert harness.grid.chunks.finish([(running, harness.progress("CCC"))]) == [False]
+    assert [harness.row(session, chunk).outcomes for chunk in range(5)] == ["C", "CF", "XXX", "CXFX", "X"]
+    assert settle(harness, session) is None
+    harness.record(session, [harness.row(session, chunk).outcome() for chunk in range(5)])
+    ended = end(harness, session, EndReason.CANCELLED)
     assert (ended.state, ended.account) == (SessionState.CANCELLED, expected)
 
 
-def test_settling_goes_through_the_buckets_step_by_step(world: World) -> None:
-    session = world.create(1, close=False)
+def test_settling_goes_through_the_buckets_step_by_step(harness: Harness) -> None:
+    session = harness.create(1, close=False)
     for first in range(0, 40 * 128, 128):
-        world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=first)))
-    assert settle(world, session, EndReason.TIMED_OUT) == 32
+        harness.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=first)))
+    assert settle(harness, session, EndReason.TIMED_OUT) == 32
     with pytest.raises(AccountOpen):
-        end(world, session, EndReason.TIMED_OUT)
-    assert settle(world, session, EndReason.TIMED_OUT, 32) is None
-    ended = end(world, session, EndReason.TIMED_OUT)
+        end(harness, session, EndReason.TIMED_OUT)
+    assert settle(harness, session, EndReason.TIMED_OUT, 32) is None
+    ended = end(harness, session, EndReason.TIMED_OUT)
     assert (ended.state, ended.account) == (SessionState.TIMED_OUT, Account(submitted=40, cancelled=40))
 
 
-def test_a_whole_bucket_is_settled(world: World) -> None:
-    session = world.create(*[3] * 128)
-    assert settle(world, session) is None
-    assert end(world, session, EndReason.CANCELLED).account == Account(submitted=384, cancelled=384)
+def test_a_whole_bucket_is_settled(harness: Harness) -> None:
+    session = harness.create(*[3] * 128)
+    assert settle(harness, session) is None
+    assert end(harness, session, EndReason.CANCELLED).account == Account(submitted=384, cancelled=384)
 
 
-def test_a_session_cancelled_after_its_last_task_completed_has_completed(world: World) -> None:
-    session = world.create(2, 1)
-    world.finish(session, {0: "CC", 1: "C"})
-    assert world.grid.lifecycle.cancel(TENANT, session.session_id).stop_reason is EndReason.CANCELLED
-    assert settle(world, session) is None
-    assert end(world, session, EndReason.CANCELLED).state is SessionState.COMPLETED
+def test_a_session_cancelled_after_its_last_task_completed_has_completed(harness: Harness) -> None:
+    session = harness.create(2, 1)
+    harness.finish(session, {0: "CC", 1: "C"})
+    assert harness.grid.lifecycle.cancel(TENANT, session.session_id).stop_reason is EndReason.CANCELLED
+    assert settle(harness, session) is None
+    assert end(harness, session, EndReason.CANCELLED).state is SessionState.COMPLETED
 
 
-def test_a_session_without_tasks_can_be_cancelled(world: World) -> None:
-    session = world.create(close=False)
-    world.grid.lifecycle.cancel(TENANT, session.session_id)
-    assert settle(world, session) is None
-    assert end(world, session, EndReason.CANCELLED).state is SessionState.CANCELLED
+def test_a_session_without_tasks_can_be_cancelled(harness: Harness) -> None:
+    session = harness.create(close=False)
+    harness.grid.lifecycle.cancel(TENANT, session.session_id)
+    assert settle(harness, session) is None
+    assert end(harness, session, EndReason.CANCELLED).state is SessionState.CANCELLED
     with pytest.raises(SessionClosed):
-        world.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1)))
+        harness.grid.submissions.add(TENANT, session.session_id, AddChunks(chunks=inputs(1)))
 
 
-def test_a_cancelled_session_that_is_said_to_be_done_later_stays_cancelled(world: World) -> None:
-    session = world.create(1)
-    settle(world, session)
-    ended = end(world, session, EndReason.CANCELLED)
-    assert end(world, session, EndReason.DONE) == ended
+def test_a_cancelled_session_that_is_said_to_be_done_later_stays_cancelled(harness: Harness) -> None:
+    session = harness.create(1)
+    settle(harness, session)
+    ended = end(harness, session, EndReason.CANCELLED)
+    assert end(harness, session, EndReason.DONE) == ended
 
 
-def test_nobody_else_cancels_a_session(world: World) -> None:
-    session = world.create(1)
+def test_nobody_else_cancels_a_session(harness: Harness) -> None:
+    session = harness.create(1)
     for tenant, session_id in (("thief", session.session_id), (TENANT, new_id())):
         with pytest.raises(SessionNotFound):
-            world.grid.lifecycle.cancel(tenant, session_id)
-    assert world.read(session) == session
+            harness.grid.lifecycle.cancel(tenant, session_id)
+    assert harness.read(session) == session
 
 
-def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(world: World) -> None:
+def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(harness: Harness) -> None:
     me = new_id()
-    ticket = world.grid.subscribers.issue_ticket(me, TENANT, world.clock())
-    world.grid.subscribers.connect(ticket.ticket, "me", world.clock())
-    session = world.create(2, subscriber_id=me)
-    complete(world, session, {0: "CC"})
-    ended = end(world, session, EndReason.DONE)
-    world.events()
-    world.push.frames.clear()
-    world.grid.lifecycle.announce(session.session_id)
-    [(detail_type, detail)] = world.events()
-    [(attributes, notification)] = world.notifications()
-    [frame] = world.push.frames["me"]
+    ticket = harness.grid.subscribers.issue_ticket(me, TENANT, harness.clock())
+    harness.grid.subscribers.connect(ticket.ticket, "me", harness.clock())
+    session = harness.create(2, subscriber_id=me)
+    complete(harness, session, {0: "CC"})
+    ended = end(harness, session, EndReason.DONE)
+    harness.events()
+    harness.push.frames.clear()
+    harness.grid.lifecycle.announce(session.session_id)
+    [(detail_type, detail)] = harness.events()
+    [(attributes, notification)] = harness.notifications()
+    [frame] = harness.push.frames["me"]
     assert detail_type == "Session Completed"
     assert (detail["tenant"], detail["account"]) == (TENANT, ended.account.model_dump() if ended.account else None)
     assert notification == frame

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from controlplane.tests.world import AGENT, LEASE, TENANT, World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from tests.support.control_plane_harness import AGENT, LEASE, TENANT, Harness
 
 from htcgrid_chunks.chunk import (
     Chunk,
@@ -56,14 +56,14 @@ class Protocol(RuleBasedStateMachine):
     """`rows` is what the table holds, as the last step left it; `events` is what was ever sent about finished chunks;
     `reopened` has the attempt of each chunk up to which its outcomes are outdated by a redrive."""
 
-    world: World
+    harness: Harness
     holds: Bundle[Hold] = Bundle("holds")
     sightings: Bundle[Chunk] = Bundle("sightings")
 
     def __init__(self) -> None:
         super().__init__()
-        self.world.clock.now += 10 * LEASE
-        self.session = self.world.create(*SIZES)
+        self.harness.clock.now += 10 * LEASE
+        self.session = self.harness.create(*SIZES)
         self.rows = self._read()
         self.events: list[ChunkOutcome] = []
         self.counted: set[int] = set()
@@ -78,7 +78,7 @@ class Protocol(RuleBasedStateMachine):
     def _claim(self, agent: str, chunk: int) -> Hold:
         now, before = self._now(), self.rows[chunk]
         key = ChunkKey(self.session.session_id, chunk)
-        accepted, row = self.world.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now)])[0]
+        accepted, row = self.harness.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now)])[0]
         assert row is not None
         assert accepted is (not before.finished and before.claimable_at <= now)
         assert row.attempt == before.attempt + accepted
@@ -92,17 +92,17 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(hold=holds, wait=waits)
     def extend(self, hold: Hold, wait: int) -> None:
-        self._write(hold, self.world.grid.chunks.extend([hold.held], self._now() + wait))
+        self._write(hold, self.harness.grid.chunks.extend([hold.held], self._now() + wait))
 
     @rule(hold=holds, codes=letters, wait=waits)
     def checkpoint(self, hold: Hold, codes: str, wait: int) -> None:
-        progress = self.world.progress(hold.with_letters(codes))
-        self._write(hold, self.world.grid.chunks.checkpoint([(hold.held, progress, self._now() + wait)]))
+        progress = self.harness.progress(hold.with_letters(codes))
+        self._write(hold, self.harness.grid.chunks.checkpoint([(hold.held, progress, self._now() + wait)]))
 
     @rule(hold=holds, codes=letters, wait=waits)
     def retry(self, hold: Hold, codes: str, wait: int) -> None:
-        progress = self.world.progress(hold.with_letters(codes))
-        self._write(hold, self.world.grid.chunks.retry([(hold.held, progress, self._now() + wait)]))
+        progress = self.harness.progress(hold.with_letters(codes))
+        self._write(hold, self.harness.grid.chunks.retry([(hold.held, progress, self._now() + wait)]))
 
     @rule(hold=holds, codes=final_letters, answer_lost=st.booleans())
     def finish(self, hold: Hold, codes: str, answer_lost: bool) -> None:
@@ -110,12 +110,12 @@ class Protocol(RuleBasedStateMachine):
 
     def _finish(self, hold: Hold, codes: str, *, answer_lost: bool) -> None:
         self._now()
-        work = [(hold.held, self.world.progress(hold.with_letters(codes)))]
-        accepted = self.world.grid.chunks.finish(work)
+        work = [(hold.held, self.harness.progress(hold.with_letters(codes)))]
+        accepted = self.harness.grid.chunks.finish(work)
         self._write(hold, accepted)
         if accepted == [True]:
             if answer_lost:
-                assert self.world.grid.chunks.finish(work) == [True]
+                assert self.harness.grid.chunks.finish(work) == [True]
             self.events.append(self._read()[hold.held.key.chunk].outcome())
 
     @rule(agent=agents, codes=final_letters)
@@ -127,14 +127,14 @@ class Protocol(RuleBasedStateMachine):
                 self.an_outcome_stays_and_states_follow_the_rules()
                 self._finish(hold, codes, answer_lost=False)
                 self.an_outcome_stays_and_states_follow_the_rules()
-                self.world.record(self.session, self.events[-1:])
+                self.harness.record(self.session, self.events[-1:])
                 self.counted.add(chunk)
-                self.world.grid.dead_letters.record(self.session.session_id, chunk)
+                self.harness.grid.dead_letters.record(self.session.session_id, chunk)
 
     @rule(target=holds, agent=agents, chunk=chunks)
     def claim_and_fall_silent(self, agent: str, chunk: int) -> Hold:
         hold = self._claim(agent, chunk)
-        self.world.clock.advance(LEASE)
+        self.harness.clock.advance(LEASE)
         return hold
 
     @rule(target=sightings, chunk=chunks)
@@ -144,25 +144,25 @@ class Protocol(RuleBasedStateMachine):
     @rule(seen=sightings)
     def cancel_as_seen(self, seen: Chunk) -> None:
         if not seen.finished:
-            accepted = self.world.grid.chunks.cancel([seen], self._now())
+            accepted = self.harness.grid.chunks.cancel([seen], self._now())
             assert accepted == [seen == self.rows[seen.key.chunk]]
 
     @rule(seen=sightings)
     def hold_as_seen(self, seen: Chunk) -> None:
         if seen.waits:
             self._now()
-            assert self.world.grid.chunks.hold([seen]) == [seen == self.rows[seen.key.chunk]]
+            assert self.harness.grid.chunks.hold([seen]) == [seen == self.rows[seen.key.chunk]]
 
     @rule(seen=sightings)
     def release_as_seen(self, seen: Chunk) -> None:
         if seen.state is ChunkState.PAUSED:
             self._now()
-            assert self.world.grid.chunks.release([seen]) == [seen == self.rows[seen.key.chunk]]
+            assert self.harness.grid.chunks.release([seen]) == [seen == self.rows[seen.key.chunk]]
 
     @rule(seen=sightings, wait=waits)
     def requeue_as_seen(self, seen: Chunk, wait: int) -> None:
         if seen.state is ChunkState.RUNNING:
-            accepted = self.world.grid.recovery.leases.requeue([(seen, self._now() + wait)])
+            accepted = self.harness.grid.recovery.leases.requeue([(seen, self._now() + wait)])
             assert accepted == [seen == self.rows[seen.key.chunk]]
 
     @rule(hold=holds)
@@ -170,9 +170,9 @@ class Protocol(RuleBasedStateMachine):
         """The workflow read the chunk before the heartbeat of its holder, and writes after it."""
         seen = self.rows[hold.held.key.chunk]
         if seen.state is ChunkState.RUNNING:
-            renewed = self.world.grid.chunks.extend([hold.held], self._now() + LEASE)
+            renewed = self.harness.grid.chunks.extend([hold.held], self._now() + LEASE)
             self._write(hold, renewed)
-            requeued = self.world.grid.recovery.leases.requeue([(seen, self._now())])
+            requeued = self.harness.grid.recovery.leases.requeue([(seen, self._now())])
             assert requeued == [not accepted for accepted in renewed]
 
     @precondition(lambda self: any(row.state is not ChunkState.QUEUED for row in self.rows))
@@ -181,7 +181,7 @@ class Protocol(RuleBasedStateMachine):
         """The workflow for expired leases finds every chunk at once, whatever has become of it."""
         now = self._now()
         keys = [row.key for row in self.rows]
-        assert self.world.grid.recovery.recover(keys, RecoveryOrder(now)).failures == 0
+        assert self.harness.grid.recovery.recover(keys, RecoveryOrder(now)).failures == 0
         for before, after in zip(self.rows, self._read(), strict=True):
             if before.lease_expires_at is not None and before.lease_expires_at <= now and not self._over:
                 assert after.state in (ChunkState.RETRY, ChunkState.FINISHED)
@@ -192,7 +192,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(paused=st.booleans())
     def pause_or_resume(self, paused: bool) -> None:
         self._now()
-        holds = self.world.grid.holds
+        holds = self.harness.grid.holds
         session = (holds.pause if paused else holds.resume)(TENANT, self.session.session_id)
         assert holds.follow(self.session.session_id, 0) is None
         for row in self._read():
@@ -203,21 +203,21 @@ class Protocol(RuleBasedStateMachine):
 
     @rule()
     def recount(self) -> None:
-        assert self.world.grid.recounts.recount(self.session.session_id, 0) is None
+        assert self.harness.grid.recounts.recount(self.session.session_id, 0) is None
         self.counted |= {row.key.chunk for row in self.rows if row.finished}
 
     @rule(chunk=chunks)
     def keep_dead_letters(self, chunk: int) -> None:
-        self.world.grid.dead_letters.record(self.session.session_id, chunk)
+        self.harness.grid.dead_letters.record(self.session.session_id, chunk)
 
     @precondition(lambda self: any(row.finished and "F" in row.outcomes for row in self.rows))
     @rule()
     def redrive(self) -> None:
         self._now()
         before = self.rows
-        redrives = self.world.grid.redrives
+        redrives = self.harness.grid.redrives
         if self.stopped and not self.ended:
-            if list(self.world.grid.dead_letters.page(TENANT, self.session.session_id, 0, -1).letters):
+            if list(self.harness.grid.dead_letters.page(TENANT, self.session.session_id, 0, -1).letters):
                 self._refused_or_nothing_to_do()
             return
         done = redrives.redrive(TENANT, self.session.session_id, RedriveTasks())
@@ -241,7 +241,7 @@ class Protocol(RuleBasedStateMachine):
     @rule()
     def end(self) -> None:
         reason = EndReason.CANCELLED if self.stopped else EndReason.DONE
-        ended = self.world.grid.lifecycle.end(self.session.session_id, reason)
+        ended = self.harness.grid.lifecycle.end(self.session.session_id, reason)
         assert ended.state.ended
         assert ended.account is not None
         assert ended.account.closes
@@ -249,13 +249,13 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(wait=waits)
     def time_passes(self, wait: int) -> None:
-        self.world.clock.advance(wait)
+        self.harness.clock.advance(wait)
 
     @precondition(lambda self: self.events)
     @rule(data=st.data())
     def events_come(self, data: st.DataObject) -> None:
         some = data.draw(st.lists(st.sampled_from(self.events), min_size=1, max_size=4))
-        self.world.record(self.session, some)
+        self.harness.record(self.session, some)
         self.counted |= {event.chunk for event in some if event.attempt > self.reopened.get(event.chunk, -1)}
 
     @precondition(lambda self: not self.stopped)
@@ -279,7 +279,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def what_was_counted_was_counted_once(self) -> None:
-        account = self.world.grid.accounts.read(self.session.session_id, [0])[0]
+        account = self.harness.grid.accounts.read(self.session.session_id, [0])[0]
         assert set(account.finished) == self.counted
         codes = "".join(self.rows[chunk].outcomes for chunk in self.counted)
         assert account.tasks.submitted == sum(SIZES)
@@ -290,10 +290,10 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._stop()
         if self.events:
-            self.world.record(self.session, self.events)
+            self.harness.record(self.session, self.events)
         self.an_outcome_stays_and_states_follow_the_rules()
         self.what_was_counted_was_counted_once()
-        ended = self.world.grid.lifecycle.end(self.session.session_id, EndReason.CANCELLED)
+        ended = self.harness.grid.lifecycle.end(self.session.session_id, EndReason.CANCELLED)
         assert ended.state.ended
         assert ended.account is not None
         assert ended.account.closes
@@ -307,21 +307,21 @@ class Protocol(RuleBasedStateMachine):
     def _hear(self) -> None:
         """Keep the events that the control plane has sent itself."""
         session_id = self.session.session_id
-        self.events += [event.outcome for event in self.world.task_events() if event.session_id == session_id]
+        self.events += [event.outcome for event in self.harness.task_events() if event.session_id == session_id]
 
     def _refused_or_nothing_to_do(self) -> None:
         failed = any(row.finished and "F" in row.outcomes for row in self.rows)
         if failed:
             with pytest.raises(SessionClosed):
-                self.world.grid.redrives.redrive(TENANT, self.session.session_id, RedriveTasks())
+                self.harness.grid.redrives.redrive(TENANT, self.session.session_id, RedriveTasks())
 
     def _stop(self) -> None:
-        assert self.world.grid.lifecycle.settle(self.session.session_id, EndReason.CANCELLED, 0) is None
+        assert self.harness.grid.lifecycle.settle(self.session.session_id, EndReason.CANCELLED, 0) is None
         self.stopped = self.stopped or not self.ended
         self.counted = set(range(len(SIZES)))
 
     def _now(self) -> int:
-        return self.world.clock.advance(1)
+        return self.harness.clock.advance(1)
 
     def _write(self, hold: Hold, accepted: list[bool]) -> None:
         row = self.rows[hold.held.key.chunk]
@@ -329,7 +329,7 @@ class Protocol(RuleBasedStateMachine):
         assert accepted == [mine and row.state is ChunkState.RUNNING]
 
     def _read(self) -> list[Chunk]:
-        return self.world.grid.chunks.bucket(self.session.session_id, 0)[0]
+        return self.harness.grid.chunks.bucket(self.session.session_id, 0)[0]
 
 
 def _reachable(state: ChunkState) -> set[ChunkState]:
@@ -337,8 +337,8 @@ def _reachable(state: ChunkState) -> set[ChunkState]:
     return {state for first in CHUNK_TRANSITIONS[state] for state in (first, *CHUNK_TRANSITIONS[first])}
 
 
-def test_agents_cannot_break_the_protocol(world: World) -> None:
-    machine: Any = type("ProtocolInThisWorld", (Protocol,), {"world": world})
+def test_agents_cannot_break_the_protocol(harness: Harness) -> None:
+    machine: Any = type("ProtocolInThisWorld", (Protocol,), {"harness": harness})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from controlplane.tests.world import AGENT, LEASE, World
+from tests.support.control_plane_harness import AGENT, LEASE, Harness
 
 from htcgrid_chunks.chunk import (
     Chunk,
@@ -41,59 +41,59 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def world(own_world: World) -> World:
-    return own_world
+def harness(own_harness: Harness) -> Harness:
+    return own_harness
 
 
 @pytest.fixture
-def leases(world: World) -> LeaseStore:
-    return LeaseStore(boto3.client("dynamodb"), world.grid.settings.chunks_table)
+def leases(harness: Harness) -> LeaseStore:
+    return LeaseStore(boto3.client("dynamodb"), harness.grid.settings.chunks_table)
 
 
-def beat(world: World, held: Sequence[ChunkLease], lease: int = LEASE) -> None:
+def beat(harness: Harness, held: Sequence[ChunkLease], lease: int = LEASE) -> None:
     """The heartbeat that puts chunks into the index."""
-    assert all(world.grid.chunks.extend(held, world.clock() + lease))
+    assert all(harness.grid.chunks.extend(held, harness.clock() + lease))
 
 
-def indexed(world: World, leases: LeaseStore, session: Session) -> list[int]:
+def indexed(harness: Harness, leases: LeaseStore, session: Session) -> list[int]:
     """Chunks of a session that are in the index, whenever their leases end."""
     return sorted(
         entry.key.chunk
         for shard in range(LEASE_SHARDS)
-        for entry in leases.expired(shard, world.clock() + 1_000 * HOUR)[0]
+        for entry in leases.expired(shard, harness.clock() + 1_000 * HOUR)[0]
         if entry.key.session_id == session.session_id
     )
 
 
-def run(world: World, pages: int = 10) -> Recovered:
+def run(harness: Harness, pages: int = 10) -> Recovered:
     """What one run of the workflow does."""
     done = Recovered()
     for shard in range(LEASE_SHARDS):
         after: Entry | None = None
         for _ in range(pages):
-            page = world.grid.recovery.recover_expired(shard, world.clock(), after)
+            page = harness.grid.recovery.recover_expired(shard, harness.clock(), after)
             done, after = done + page, page.after
             if after is None:
                 break
     return done
 
 
-def lost(world: World, session: Session, *chunks: int) -> list[Chunk]:
+def lost(harness: Harness, session: Session, *chunks: int) -> list[Chunk]:
     """Chunks whose agent took them, sent a heartbeat, and died: as they are after their leases."""
-    beat(world, world.claim(session, *chunks))
-    world.clock.advance(LEASE)
-    return [world.row(session, chunk) for chunk in chunks]
+    beat(harness, harness.claim(session, *chunks))
+    harness.clock.advance(LEASE)
+    return [harness.row(session, chunk) for chunk in chunks]
 
 
-def die(world: World, session: Session, times: int, chunk: int = 0) -> None:
+def die(harness: Harness, session: Session, times: int, chunk: int = 0) -> None:
     for _ in range(times):
-        world.claim(session, chunk)
-        world.clock.advance(LEASE)
+        harness.claim(session, chunk)
+        harness.clock.advance(LEASE)
 
 
-def put_lost(world: World, session: Session, count: int) -> None:
+def put_lost(harness: Harness, session: Session, count: int) -> None:
     """Rows as agents leave them that died after a heartbeat, their leases over; without accounts."""
-    client, table = boto3.client("dynamodb"), world.grid.settings.chunks_table
+    client, table = boto3.client("dynamodb"), harness.grid.settings.chunks_table
     for first in range(0, count, 25):
         rows = [
             {
@@ -103,7 +103,7 @@ def put_lost(world: World, session: Session, count: int) -> None:
                 "state": {"S": "RUNNING"},
                 "attempt": {"N": "1"},
                 "owner": {"S": AGENT},
-                "claimable_at": {"N": str(world.clock())},
+                "claimable_at": {"N": str(harness.clock())},
                 "lease_shard": {"N": str(shard_of(key))},
                 "first_task": {"N": str(key.chunk)},
                 "size": {"N": "1"},
@@ -113,75 +113,77 @@ def put_lost(world: World, session: Session, count: int) -> None:
         client.batch_write_item(RequestItems={table: [{"PutRequest": {"Item": row}} for row in rows]})
 
 
-def states_of(world: World, session: Session, count: int) -> Counter[str]:
-    rows = world.grid.recovery.leases.read(ChunkKey(session.session_id, chunk) for chunk in range(count))
+def states_of(harness: Harness, session: Session, count: int) -> Counter[str]:
+    rows = harness.grid.recovery.leases.read(ChunkKey(session.session_id, chunk) for chunk in range(count))
     return Counter(row.state for row in rows)
 
 
-def messages_of(world: World) -> int:
+def messages_of(harness: Harness) -> int:
     """How many messages lie in the task queue, those included that are not shown yet."""
     names: list[QueueAttributeNameType] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-    url = world.grid.settings.task_queue_urls["default"][Priority.NORMAL]
-    attributes = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    url = harness.grid.settings.task_queue_urls["default"][Priority.NORMAL]
+    attributes = harness.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
 
 
 # --- the index ---
 
 
-def test_a_chunk_shorter_than_the_first_heartbeat_is_never_in_the_index(world: World, leases: LeaseStore) -> None:
-    session = world.create(2, 2, 2, 2)
-    assert indexed(world, leases, session) == []
-    [finished, tried, cancelled, _] = world.claim(session, 0, 1, 2, 3)
-    assert indexed(world, leases, session) == []
-    world.grid.chunks.finish([(finished, world.progress("CC"))])
-    world.grid.chunks.retry([(tried, world.progress("CQ"), world.clock() + 5)])
-    world.grid.chunks.cancel([world.row(session, cancelled.key.chunk)], world.clock())
-    assert indexed(world, leases, session) == []
+def test_a_chunk_shorter_than_the_first_heartbeat_is_never_in_the_index(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(2, 2, 2, 2)
+    assert indexed(harness, leases, session) == []
+    [finished, tried, cancelled, _] = harness.claim(session, 0, 1, 2, 3)
+    assert indexed(harness, leases, session) == []
+    harness.grid.chunks.finish([(finished, harness.progress("CC"))])
+    harness.grid.chunks.retry([(tried, harness.progress("CQ"), harness.clock() + 5)])
+    harness.grid.chunks.cancel([harness.row(session, cancelled.key.chunk)], harness.clock())
+    assert indexed(harness, leases, session) == []
 
 
 @pytest.mark.parametrize(
     "sign",
     [
-        lambda world, held: world.grid.chunks.extend([held], world.clock() + LEASE),
-        lambda world, held: world.grid.chunks.checkpoint([(held, world.progress("CQ"), world.clock() + LEASE)]),
+        lambda harness, held: harness.grid.chunks.extend([held], harness.clock() + LEASE),
+        lambda harness, held: harness.grid.chunks.checkpoint([(held, harness.progress("CQ"), harness.clock() + LEASE)]),
     ],
 )
 @pytest.mark.parametrize(
     "end",
     [
-        lambda world, held, row: world.grid.chunks.finish([(held, world.progress("CC"))]),
-        lambda world, held, row: world.grid.chunks.retry([(held, world.progress("CQ"), world.clock() + 5)]),
-        lambda world, held, row: world.grid.chunks.cancel([row], world.clock()),
+        lambda harness, held, row: harness.grid.chunks.finish([(held, harness.progress("CC"))]),
+        lambda harness, held, row: harness.grid.chunks.retry([(held, harness.progress("CQ"), harness.clock() + 5)]),
+        lambda harness, held, row: harness.grid.chunks.cancel([row], harness.clock()),
     ],
 )
 def test_a_heartbeat_puts_a_chunk_into_the_index_and_the_end_of_its_attempt_takes_it_out(
-    world: World, leases: LeaseStore, sign: Callable[..., list[bool]], end: Callable[..., list[bool]]
+    harness: Harness, leases: LeaseStore, sign: Callable[..., list[bool]], end: Callable[..., list[bool]]
 ) -> None:
-    session = world.create(2)
-    [held] = world.claim(session, 0)
-    assert sign(world, held) == [True]
-    assert indexed(world, leases, session) == [0]
-    assert end(world, held, world.row(session)) == [True]
-    assert indexed(world, leases, session) == []
+    session = harness.create(2)
+    [held] = harness.claim(session, 0)
+    assert sign(harness, held) == [True]
+    assert indexed(harness, leases, session) == [0]
+    assert end(harness, held, harness.row(session)) == [True]
+    assert indexed(harness, leases, session) == []
 
 
-def test_a_chunk_that_is_claimed_again_stays_in_the_index_with_its_new_lease(world: World, leases: LeaseStore) -> None:
-    session = world.create(1)
-    lost(world, session, 0)
-    world.claim(session, 0)
-    [entry], _ = leases.expired(shard_of(ChunkKey(session.session_id, 0)), world.clock() + LEASE)
-    assert entry.claimable_at == world.clock() + LEASE
+def test_a_chunk_that_is_claimed_again_stays_in_the_index_with_its_new_lease(
+    harness: Harness, leases: LeaseStore
+) -> None:
+    session = harness.create(1)
+    lost(harness, session, 0)
+    harness.claim(session, 0)
+    [entry], _ = leases.expired(shard_of(ChunkKey(session.session_id, 0)), harness.clock() + LEASE)
+    assert entry.claimable_at == harness.clock() + LEASE
 
 
-def test_expired_leases_are_found_oldest_first_and_page_by_page(world: World, leases: LeaseStore) -> None:
-    session = world.create(*[1] * 60)
+def test_expired_leases_are_found_oldest_first_and_page_by_page(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(*[1] * 60)
     by_shard = Counter(shard_of(ChunkKey(session.session_id, chunk)) for chunk in range(60))
     [(shard, members)] = by_shard.most_common(1)
     for chunk in range(60):
-        beat(world, world.claim(session, chunk))
-        world.clock.advance(1)
-    before = world.clock() + LEASE - 30
+        beat(harness, harness.claim(session, chunk))
+        harness.clock.advance(1)
+    before = harness.clock() + LEASE - 30
     found: list[Entry] = []
     after: Entry | None = None
     while True:
@@ -201,16 +203,16 @@ def test_expired_leases_are_found_oldest_first_and_page_by_page(world: World, le
 # --- requeue ---
 
 
-def test_a_chunk_whose_agent_died_is_queued_again(world: World, leases: LeaseStore) -> None:
-    session = world.create(1, 2, priority="high")
-    [before] = lost(world, session, 1)
-    world.messages(), world.events()
-    assert run(world) == Recovered(Counter({LeaseAction.REQUEUED: 1}))
-    row = world.row(session, 1)
+def test_a_chunk_whose_agent_died_is_queued_again(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(1, 2, priority="high")
+    [before] = lost(harness, session, 1)
+    harness.messages(), harness.events()
+    assert run(harness) == Recovered(Counter({LeaseAction.REQUEUED: 1}))
+    row = harness.row(session, 1)
     assert (row.state, row.attempt, row.outcomes) == (ChunkState.RETRY, 1, "QQ")
-    assert world.clock() <= row.claimable_at <= world.clock() + 1_000
-    assert indexed(world, leases, session) == []
-    [(name, detail)] = world.events()
+    assert harness.clock() <= row.claimable_at <= harness.clock() + 1_000
+    assert indexed(harness, leases, session) == []
+    [(name, detail)] = harness.events()
     assert (name, detail["action"], detail["attempt"], detail["agent"]) == (
         "Chunk Recovered",
         "requeued",
@@ -218,131 +220,135 @@ def test_a_chunk_whose_agent_died_is_queued_again(world: World, leases: LeaseSto
         before.owner,
     )
     assert (detail["session_id"], detail["tenant"], detail["chunk"]) == (session.session_id, session.tenant, 1)
-    world.clock.advance(1_000)
-    [again] = world.claim(session, 1, owner="agent-2")
+    harness.clock.advance(1_000)
+    [again] = harness.claim(session, 1, owner="agent-2")
     assert again.attempt == 2
-    assert world.row(session, 1).died == 1
+    assert harness.row(session, 1).died == 1
 
 
-def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(world: World) -> None:
+def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(harness: Harness) -> None:
     sent: list[dict[str, Any]] = []
-    session = world.create(1)
-    lost(world, session, 0)
-    world.grid.recovery.queues._client.meta.events.register(
+    session = harness.create(1)
+    lost(harness, session, 0)
+    harness.grid.recovery.queues._client.meta.events.register(
         "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sent.extend(params["Entries"])
     )
-    replace(world.grid.recovery, random=lambda: 0.5).recover(
-        [ChunkKey(session.session_id, 0)], RecoveryOrder(world.clock())
+    replace(harness.grid.recovery, random=lambda: 0.5).recover(
+        [ChunkKey(session.session_id, 0)], RecoveryOrder(harness.clock())
     )
     [entry] = sent
     assert entry["DelaySeconds"] == 1
-    assert world.row(session).claimable_at == world.clock() + 500
+    assert harness.row(session).claimable_at == harness.clock() + 500
 
 
-def test_the_wait_grows_with_each_death(world: World) -> None:
-    session = world.create(1)
-    recovery = replace(world.grid.recovery, random=lambda: 1.0)
+def test_the_wait_grows_with_each_death(harness: Harness) -> None:
+    session = harness.create(1)
+    recovery = replace(harness.grid.recovery, random=lambda: 1.0)
     waits = []
     for _ in range(4):
-        world.claim(session, 0)
-        world.clock.advance(LEASE)
-        recovery.recover([ChunkKey(session.session_id, 0)], RecoveryOrder(world.clock()))
-        waits.append(world.row(session).claimable_at - world.clock())
-        world.clock.advance(waits[-1])
+        harness.claim(session, 0)
+        harness.clock.advance(LEASE)
+        recovery.recover([ChunkKey(session.session_id, 0)], RecoveryOrder(harness.clock()))
+        waits.append(harness.row(session).claimable_at - harness.clock())
+        harness.clock.advance(waits[-1])
     assert waits == [1_000, 2_000, 4_000, 8_000]
 
 
-def test_a_lease_that_was_renewed_is_left_alone(world: World) -> None:
-    session = world.create(1, 1)
-    [kept, _] = world.claim(session, 0, 1)
-    beat(world, [kept], 10 * LEASE)
-    world.clock.advance(LEASE - 1)
-    before = [world.row(session, chunk) for chunk in (0, 1)]
+def test_a_lease_that_was_renewed_is_left_alone(harness: Harness) -> None:
+    session = harness.create(1, 1)
+    [kept, _] = harness.claim(session, 0, 1)
+    beat(harness, [kept], 10 * LEASE)
+    harness.clock.advance(LEASE - 1)
+    before = [harness.row(session, chunk) for chunk in (0, 1)]
     keys = [row.key for row in before]
-    assert world.grid.recovery.recover(keys, RecoveryOrder(world.clock())) == Recovered()
-    assert [world.row(session, chunk) for chunk in (0, 1)] == before
+    assert harness.grid.recovery.recover(keys, RecoveryOrder(harness.clock())) == Recovered()
+    assert [harness.row(session, chunk) for chunk in (0, 1)] == before
 
 
 @pytest.mark.parametrize("renewed", [True, False])
 def test_an_agent_that_comes_back_between_reading_and_writing_keeps_or_loses_its_chunk(
-    world: World, leases: LeaseStore, renewed: bool
+    harness: Harness, leases: LeaseStore, renewed: bool
 ) -> None:
-    session = world.create(1)
-    [held] = world.claim(session, 0)
-    beat(world, [held])
-    world.clock.advance(LEASE)
-    seen = world.row(session)
+    session = harness.create(1)
+    [held] = harness.claim(session, 0)
+    beat(harness, [held])
+    harness.clock.advance(LEASE)
+    seen = harness.row(session)
     if renewed:
-        beat(world, [held])
-    assert leases.requeue([(seen, world.clock())]) == [not renewed]
-    assert world.grid.chunks.finish([(held, world.progress("C"))]) == [renewed]
+        beat(harness, [held])
+    assert leases.requeue([(seen, harness.clock())]) == [not renewed]
+    assert harness.grid.chunks.finish([(held, harness.progress("C"))]) == [renewed]
 
 
-def test_a_run_that_died_after_requeueing_is_taken_up_by_the_next(world: World, leases: LeaseStore) -> None:
-    session = world.create(1)
-    [row] = lost(world, session, 0)
-    world.messages()
-    assert leases.requeue([(row, world.clock() + 500)]) == [True]
-    world.clock.advance(500)
-    assert indexed(world, leases, session) == [0]
-    assert run(world).actions == {LeaseAction.SENT_AGAIN: 1}
-    assert [message.chunk for message in world.messages()] == [0]
-    assert indexed(world, leases, session) == []
-    assert run(world).actions == {}
+def test_a_run_that_died_after_requeueing_is_taken_up_by_the_next(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(1)
+    [row] = lost(harness, session, 0)
+    harness.messages()
+    assert leases.requeue([(row, harness.clock() + 500)]) == [True]
+    harness.clock.advance(500)
+    assert indexed(harness, leases, session) == [0]
+    assert run(harness).actions == {LeaseAction.SENT_AGAIN: 1}
+    assert [message.chunk for message in harness.messages()] == [0]
+    assert indexed(harness, leases, session) == []
+    assert run(harness).actions == {}
 
 
-def test_two_runs_at_once_queue_a_chunk_once(world: World, leases: LeaseStore) -> None:
-    session = world.create(1)
-    [row] = lost(world, session, 0)
-    assert [leases.requeue([(row, world.clock())]) for _ in range(2)] == [[True], [False]]
+def test_two_runs_at_once_queue_a_chunk_once(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(1)
+    [row] = lost(harness, session, 0)
+    assert [leases.requeue([(row, harness.clock())]) for _ in range(2)] == [[True], [False]]
 
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_chunks_of_a_session_that_is_stopped_are_left_to_its_lifecycle(
-    world: World, leases: LeaseStore, ended: bool
+    harness: Harness, leases: LeaseStore, ended: bool
 ) -> None:
-    session = world.create(1)
-    [before] = lost(world, session, 0)
-    world.messages()
-    world.grid.sessions.stop(session.session_id, EndReason.CANCELLED)
-    assert run(world) == Recovered()
-    assert world.row(session) == before
-    assert world.messages() == []
-    assert indexed(world, leases, session) == []
+    session = harness.create(1)
+    [before] = lost(harness, session, 0)
+    harness.messages()
+    harness.grid.sessions.stop(session.session_id, EndReason.CANCELLED)
+    assert run(harness) == Recovered()
+    assert harness.row(session) == before
+    assert harness.messages() == []
+    assert indexed(harness, leases, session) == []
 
 
-def test_ten_thousand_chunks_that_expire_together_are_queued_again_within_two_runs(world: World) -> None:
-    session = world.create(close=False)
-    put_lost(world, session, 10_000)
-    runs = [run(world), run(world)]
+def test_ten_thousand_chunks_that_expire_together_are_queued_again_within_two_runs(
+    harness: Harness,
+) -> None:
+    session = harness.create(close=False)
+    put_lost(harness, session, 10_000)
+    runs = [run(harness), run(harness)]
     assert sum(done.actions[LeaseAction.REQUEUED] for done in runs) == 10_000
     assert [done.failures for done in runs] == [0, 0]
-    assert states_of(world, session, 10_000) == {ChunkState.RETRY: 10_000}
-    assert messages_of(world) == 10_000
+    assert states_of(harness, session, 10_000) == {ChunkState.RETRY: 10_000}
+    assert messages_of(harness) == 10_000
 
 
-def test_a_run_is_bounded(world: World) -> None:
-    session = world.create(close=False)
-    put_lost(world, session, 3_000)
-    assert run(world, pages=1).actions == {LeaseAction.REQUEUED: 1_600}
+def test_a_run_is_bounded(harness: Harness) -> None:
+    session = harness.create(close=False)
+    put_lost(harness, session, 3_000)
+    assert run(harness, pages=1).actions == {LeaseAction.REQUEUED: 1_600}
 
 
 # --- what is stuck ---
 
 
-def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    session = world.create(1, 1, 1)
-    lost(world, session, 0, 1, 2)
+def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = harness.create(1, 1, 1)
+    lost(harness, session, 0, 1, 2)
     boto3.client("dynamodb").update_item(
-        TableName=world.grid.settings.chunks_table,
+        TableName=harness.grid.settings.chunks_table,
         Key={"bucket": {"S": f"{session.session_id}#0"}, "chunk": {"N": "1"}},
         UpdateExpression="SET tries = :broken",
         ExpressionAttributeValues={":broken": {"S": "{"}},
     )
     keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
-    done = world.grid.recovery.recover(keys, RecoveryOrder(world.clock()))
+    done = harness.grid.recovery.recover(keys, RecoveryOrder(harness.clock()))
     assert done == Recovered(Counter({LeaseAction.REQUEUED: 2}), failures=1)
-    assert [world.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
+    assert [harness.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
     [record] = [each for each in caplog.records if each.getMessage() == "a chunk could not be recovered"]
     assert (record.__dict__["session_id"], record.__dict__["chunk"]) == (session.session_id, 1)
 
@@ -350,17 +356,19 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(world: World, caplo
 # --- giving up ---
 
 
-def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(world: World, leases: LeaseStore) -> None:
-    session = world.create(3)
-    [held] = world.claim(session, 0)
+def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(
+    harness: Harness, leases: LeaseStore
+) -> None:
+    session = harness.create(3)
+    [held] = harness.claim(session, 0)
     tried = Attempt(started_at=1, ended_at=2, agent="agent-0", kind=FailureKind.HANDLER, type="E", message="no")
-    noted = world.progress("CQQ", tries={1: 1}, history={1: (tried,)})
-    world.grid.chunks.checkpoint([(held, noted, world.clock() + LEASE)])
-    world.clock.advance(LEASE)
-    die(world, session, GIVE_UP_AFTER + 1)
-    world.events()
-    assert run(world) == Recovered(Counter({LeaseAction.GIVEN_UP: 1}))
-    row = world.row(session)
+    noted = harness.progress("CQQ", tries={1: 1}, history={1: (tried,)})
+    harness.grid.chunks.checkpoint([(held, noted, harness.clock() + LEASE)])
+    harness.clock.advance(LEASE)
+    die(harness, session, GIVE_UP_AFTER + 1)
+    harness.events()
+    assert run(harness) == Recovered(Counter({LeaseAction.GIVEN_UP: 1}))
+    row = harness.row(session)
     assert (row.state, row.outcomes) == (ChunkState.FINISHED, "CFF")
     assert row.results.data
     lines = decode_lines(row.results.data, 3)
@@ -369,42 +377,42 @@ def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(world
     assert TaskError.model_validate_json(lines[2]) == error.model_copy(update={"history": ()})
     assert error.history == (tried,)
     assert (error.kind, error.attempts, error.agent) == (FailureKind.LOST, GIVE_UP_AFTER + 2, held.owner)
-    [event] = world.task_events()
+    [event] = harness.task_events()
     assert event.outcome == row.outcome()
-    world.record(session, [event.outcome])
-    ended = world.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    harness.record(session, [event.outcome])
+    ended = harness.grid.lifecycle.end(session.session_id, EndReason.DONE)
     assert ended.account
     assert (ended.account.completed, ended.account.failed) == (1, 2)
-    assert [detail["action"] for name, detail in world.events() if name == "Chunk Recovered"] == ["given-up"]
-    assert indexed(world, leases, session) == []
+    assert [detail["action"] for name, detail in harness.events() if name == "Chunk Recovered"] == ["given-up"]
+    assert indexed(harness, leases, session) == []
 
 
-def test_an_agent_whose_chunk_was_given_up_cannot_finish_it(world: World) -> None:
-    session = world.create(1)
-    die(world, session, GIVE_UP_AFTER)
-    [held] = world.claim(session, 0)
-    beat(world, [held])
-    world.clock.advance(LEASE)
-    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
-    assert world.grid.chunks.finish([(held, world.progress("C"))]) == [False]
-    assert world.row(session).outcomes == "F"
+def test_an_agent_whose_chunk_was_given_up_cannot_finish_it(harness: Harness) -> None:
+    session = harness.create(1)
+    die(harness, session, GIVE_UP_AFTER)
+    [held] = harness.claim(session, 0)
+    beat(harness, [held])
+    harness.clock.advance(LEASE)
+    assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
+    assert harness.grid.chunks.finish([(held, harness.progress("C"))]) == [False]
+    assert harness.row(session).outcomes == "F"
 
 
-def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(world: World) -> None:
-    session = world.create(2)
-    [held] = world.claim(session, 0)
+def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harness: Harness) -> None:
+    session = harness.create(2)
+    [held] = harness.claim(session, 0)
     key = ChunkKey(session.session_id, 0)
     noise = f"{pow(3, 99_999):x}".encode()
 
     data = encode_lines([b'"' + noise + b'"', b""])
-    store = world.grid.payloads
+    store = harness.grid.payloads
     store.put(result_key(session.tenant, key.session_id, 0, 1), data)
-    stored = world.progress("CQ", results=Payload(stored_bytes=len(data)))
-    world.grid.chunks.checkpoint([(held, stored, world.clock() + LEASE)])
-    world.clock.advance(LEASE)
-    die(world, session, GIVE_UP_AFTER + 1)
-    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
-    row = world.row(session)
+    stored = harness.progress("CQ", results=Payload(stored_bytes=len(data)))
+    harness.grid.chunks.checkpoint([(held, stored, harness.clock() + LEASE)])
+    harness.clock.advance(LEASE)
+    die(harness, session, GIVE_UP_AFTER + 1)
+    assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
+    row = harness.row(session)
     assert (row.outcomes, row.results_attempt) == ("CF", row.attempt)
     lines = decode_lines(store.get(result_key(session.tenant, key.session_id, 0, row.attempt)), 2)
     assert lines[0] == b'"' + noise + b'"'
@@ -412,24 +420,24 @@ def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(world
     assert store.get(result_key(session.tenant, key.session_id, 0, 1)) == data
 
 
-def test_results_that_cannot_be_read_are_lost_too(world: World) -> None:
+def test_results_that_cannot_be_read_are_lost_too(harness: Harness) -> None:
 
-    session = world.create(2)
-    [held] = world.claim(session, 0)
-    gone = world.progress("CQ", results=Payload(stored_bytes=9))
-    world.grid.chunks.checkpoint([(held, gone, world.clock() + LEASE)])
-    world.clock.advance(LEASE)
-    die(world, session, GIVE_UP_AFTER + 1)
-    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
-    assert world.row(session).outcomes == "FF"
+    session = harness.create(2)
+    [held] = harness.claim(session, 0)
+    gone = harness.progress("CQ", results=Payload(stored_bytes=9))
+    harness.grid.chunks.checkpoint([(held, gone, harness.clock() + LEASE)])
+    harness.clock.advance(LEASE)
+    die(harness, session, GIVE_UP_AFTER + 1)
+    assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
+    assert harness.row(session).outcomes == "FF"
 
 
-def test_giving_up_that_was_cut_short_is_taken_up_by_the_next_run(world: World, leases: LeaseStore) -> None:
-    session = world.create(1)
-    die(world, session, GIVE_UP_AFTER)
-    [row] = lost(world, session, 0)
-    assert leases.take(row, "control-plane", world.clock() + LEASE)
-    assert run(world) == Recovered()
-    world.clock.advance(LEASE)
-    assert run(world).actions == {LeaseAction.GIVEN_UP: 1}
-    assert world.row(session).outcomes == "F"
+def test_giving_up_that_was_cut_short_is_taken_up_by_the_next_run(harness: Harness, leases: LeaseStore) -> None:
+    session = harness.create(1)
+    die(harness, session, GIVE_UP_AFTER)
+    [row] = lost(harness, session, 0)
+    assert leases.take(row, "control-plane", harness.clock() + LEASE)
+    assert run(harness) == Recovered()
+    harness.clock.advance(LEASE)
+    assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
+    assert harness.row(session).outcomes == "F"

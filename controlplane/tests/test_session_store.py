@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import boto3
 import pytest
-from controlplane.tests.world import START, TENANT, create_table
+from tests.support.control_plane_harness import START, TENANT, create_table
 
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason

@@ -2,7 +2,7 @@
 
 import boto3
 import pytest
-from controlplane.tests.world import START, TENANT, create_table
+from tests.support.control_plane_harness import START, TENANT, create_table
 
 from htcgrid_controlplane.errors import SessionConflict, TicketRefused
 from htcgrid_controlplane.storage.subscribers import (

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from controlplane.tests.test_dead_letters import record
-from controlplane.tests.world import LEASE, TENANT, World
+from tests.support.control_plane_harness import LEASE, TENANT, Harness
 
 from htcgrid_chunks.state import ChunkState
 from htcgrid_controlplane.rules.accounting import EndReason
@@ -22,101 +22,103 @@ from htcgrid_events import (
 )
 
 
-def see_to(world: World, session: Session, chunk: int = 0) -> LeaseAction | None:
+def see_to(harness: Harness, session: Session, chunk: int = 0) -> LeaseAction | None:
     queued = ChunkQueued(session_id=session.session_id, chunk=chunk, tenant=TENANT, task_timeout_seconds=1)
-    return world.grid.undelivered.see_to(queued)
+    return harness.grid.undelivered.see_to(queued)
 
 
-def task_events(world: World) -> list[ChunkFinished]:
-    return [ChunkFinished.model_validate_json(each) for each in world.drain(world.grid.settings.task_events_queue_url)]
+def task_events(harness: Harness) -> list[ChunkFinished]:
+    return [
+        ChunkFinished.model_validate_json(each) for each in harness.drain(harness.grid.settings.task_events_queue_url)
+    ]
 
 
 @pytest.fixture
-def session(world: World) -> Session:
-    session = world.create(2)
-    world.messages()
-    world.events()
-    task_events(world)
+def session(harness: Harness) -> Session:
+    session = harness.create(2)
+    harness.messages()
+    harness.events()
+    task_events(harness)
     return session
 
 
-def test_a_chunk_that_waits_gets_another_message_and_is_run(world: World, session: Session) -> None:
-    assert see_to(world, session) is LeaseAction.SENT_AGAIN
-    assert [message.chunk for message in world.messages()] == [0]
-    [(name, detail)] = world.events()
+def test_a_chunk_that_waits_gets_another_message_and_is_run(harness: Harness, session: Session) -> None:
+    assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+    assert [message.chunk for message in harness.messages()] == [0]
+    [(name, detail)] = harness.events()
     assert (name, detail["action"], detail["chunk"]) == ("Chunk Recovered", "sent-again", 0)
-    world.record(session, world.finish(session, {0: "CC"}))
-    assert world.grid.lifecycle.end(session.session_id, EndReason.DONE).state is SessionState.COMPLETED
+    harness.record(session, harness.finish(session, {0: "CC"}))
+    assert harness.grid.lifecycle.end(session.session_id, EndReason.DONE).state is SessionState.COMPLETED
 
 
 def test_a_chunk_that_nobody_claims_is_given_up_in_the_end_and_its_tasks_become_dead_letters(
-    world: World, session: Session
+    harness: Harness, session: Session
 ) -> None:
     for _ in range(MAX_REDELIVERIES):
-        assert see_to(world, session) is LeaseAction.SENT_AGAIN
-    assert see_to(world, session) is LeaseAction.GIVEN_UP
-    assert len(world.messages()) == MAX_REDELIVERIES
-    [event] = task_events(world)
+        assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+    assert see_to(harness, session) is LeaseAction.GIVEN_UP
+    assert len(harness.messages()) == MAX_REDELIVERIES
+    [event] = task_events(harness)
     assert event.outcome.outcomes == "FF"
-    world.record(session, [event.outcome])
-    assert world.grid.lifecycle.end(session.session_id, EndReason.DONE).account == Account(submitted=2, failed=2)
-    told = record(world, session)
+    harness.record(session, [event.outcome])
+    assert harness.grid.lifecycle.end(session.session_id, EndReason.DONE).account == Account(submitted=2, failed=2)
+    told = record(harness, session)
     assert told is not None
     [letter] = told.letters
     assert (letter.kind, letter.tasks) == (FailureKind.LOST, (0, 1))
     assert "No agent could claim" in letter.message
     # The message may come once more.
-    assert see_to(world, session) is None
-    assert task_events(world) == []
+    assert see_to(harness, session) is None
+    assert task_events(harness) == []
 
 
-def test_a_chunk_that_was_claimed_meanwhile_begins_anew(world: World, session: Session) -> None:
+def test_a_chunk_that_was_claimed_meanwhile_begins_anew(harness: Harness, session: Session) -> None:
     for _ in range(MAX_REDELIVERIES):
-        see_to(world, session)
-    [held] = world.claim(session, 0)
-    world.grid.chunks.retry([(held, world.progress("QQ"), world.clock())])
-    assert see_to(world, session) is LeaseAction.SENT_AGAIN
-    assert world.row(session).redeliveries_in_vain == 1
+        see_to(harness, session)
+    [held] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(held, harness.progress("QQ"), harness.clock())])
+    assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+    assert harness.row(session).redeliveries_in_vain == 1
 
 
 def test_a_chunk_that_runs_gets_a_message_for_when_its_lease_ends_and_is_never_given_up(
-    world: World, session: Session, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.claim(session, 0)
+    harness.claim(session, 0)
     waits: list[timedelta] = []
-    monkeypatch.setattr(world.grid.undelivered.queues, "send", lambda *sent: waits.append(sent[2][0]), raising=False)
+    monkeypatch.setattr(harness.grid.undelivered.queues, "send", lambda *sent: waits.append(sent[2][0]), raising=False)
     for _ in range(MAX_REDELIVERIES + 1):
-        assert see_to(world, session) is LeaseAction.SENT_AGAIN
+        assert see_to(harness, session) is LeaseAction.SENT_AGAIN
     assert set(waits) == {timedelta(milliseconds=LEASE)}
-    assert world.row(session).state is ChunkState.RUNNING
+    assert harness.row(session).state is ChunkState.RUNNING
 
 
-def test_a_finished_chunk_is_counted_if_nobody_has(world: World, session: Session) -> None:
-    [outcome] = world.finish(session, {0: "CF"})
-    assert see_to(world, session) is LeaseAction.COUNTED
-    [event] = task_events(world)
+def test_a_finished_chunk_is_counted_if_nobody_has(harness: Harness, session: Session) -> None:
+    [outcome] = harness.finish(session, {0: "CF"})
+    assert see_to(harness, session) is LeaseAction.COUNTED
+    [event] = task_events(harness)
     assert event.outcome == outcome
-    world.record(session, [event.outcome])
-    assert see_to(world, session) is None
-    assert task_events(world) == []
+    harness.record(session, [event.outcome])
+    assert see_to(harness, session) is None
+    assert task_events(harness) == []
 
 
-def test_chunks_that_others_take_care_of_are_left_to_them(world: World, session: Session) -> None:
-    world.grid.holds.pause(TENANT, session.session_id)
-    world.grid.holds.follow(session.session_id, 0)
-    assert see_to(world, session) is None
-    world.grid.lifecycle.cancel(TENANT, session.session_id)
-    assert see_to(world, session) is None
-    assert see_to(world, session, chunk=5) is None
+def test_chunks_that_others_take_care_of_are_left_to_them(harness: Harness, session: Session) -> None:
+    harness.grid.holds.pause(TENANT, session.session_id)
+    harness.grid.holds.follow(session.session_id, 0)
+    assert see_to(harness, session) is None
+    harness.grid.lifecycle.cancel(TENANT, session.session_id)
+    assert see_to(harness, session) is None
+    assert see_to(harness, session, chunk=5) is None
     queued = ChunkQueued(session_id=new_id(), chunk=0, tenant=TENANT, task_timeout_seconds=1)
-    assert world.grid.undelivered.see_to(queued) is None
-    assert world.messages() == []
-    assert world.messages(Priority.HIGH) == []
+    assert harness.grid.undelivered.see_to(queued) is None
+    assert harness.messages() == []
+    assert harness.messages(Priority.HIGH) == []
 
 
-def test_a_chunk_that_is_claimed_at_this_moment_is_left_alone(world: World, session: Session) -> None:
-    row = world.row(session)
-    world.claim(session, 0)
-    assert not world.grid.chunks.redeliver(row)
-    assert world.grid.giving_up.give_up(row) is None
-    assert world.row(session).state is ChunkState.RUNNING
+def test_a_chunk_that_is_claimed_at_this_moment_is_left_alone(harness: Harness, session: Session) -> None:
+    row = harness.row(session)
+    harness.claim(session, 0)
+    assert not harness.grid.chunks.redeliver(row)
+    assert harness.grid.giving_up.give_up(row) is None
+    assert harness.row(session).state is ChunkState.RUNNING

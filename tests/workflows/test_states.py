@@ -8,10 +8,6 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from htcgrid_local.emulator import Emulator, root_environment
-from htcgrid_local.home import Home
-from htcgrid_local.processes import Processes
-from htcgrid_local.project import find_project
 from tests.template.stack import ROOT
 
 if TYPE_CHECKING:
@@ -54,28 +50,17 @@ def named(value: object) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def step_functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SFNClient"]:
-    """Step Functions of an embedded AWS."""
-    home = Home(tmp_path_factory.mktemp("home"))
-    home.acquire()
-    home.clear()
-    processes = Processes(lambda _: None)
-    try:
-        emulator = Emulator(find_project(), home, processes, None)
-        emulator.wait_until_ready()
-        environment = root_environment(emulator.endpoint_url)
-        yield boto3.client(
-            "stepfunctions",
-            endpoint_url=emulator.endpoint_url,
-            region_name=environment["AWS_REGION"],
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            # Else the SDK asks a host of another name for this operation.
-            config=Config(inject_host_prefix=False),
-        )
-    finally:
-        processes.close()
-        home.release()
+def step_functions(embedded_environment: dict[str, str]) -> "SFNClient":
+    """Step Functions of the embedded AWS."""
+    return boto3.client(
+        "stepfunctions",
+        endpoint_url=embedded_environment["AWS_ENDPOINT_URL"],
+        region_name=embedded_environment["AWS_REGION"],
+        aws_access_key_id=embedded_environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=embedded_environment["AWS_SECRET_ACCESS_KEY"],
+        # Else the SDK asks a host of another name for this operation.
+        config=Config(inject_host_prefix=False),
+    )
 
 
 def run(client: "SFNClient", state: State, variables: dict[str, Any] | None = None, **mock: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from controlplane.tests.world import START, TENANT
+from tests.support.control_plane_harness import START, TENANT
 
 from htcgrid_chunks.chunk import (
     Chunk,

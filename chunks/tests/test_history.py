@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from controlplane.tests.world import TENANT, World
+from tests.support.control_plane_harness import TENANT, Harness
 
 from htcgrid_chunks.history import (
     MAX_HISTORY_BYTES,
@@ -67,12 +67,12 @@ def test_a_try_is_kept_in_few_words() -> None:
     assert max(map(len, kept.trace)) <= 200
 
 
-def test_the_row_keeps_the_history_and_the_users_record_shows_it(world: World) -> None:
-    session = world.create(2)
-    [held] = world.claim(session, 0)
+def test_the_row_keeps_the_history_and_the_users_record_shows_it(harness: Harness) -> None:
+    session = harness.create(2)
+    [held] = harness.claim(session, 0)
     history: History = {1: (attempt(5),)}
-    retry = world.progress("CQ", tries={1: 1}, history=history)
-    world.grid.chunks.retry([(held, retry, world.clock())])
-    assert world.row(session).history == history
-    assert world.grid.queries.task(TENANT, session.session_id, 1).history == (attempt(5),)
-    assert world.grid.queries.task(TENANT, session.session_id, 0).history == ()
+    retry = harness.progress("CQ", tries={1: 1}, history=history)
+    harness.grid.chunks.retry([(held, retry, harness.clock())])
+    assert harness.row(session).history == history
+    assert harness.grid.queries.task(TENANT, session.session_id, 1).history == (attempt(5),)
+    assert harness.grid.queries.task(TENANT, session.session_id, 0).history == ()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from controlplane.tests.push_server import PushServer
-from tests.template.stack import of_type
 
 from htcgrid_chunks.chunk import (
     Chunk,
@@ -40,6 +38,8 @@ from htcgrid_events import (
     Totals,
     new_id,
 )
+from tests.support.push_server import PushServer
+from tests.template.stack import of_type
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -75,7 +75,7 @@ def create_table(logical_id: str, name: str) -> str:
 
 
 @dataclass
-class World:
+class Harness:
     """The control plane and what is around it. Agents are played by the methods that claim and finish."""
 
     grid: ControlPlane
@@ -204,7 +204,7 @@ def inputs(*sizes: int, first_chunk: int = 0, first_task: int = 0) -> tuple[Chun
     return tuple(made)
 
 
-def build_world(push: PushServer) -> World:
+def build_harness(push: PushServer) -> Harness:
     """Make tables, queues, a bus and a topic, and a control plane upon them."""
     mark = f"w{uuid.uuid4().hex[:12]}"
     sqs, events, sns = boto3.client("sqs"), boto3.client("events"), boto3.client("sns")
@@ -237,4 +237,4 @@ def build_world(push: PushServer) -> World:
         retention_days=7,
     )
     clock = HandClock()
-    return World(ControlPlane(settings, clock), clock, sqs, push, watcher_url, topic_queue_url)
+    return Harness(ControlPlane(settings, clock), clock, sqs, push, watcher_url, topic_queue_url)

@@ -1,0 +1,3 @@
+"""Registers the fixtures that the tests of several packages share."""
+
+pytest_plugins = ["tests.support.embedded_aws", "tests.support.control_plane"]

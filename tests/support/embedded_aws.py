@@ -1,0 +1,66 @@
+"""Fixtures: the embedded AWS, started once per run for all packages, and moto for what needs no more."""
+
+from collections.abc import Iterator, Mapping
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from htcgrid_local.emulator import Emulator, root_environment
+from htcgrid_local.home import Home
+from htcgrid_local.processes import Processes
+from htcgrid_local.project import find_project
+from tests.support import quotas
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the embedded AWS, with nothing deployed in it."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.acquire()
+    home.clear()
+    processes = Processes(lambda _: None)
+    try:
+        emulator = Emulator(find_project(), home, processes, None)
+        emulator.wait_until_ready()
+        yield emulator.endpoint_url
+    finally:
+        processes.close()
+        home.release()
+
+
+@pytest.fixture(scope="session")
+def embedded_environment(embedded_url: str) -> dict[str, str]:
+    """The environment in which a program acts on the embedded AWS with its root key."""
+    return root_environment(embedded_url)
+
+
+@pytest.fixture
+def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """AWS within this process."""
+    with mock_aws():
+        point_at(_CREDENTIALS, monkeypatch)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", checked_session())
+        yield
+
+
+def point_at(environment: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
+    """Let this process use the AWS that `environment` describes, whatever the user's own settings are."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        patch.delenv(name, raising=False)
+    for name, value in environment.items():
+        patch.setenv(name, value)
+
+
+def checked_session() -> boto3.session.Session:
+    """A session whose clients check the quotas of AWS on every request."""
+    session = boto3.session.Session()
+    quotas.enforce(session)
+    return session
