@@ -27,12 +27,13 @@ class Run:
 class Shell:
     """Runs commands with a profile, in a home of its own."""
 
-    profile: Path
+    profile: Path | None
+    """None to have the commands find one in the home."""
     home: Path
 
     def run(self, *arguments: str, stdin: str | bytes | None = None) -> Run:
         """Run `htcgrid` with these arguments. Raises what no command should raise."""
-        environment = {"HTCGRID_PROFILE": str(self.profile), "HTCGRID_HOME": str(self.home), "COLUMNS": "200"}
+        environment = {"HTCGRID_PROFILE": str(self.profile or ""), "HTCGRID_HOME": str(self.home), "COLUMNS": "200"}
         done = CliRunner().invoke(app, arguments, input=stdin, env=environment)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
@@ -43,6 +44,10 @@ class Shell:
         done = self.run(*arguments, stdin=stdin)
         assert done.code == 0, done
         return done
+
+    def without_profile(self) -> "Shell":
+        """The same home, in which commands find a profile by themselves."""
+        return Shell(None, self.home)
 
     @property
     def kept(self) -> list[Path]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from connector.tests.cli_runs import Shell
@@ -63,6 +64,66 @@ def test_a_profile_that_would_be_wrong_is_not_written(shell: Shell) -> None:
     assert done.code == 2
     assert "'api_url' is not legal: it is the address of the sessions API" in done.err
     assert not made.exists()
+
+
+def named(shell: Shell, name: str, region: str) -> None:
+    fields = [part for pair in (FIELDS | {"--region": region}).items() for part in pair]
+    shell.succeed("config", "set", *fields, "--profile", name)
+
+
+def test_several_profiles_are_kept_by_name_and_one_is_used(shell: Shell) -> None:
+    shell = shell.without_profile()
+    named(shell, "prod", "eu-west-1")
+    named(shell, "test", "eu-west-2")
+    assert "there are profiles named prod, test" in shell.run("config", "show").err
+    assert "profile test is in use" in shell.succeed("config", "use", "test").err
+    assert json.loads(shell.succeed("config", "show", "--json").out)["region"] == "eu-west-2"
+    assert json.loads(shell.succeed("config", "show", "--json", "--profile", "prod").out)["region"] == "eu-west-1"
+    listed = shell.succeed("config", "list", "--json").values()
+    assert [(value["profile"], value["in_use"]) for value in listed] == [("prod", False), ("test", True)]
+    assert [line.split()[:2] for line in shell.succeed("config", "list").out.splitlines()[1:]][1] == ["test", "*"]
+    done = shell.run("config", "use", "nowhere")
+    assert (done.code, done.err) == (2, "htcgrid: there is no profile 'nowhere'; there are prod, test\n")
+
+
+def test_a_set_profile_changes_the_one_in_use(shell: Shell) -> None:
+    shell = shell.without_profile()
+    named(shell, "prod", "eu-west-1")
+    named(shell, "test", "eu-west-2")
+    shell.succeed("config", "use", "prod")
+    shell.succeed("config", "set", "--username", "ada")
+    assert Profile.load(shell.home / "profiles" / "prod.json").username == "ada"
+
+
+def test_no_profile_is_told(shell: Shell) -> None:
+    assert "There is no profile: write one with `htcgrid config set`" in (
+        shell.without_profile().succeed("config", "list").err
+    )
+
+
+def test_what_the_local_grid_wrote_is_not_changed(stub: StubGrid, shell: Shell) -> None:
+    shell = shell.without_profile()
+    place = shell.home / "profiles" / "local.json"
+    written = stub.profile(written_by="htcgrid local up", region="local-1")
+    written.save(place)
+    assert json.loads(shell.succeed("config", "show", "--json").out)["region"] == "local-1"
+    done = shell.run("config", "set", "--region", "eu-west-9", "--profile", "local")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "belongs to `htcgrid local up`, which overwrites it" in done.err
+    assert Profile.load(place) == written
+    fields = [part for pair in FIELDS.items() for part in pair]
+    shell.succeed("config", "set", *fields)
+    assert Profile.load(place) == written
+    assert Profile.load(shell.home / "profile.json").region == "eu-west-1"
+
+
+@pytest.mark.parametrize("content", ["notes of mine\n", "[1]"])
+def test_what_is_no_profile_is_not_overwritten(shell: Shell, tmp_path: Path, content: str) -> None:
+    place = tmp_path / "notes.txt"
+    place.write_text(content, encoding="utf-8")
+    fields = [part for pair in FIELDS.items() for part in pair]
+    assert shell.run("config", "set", *fields, "--profile", str(place)).code == 1
+    assert place.read_text(encoding="utf-8") == content
 
 
 def checks(shell: Shell, profile: Profile | None = None) -> dict[str, dict[str, object]]:

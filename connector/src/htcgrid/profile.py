@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
 
+from htcgrid import profiles
 from htcgrid.errors import ProfileInvalid, ProfileMissing
 
 
@@ -35,6 +36,7 @@ _LEGAL = {
     "aws_endpoint_url": "the address of an embedded AWS, or null on AWS",
     "username": "a text or null",
     "password": "a text or null",
+    "written_by": "the command that writes this profile, or null for one that is yours",
 }
 
 
@@ -58,34 +60,40 @@ class Profile(BaseModel):
     password: SecretStr | None = None
     """With what, unless `Grid.connect` is told. The file is readable by its owner alone."""
 
-    @classmethod
-    def default_path(cls) -> Path:
-        """Where a profile is looked for: `$HTCGRID_PROFILE`, else `$HTCGRID_HOME/profile.json`, else `~/.htcgrid/`."""
-        named = os.environ.get("HTCGRID_PROFILE")
-        if named:
-            return Path(named)
-        home = os.environ.get("HTCGRID_HOME")
-        return (Path(home) if home else Path.home() / ".htcgrid") / "profile.json"
+    written_by: str | None = None
+    """The command that writes this profile anew whenever it is run, such as `htcgrid local up`. None where the profile
+    is the user's own, which no such command overwrites."""
 
     @classmethod
-    def load(cls, path: Path | str | None = None) -> Self:
-        """Read a profile, from `default_path()` when no path is given.
+    def default_path(cls) -> Path:
+        """The profile that is used when none is named: the one in `$HTCGRID_PROFILE` (a name or a file), else the one
+        that `htcgrid config use` chose, else `default`."""
+        named = os.environ.get("HTCGRID_PROFILE")
+        return cls.path_of(named) if named else profiles.path_of(profiles.current())
+
+    @classmethod
+    def path_of(cls, given: Path | str) -> Path:
+        """The file of a profile. A text such as `local` is a profile's name, and one with a dot or a slash a path."""
+        if isinstance(given, str) and profiles.is_name(given):
+            return profiles.path_of(given)
+        return Path(given).expanduser()
+
+    @classmethod
+    def load(cls, given: Path | str | None = None) -> Self:
+        """Read a profile by its name or its path; that of `default_path()` when none is given.
 
         Raises:
             ProfileMissing: there is no such file; says how to make one.
             ProfileInvalid: it is not JSON, or a field is wrong; names it and what is legal. Or it holds a password
                 and is open to other users (not asked on Windows).
         """
-        place = cls.default_path() if path is None else Path(path)
+        place = cls.default_path() if given is None else cls.path_of(given)
         try:
             with place.open(encoding="utf-8") as file:
                 text = file.read()
                 mode = os.fstat(file.fileno()).st_mode
         except FileNotFoundError:
-            raise ProfileMissing(
-                f"there is no grid profile at {place}: start a grid on this machine with `htcgrid local up`, "
-                "or name the profile of another grid in HTCGRID_PROFILE"
-            ) from None
+            raise ProfileMissing(_missing(place)) from None
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileInvalid(f"the grid profile {place} cannot be read: {error}") from error
         try:
@@ -99,23 +107,82 @@ class Profile(BaseModel):
             )
         return profile
 
-    def save(self, path: Path | str | None = None) -> Path:
-        """Write the profile so that only its owner can read it, whole or not at all. Gives the path."""
-        place = self.default_path() if path is None else Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
+    def save(self, given: Path | str | None = None) -> Path:
+        """Write the profile so that only its owner can read it, whole or not at all. Gives the path.
+
+        A file that somebody else wrote is never overwritten: see `written_by`. A symbolic link is followed.
+
+        Raises:
+            ProfileInvalid: a file that is not a profile, or was written by another command, lies there.
+            OSError: the file cannot be written.
+        """
+        place = self.default_path() if given is None else self.path_of(given)
+        self._check_that_it_may_replace(place)
+        target = place.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
         values = self.model_dump(exclude_none=True)
         if self.password is not None:
             values["password"] = self.password.get_secret_value()
-        handle, draft = tempfile.mkstemp(dir=place.parent, prefix=".profile-")  # mode 0600 from its first byte on
+        handle, draft = tempfile.mkstemp(dir=target.parent, prefix=".profile-")  # mode 0600 from its first byte on
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(values, file, indent=2)
                 file.write("\n")
-            Path(draft).replace(place)
+            Path(draft).replace(target)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
             raise
         return place
+
+    @classmethod
+    def remove(cls, given: Path | str, *, written_by: str) -> bool:
+        """Remove a profile if this command wrote it. Says whether it did.
+
+        Raises:
+            OSError: the file cannot be read or removed.
+        """
+        place = cls.path_of(given)
+        if not place.is_file() or _writer_of(place) != written_by:
+            return False
+        place.unlink()
+        return True
+
+    def _check_that_it_may_replace(self, place: Path) -> None:
+        if not place.exists():
+            return
+        name_another = "name another profile with --profile"
+        writer = _writer_of(place)
+        if writer is _NOT_A_PROFILE:
+            raise ProfileInvalid(f"{place} is not a grid profile and is left as it is: {name_another}")
+        if writer != self.written_by:
+            owner = f"belongs to `{writer}`" if isinstance(writer, str) else "was not written by this command"
+            raise ProfileInvalid(f"the grid profile {place} {owner} and is left as it is: {name_another}")
+
+
+_NOT_A_PROFILE = object()
+
+
+def _writer_of(place: Path) -> object:
+    """The field `written_by` of the file, however wrong its other fields are; `_NOT_A_PROFILE` if it is no JSON object.
+
+    An empty file counts as one of the user.
+    """
+    if not place.is_file():
+        return _NOT_A_PROFILE
+    try:
+        values = json.loads(place.read_bytes() or b"{}")
+    except ValueError:
+        return _NOT_A_PROFILE
+    return values.get("written_by") if isinstance(values, dict) else _NOT_A_PROFILE
+
+
+def _missing(place: Path) -> str:
+    found = profiles.names()
+    there_are = f" (there are profiles named {', '.join(found)}: see `htcgrid config use`)" if found else ""
+    return (
+        f"there is no grid profile at {place}{there_are}: start a grid on this machine with `htcgrid local up`, "
+        "or name the profile of another grid in HTCGRID_PROFILE"
+    )
 
 
 def first_fault(error: ValidationError) -> str:

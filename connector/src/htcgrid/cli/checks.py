@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from htcgrid._aio.engine import Engine
@@ -40,14 +39,14 @@ class Finding:
     what_to_do: str = ""
 
 
-def findings(place: Path | None) -> Iterator[Finding]:
+def findings(named: str | None) -> Iterator[Finding]:
     """Run the checks; each finding comes as soon as it is there."""
     try:
-        profile = Profile.load(place)
+        profile = Profile.load(named)
     except (ProfileMissing, ProfileInvalid) as error:
         yield Finding("profile", False, str(error), advice_on(error))
         return
-    yield Finding("profile", True, str(place or Profile.default_path()))
+    yield Finding("profile", True, str(Profile.path_of(named) if named else Profile.default_path()))
     yield _encrypted(profile)
     engine = Engine()
     try:

@@ -1,5 +1,6 @@
-"""`htcgrid config`: the profile that says where the grid is, and who asks."""
+"""`htcgrid config`: the profiles that say where a grid is, and who signs in."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli.exits import BadInput
-from htcgrid.cli.output import print_fields, print_json
+from htcgrid.cli.output import print_fields, print_json, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption
+from htcgrid.errors import ProfileInvalid, ProfileMissing
 
 if TYPE_CHECKING:
     from htcgrid.profile import Profile
@@ -18,9 +20,11 @@ _HIDDEN = "(set)"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    config = typer.Typer(help="The profile: where the grid is, and who asks.", no_args_is_help=True)
+    config = typer.Typer(help="Profiles: where a grid is, and who signs in.", no_args_is_help=True)
     config.command("show")(show)
     config.command("set")(set_profile)
+    config.command("use")(use)
+    config.command("list")(list_profiles)
     app.add_typer(config, name="config")
 
 
@@ -29,7 +33,7 @@ def show(profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
     from htcgrid.profile import Profile
 
     found = Profile.load(profile)
-    fields = {"file": str(profile or Profile.default_path()), **_fields(found)}
+    fields = {"file": str(_place(profile)), **_fields(found)}
     if as_json:
         print_json(fields)
     else:
@@ -52,7 +56,7 @@ def set_profile(
     """Write a profile, or change the one that is there.
 
     Only you can read the file. What is not given stays as it is. A password is never an argument, which others could
-    see.
+    see. Without --profile it is the profile in use; name another, such as --profile prod, to keep several.
     """
     from pydantic import ValidationError
 
@@ -67,7 +71,7 @@ def set_profile(
         "username": username,
         "password": _password(stdin=password_stdin, ask=ask_password),
     }
-    place = profile or Profile.default_path()
+    place = _place_to_write(profile)
     values = {**_present(place), **{name: value for name, value in given.items() if value is not None}}
     try:
         made = Profile.model_validate(values)
@@ -75,8 +79,58 @@ def set_profile(
         raise BadInput(f"the profile would be wrong: {first_fault(error)}") from None
     try:
         typer.echo(f"written: {made.save(place)}")
+    except ProfileInvalid as error:
+        raise BadInput(str(error)) from error
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}") from error
+
+
+def use(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A profile's name, from `htcgrid config list`.")],
+) -> None:
+    """Use this profile from now on, wherever --profile and HTCGRID_PROFILE name no other."""
+    from htcgrid import profiles
+
+    try:
+        profiles.choose(name)
+    except ProfileMissing as error:
+        raise BadInput(str(error)) from error
+    except OSError as error:
+        raise BadInput(f"the choice cannot be written: {error}") from error
+    say(f"profile {name} is in use: {profiles.path_of(name)}")
+    if named := os.environ.get("HTCGRID_PROFILE"):
+        say(f"but HTCGRID_PROFILE is set, and comes first: {named}")
+
+
+def list_profiles(*, as_json: JsonOption = False) -> None:
+    """List the profiles by their names, with a mark at the one in use."""
+    from htcgrid import profiles
+
+    in_use = _place(None)
+    found = [(name, profiles.path_of(name)) for name in profiles.names()]
+    if as_json:
+        for name, place in found:
+            print_json({"profile": name, "in_use": place == in_use, "file": str(place)})
+    elif found:
+        rows = [(name, "*" if place == in_use else "", str(place)) for name, place in found]
+        print_table(("PROFILE", "IN USE", "FILE"), rows)
+    else:
+        say("There is no profile: write one with `htcgrid config set`, or start a grid with `htcgrid local up`.")
+
+
+def _place(named: str | None) -> Path:
+    from htcgrid.profile import Profile
+
+    return Profile.path_of(named) if named else Profile.default_path()
+
+
+def _place_to_write(named: str | None) -> Path:
+    """The profile in use, but not one that is in use only because there is no other, which is the local grid's."""
+    from htcgrid import profiles
+
+    if named or os.environ.get("HTCGRID_PROFILE") or profiles.chosen():
+        return _place(named)
+    return profiles.path_of(profiles.DEFAULT)
 
 
 def _present(place: Path) -> dict[str, Any]:
@@ -85,6 +139,10 @@ def _present(place: Path) -> dict[str, Any]:
     if not place.exists():
         return {}
     found = Profile.load(place)
+    if found.written_by is not None:
+        raise BadInput(
+            f"{place} belongs to `{found.written_by}`, which overwrites it: name another, such as --profile mine"
+        )
     values = found.model_dump(exclude_none=True)
     if found.password is not None:
         values["password"] = found.password.get_secret_value()

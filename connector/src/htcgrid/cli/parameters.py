@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +19,12 @@ REQUEST_TIMEOUT = timedelta(seconds=10)
 SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
 IndexArgument = Annotated[int, typer.Argument(metavar="INDEX", min=0, help="The task's number in its session, from 0.")]
 ProfileOption = Annotated[
-    Path | None, typer.Option("--profile", help="The grid's profile. Default: $HTCGRID_PROFILE, else ~/.htcgrid.")
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME|FILE",
+        help="The grid's profile. Default: $HTCGRID_PROFILE, else what `htcgrid config use` chose.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs: one value a line.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -29,7 +33,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @contextmanager
-def connected(profile: Path | None) -> "Iterator[Grid]":
+def connected(profile: str | None) -> "Iterator[Grid]":
     """A connection to the grid. Raises as `Grid.connect` does."""
     from htcgrid.grid import Grid
 

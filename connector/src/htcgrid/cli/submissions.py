@@ -1,6 +1,5 @@
 """What is kept of a submission until it is through, so that one that was interrupted can go on."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from htcgrid.cli.exits import BadInput
 from htcgrid.cli.tasks_file import Format
+from htcgrid.profiles import home_directory
 
 
 class SubmissionState(BaseModel):
@@ -62,5 +62,4 @@ class SubmissionState(BaseModel):
 
 
 def _place(session_id: str) -> Path:
-    home = os.environ.get("HTCGRID_HOME")
-    return (Path(home) if home else Path.home() / ".htcgrid") / "submissions" / f"{session_id}.json"
+    return home_directory() / "submissions" / f"{session_id}.json"

@@ -15,8 +15,6 @@ from htcgrid.cli.tasks_file import STANDARD_INPUT, Format, TaskFile, TaskStream,
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from htcgrid.cli.submissions import SubmissionState
     from htcgrid.grid import Grid
     from htcgrid.session import Session
@@ -189,7 +187,7 @@ def _announce(session_id: str, *, as_data: bool) -> None:
         say(f"session {session_id}")
 
 
-def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "Path | None") -> "Session":
+def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "str | None") -> "Session":
     state.save()
     try:
         with interruptible():
@@ -206,7 +204,7 @@ def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "P
     return session
 
 
-def _forget_or_tell(error: GridError, state: "SubmissionState", profile: "Path | None") -> NoReturn:
+def _forget_or_tell(error: GridError, state: "SubmissionState", profile: "str | None") -> NoReturn:
     if not error.retryable:
         state.forget()
         raise error
@@ -214,10 +212,10 @@ def _forget_or_tell(error: GridError, state: "SubmissionState", profile: "Path |
     raise type(error)(f"{said}; what was sent is kept; to go on: {_resumption(state, profile)}") from error
 
 
-def _resumption(state: "SubmissionState", profile: "Path | None") -> str:
+def _resumption(state: "SubmissionState", profile: "str | None") -> str:
     file = [] if state.file == STANDARD_INPUT else [state.file]
     words = ["htcgrid", "submit", *(file or [STANDARD_INPUT]), "--resume", state.session_id]
-    return shlex.join([*words, *(["--profile", str(profile)] if profile else [])])
+    return shlex.join([*words, *(["--profile", profile] if profile else [])])
 
 
 def _seconds(text: str | None) -> float | None:
