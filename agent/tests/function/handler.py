@@ -76,6 +76,15 @@ def do_kill_agent(event: dict[str, Any], context: Any) -> Any:
     return do_hang(event, context)
 
 
+def do_signal(event: dict[str, Any], context: Any) -> Any:
+    os.kill(os.getpid(), event["number"])
+    return do_hang(event, context)
+
+
+def do_exit_code(event: dict[str, Any], context: Any) -> Any:
+    os._exit(event["code"])
+
+
 def do_sys_exit(event: dict[str, Any], context: Any) -> Any:
     sys.exit(4)
 

@@ -38,6 +38,8 @@ _HOST = "127.0.0.1"
 _SECOND_LOOK = 0.02
 """Seconds for what a runtime has said already to be read, before it is killed for its silence."""
 _CLOSING_SECONDS = 0.5
+_NAMES = {number.value: number.name for number in signal.Signals}
+"""Real-time signals between the first and the last have none."""
 _BACKOFF = Backoff(base=timedelta(milliseconds=200), cap=timedelta(seconds=30))
 
 
@@ -104,7 +106,7 @@ class Worker:
         self._server = await loop.create_server(self._connect, _HOST, self._launcher.port(self.number))
         port = self._server.sockets[0].getsockname()[1]
         self._address = f"{_HOST}:{port}"
-        self._keeping = asyncio.create_task(self._keep_running())
+        self._keep()
 
     def retire(self) -> None:
         """Start no other runtime when this one has ended."""
@@ -114,8 +116,9 @@ class Worker:
         """End the runtime for good."""
         self.retire()
         if self._keeping:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+            keeping, self._keeping = self._keeping, None
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
         if self._server:
             self._server.close()
         self._down()
@@ -237,7 +240,23 @@ class Worker:
         self._disconnected.clear()
         return connection
 
+    def _keep(self) -> None:
+        self._keeping = asyncio.create_task(self._keep_running())
+        self._keeping.add_done_callback(self._keeper_ended)
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        """Whatever ended the keeper, the worker is kept on: a task that nobody watches would never end."""
+        if keeper is not self._keeping or (self._retired and not keeper.cancelled() and keeper.exception() is None):
+            return
+        error = None if keeper.cancelled() else keeper.exception()
+        _LOG.error("the keeper of a worker ended: it is replaced", exc_info=error, extra={"worker": self.number})
+        self._failed_starts += 1
+        self._keep()
+        self._exited(Exit(None))
+
     async def _keep_running(self) -> None:
+        if self._failed_starts:
+            await self._pause()
         while not self._retired:
             try:
                 await self._run_once()
@@ -245,7 +264,10 @@ class Worker:
                 self._failed_starts += 1
                 self._owner.broken(self, Failed(FailureKind.INIT, "Runtime.StartError", str(error)))
             if self._failed_starts:
-                await asyncio.sleep(_BACKOFF.wait(self._failed_starts, random.random).total_seconds())
+                await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_BACKOFF.wait(self._failed_starts, random.random).total_seconds())
 
     async def _run_once(self) -> None:
         self._at_fault = True
@@ -394,5 +416,5 @@ def _how(code: int | None) -> str:
     if code is None:
         return "no word of why"
     if code < 0:
-        return f"signal {signal.Signals(-code).name}"
+        return f"signal {_NAMES.get(-code, -code)}"
     return f"exit code {code}"

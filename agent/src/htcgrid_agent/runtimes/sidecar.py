@@ -120,7 +120,7 @@ class _Place:
             word, _, code = line.decode(errors="replace").partition(" ")
             if word == "started":
                 self.began = True
-            elif word == "exited" and code.isdigit():
+            elif word == "exited" and code.isascii() and code.isdigit():
                 # The end of a runtime that began before this agent says nothing about the handler.
                 if self.began:
                     # A shell tells of a signal as 128 and its number.
