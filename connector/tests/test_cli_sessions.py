@@ -261,6 +261,9 @@ def test_a_task_is_redriven_with_another_event(stub: StubGrid, grid: Grid, shell
         (["--event"], "4", "--event is for one task: name it with --task"),
         (["--task", "1", "--task", "2", "--event"], "4", "--event is for one task"),
         (["--task", "0", "--event"], "{4", "is not JSON"),
+        (["--task", "0", "--event"], "[" * 5000, "is not JSON: it is nested too deeply"),
+        (["--task", "0", "--event"], "NaN", "is not JSON: NaN is no number of JSON"),
+        (["--task", "0", "--event"], "1e999", "task 0"),
     ],
 )
 def test_a_bad_event_redrives_nothing(

@@ -1,5 +1,6 @@
 """`htcgrid submit`: what reaches the grid, what is refused, and how it goes on."""
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import Answer, StubGrid
 
+from htcgrid.cli.json_array import elements
 from htcgrid_dataplane import decode_lines
 from htcgrid_events import Priority
 
@@ -77,6 +79,113 @@ def test_options_reach_the_grid(stub: StubGrid, shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("7", 7),
+        ("-7", -7),
+        ("0", 0),
+        ("1.50", 1.5),
+        ("2e3", 2000.0),
+        ("-0.0", -0.0),
+        ("12345678901234567890", 12345678901234567890),
+        ("true", True),
+        ("null", None),
+        *((text, text) for text in ("5E1234", "1E-400", "-5E1234", "007", "1_000", " 7", "7 ", "-0", "+7", ".5", "5.")),
+        *(
+            (text, text)
+            for text in (" true", "True", "NaN", "Infinity", "0x10", "\u0667", "\uff17", "1,5", "[1]", "{}")
+        ),
+        *(
+            (text, text)
+            for text in (
+                "0.1000000000000000055511151231257827",
+                "9" * 5000,
+                "1E99999999999999999999",
+                "0E-9999999999999999999",
+            )
+        ),
+    ],
+)
+def test_a_cell_is_a_number_only_if_it_comes_back_the_same(
+    stub: StubGrid, shell: Shell, tmp_path: Path, cell: str, value: object
+) -> None:
+    file = tmp_path / "tasks.csv"
+    file.write_text(f'x,y\n"{cell}",z\n', encoding="utf-8")
+    done = shell.succeed("submit", str(file))
+    assert json.dumps(tasks_of(stub, done.out.strip())) == json.dumps([{"x": value, "y": "z"}])
+
+
+def test_a_long_cell_is_taken(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.csv"
+    file.write_text(f"x\n{'ab' * 100_000}\n", encoding="utf-8")
+    assert tasks_of(stub, shell.succeed("submit", str(file)).out.strip()) == [{"x": "ab" * 100_000}]
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"x": 1}, [2], "drei", 4.5, null]', '\ufeff [\n{"x": 1},\n [2],"drei",4.5 ,null\n]\n']
+)
+def test_the_elements_of_an_array_are_tasks(stub: StubGrid, shell: Shell, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tasks.json"
+    file.write_text(text, encoding="utf-8")
+    done = shell.succeed("submit", str(file))
+    assert tasks_of(stub, done.out.strip()) == [{"x": 1}, [2], "drei", 4.5, None]
+    done = shell.succeed("submit", "-", "--format", "json", stdin=text)
+    assert len(tasks_of(stub, done.out.strip())) == 5
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_an_array_may_be_read_in_any_pieces(cut: int) -> None:
+    text = '[12.5e+3, true, "a\\u00e9\\n]", -0.25, {"k": [1, 2.5]}, "ä€"]\n'
+    values = [12.5e3, True, "aé\n]", -0.25, {"k": [1, 2.5]}, "ä€"]
+    assert [value for _, value in elements(Pieces(text.encode(), cut), 1000)] == values
+
+
+class Pieces(io.BytesIO):
+    """Bytes that come a few at a time, as from a pipe."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(self._size)
+
+
+@pytest.mark.parametrize("written_as", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('{"x": 1e999}', "task 2000"),
+        ('"' + "x" * 7_000_000 + '"', "bytes as JSON"),
+        ("[" * 600 + "]" * 600, "500 deep"),
+    ],
+)
+def test_a_file_is_checked_to_its_end_by_the_rules_of_sending(
+    stub: StubGrid,
+    shell: Shell,
+    tmp_path: Path,
+    written_as: str,
+    bad: str,
+    said: str,
+) -> None:
+    lines = ['{"x": 1}'] * 2000 + [bad]
+    if written_as == "csv":
+        if not bad.startswith('"'):
+            return  # such cells are texts
+        lines = ["x", *["1"] * 1999, bad]
+    text = "[" + ",\n".join(lines) + "]" if written_as == "json" else "\n".join(lines)
+    file = tmp_path / f"tasks.{written_as}"
+    file.write_text(text, encoding="utf-8")
+    for arguments in ([str(file)], ["-", "--format", written_as]):
+        done = shell.run("submit", *arguments, stdin=text)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert re.search(rf"line 2001 of \S+( input)?:.*{said}", done.err), done.err
+        assert not [each for each in stub.sessions.values() if not each.cancelled]
+        assert stub.sessions == {} or arguments[0] == "-"
+    assert shell.kept == []
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("a.jsonl", b"1\n{'x': 1}\n", r"line 2 of .*a\.jsonl is not JSON: .* at column 2"),
@@ -87,6 +196,20 @@ def test_options_reach_the_grid(stub: StubGrid, shell: Shell) -> None:
         ("a.csv", b'a,b\n"1,2\n', "line 2 of .* is not CSV"),
         ("a.jsonl", b"", r"a\.jsonl holds no task"),
         ("a.csv", b"a,b\n", r"a\.csv holds no task"),
+        ("a.json", b"[]", r"a\.json holds no task"),
+        ("a.json", b"", "line 1 of .*: it is no JSON array of tasks: it does not begin with"),
+        ("a.json", b'{"x": 1}\n{"x": 2}\n', "for one task a line, give --format jsonl"),
+        ("a.json", b"[1,\n2\n,{'x': 3}]" + b" " * 99, "line 3 of .*: Expecting property name"),
+        ("a.json", b"[1,\n2", r"line 2 of .*: it ends without '\]'"),
+        ("a.json", b"[1,\n", r"line 2 of .*: it ends without '\]'"),
+        ("a.json", b"[1,\n2]\n3", r"line 3 of .*: something follows its '\]'"),
+        ("a.json", b"[1\n2]", "line 2 of .*: a comma or .* is missing"),
+        ("a.json", b"[1,\nNaN]", "line 2 of .*: NaN is no number of JSON"),
+        ("a.json", b'["\xff"]', "line 1 of .*: it is not UTF-8"),
+        ("a.json", b"[" * 5000, "line 1 of .*: it is nested too deeply"),
+        ("a.jsonl", b"1\n" + b"[" * 5000, "line 2 of .* is not JSON: it is nested too deeply"),
+        ("a.jsonl", b"1\n" + b"9" * 5000, "line 2 of .* is not JSON: Exceeds the limit"),
+        ("a.xlsx", b"PK", r"a\.xlsx is not read: tasks are given as JSON Lines"),
     ],
 )
 def test_a_bad_file_changes_nothing(

@@ -1,6 +1,7 @@
 """From the user's tasks to chunks that can be sent."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ the connector's memory, since a few of them are on their way at a time."""
 
 BATCH_AGE = timedelta(milliseconds=250)
 """How long a slow stream of tasks may hold back those that are ready."""
+
+MAX_TASK_DEPTH = 500
+"""Arrays and objects of a task that lie in one another: half of what Python's recursion limit lets a program read, so
+that whoever reads the task can."""
 
 _json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -148,4 +153,15 @@ def json_line(index: int, task: JSON) -> bytes:
         raise InvalidTask(f"task {index} is not JSON: {error}", index=index) from error
     if len(line) > MAX_TASK_BYTES:
         raise PayloadTooLarge(index=index, size=len(line), limit=MAX_TASK_BYTES)
+    if line.count(b"[") + line.count(b"{") > MAX_TASK_DEPTH and _depth(line) > MAX_TASK_DEPTH:
+        raise InvalidTask(f"task {index} is nested more than {MAX_TASK_DEPTH} deep", index=index)
     return line
+
+
+def _depth(line: bytes) -> int:
+    """How many arrays and objects of a JSON text lie in one another."""
+    deepest = depth = 0
+    for mark in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

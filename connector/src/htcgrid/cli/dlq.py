@@ -1,6 +1,5 @@
 """`htcgrid dlq`: tasks that failed for good, to be looked at, run again or forgotten."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.fingerprints import group
 from htcgrid.cli.output import moment, print_fields, print_json, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, connected
+from htcgrid.cli.tasks_file import json_value
 
 if TYPE_CHECKING:
     from htcgrid.options import JSON
@@ -123,7 +123,7 @@ def _events(file: Path, tasks: list[int] | None) -> "dict[int, JSON]":
     if tasks is None or len(tasks) != 1:
         raise BadInput("--event is for one task: name it with --task")
     try:
-        return {tasks[0]: json.loads(file.read_text(encoding="utf-8"))}
+        return {tasks[0]: json_value(file.read_text(encoding="utf-8"))}
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -1,22 +1,37 @@
-"""Tasks from a file: JSON Lines or CSV, read line by line, so that a file of any length takes little memory."""
+"""Tasks from a file: JSON Lines, CSV or a JSON array, read bit by bit, so that any length takes little memory.
+
+Each task is checked, as it is read, by the rules by which it is sent, so that reading a file to its end once is a check
+of the whole.
+"""
 
 import csv
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from io import BufferedIOBase
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from htcgrid.cli.exits import BadInput
+from htcgrid.errors import InvalidTask
 
 if TYPE_CHECKING:
     from htcgrid.options import JSON
 
 STANDARD_INPUT = "-"
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""The longest line, or element of an array, that is read into memory: ten times the largest task, since a text may be
+written with escapes and spaces that the task does not have."""
+
+_NOT_TEXT = {".xlsx", ".xls", ".ods", ".parquet", ".feather", ".pickle", ".pkl", ".gz", ".bz2", ".xz", ".zst", ".zip"}
+"""Files that somebody may take for tasks, and that are in none of the formats."""
 
 
 class Format(StrEnum):
@@ -24,6 +39,7 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    JSON = "json"
 
 
 @dataclass(frozen=True)
@@ -36,8 +52,18 @@ class TaskStream:
 
     def __iter__(self) -> "Iterator[JSON]":
         """Raises `BadInput`, which names the line, for a file that cannot be read or a line that holds no task."""
+        from htcgrid._submit.encoding import json_line
+
+        for index, (line, task) in enumerate(self._read()):
+            try:
+                json_line(index, task)
+            except InvalidTask as error:
+                raise BadInput(f"line {line} of {_named(self.place)}: {error}") from error
+            yield task
+
+    def _read(self) -> "Iterator[tuple[int, JSON]]":
         with _opened(self.place) as file:
-            yield from _READERS[self.format](_named(self.place), _lines(self.place, file))
+            yield from _READERS[self.format](_named(self.place), file)
 
 
 @dataclass(frozen=True)
@@ -48,13 +74,24 @@ class TaskFile(TaskStream):
     digest: str = field(kw_only=True)
     """SHA-256 of the file's bytes."""
 
+    def __iter__(self) -> "Iterator[JSON]":
+        """The tasks, which were checked already."""
+        return (task for _, task in self._read())
+
     def __len__(self) -> int:
         return self.count
 
 
 def format_of(place: str, given: Format | None) -> Format:
-    """The format as given, else by the file's name, else JSON Lines."""
-    return given or (Format.CSV if place.lower().endswith(".csv") else Format.JSONL)
+    """The format as given, else by the file's name, else JSON Lines.
+
+    Raises:
+        BadInput: the name is that of a file that is in none of the formats.
+    """
+    suffix = PurePath(place).suffix.lower()
+    if given is None and suffix in _NOT_TEXT:
+        raise BadInput(f"{place} is not read: tasks are given as JSON Lines, as a JSON array (.json) or as CSV (.csv)")
+    return given or {".csv": Format.CSV, ".json": Format.JSON}.get(suffix, Format.JSONL)
 
 
 def open_tasks(place: str, format: Format) -> TaskStream:  # noqa: A002 - the noun of the option
@@ -74,10 +111,24 @@ def open_tasks(place: str, format: Format) -> TaskStream:  # noqa: A002 - the no
         return TaskFile(place, format, count=count, digest=hashlib.file_digest(file, "sha256").hexdigest())
 
 
+def json_value(text: str) -> Any:
+    """The value of a JSON text, without the words that Python takes for numbers.
+
+    Raises:
+        ValueError: it is not JSON; says why and where.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at column {error.colno}") from error
+
+
 @contextmanager
-def _opened(place: str) -> Iterator[IO[bytes]]:
+def _opened(place: str) -> Iterator[BufferedIOBase]:
     if place == STANDARD_INPUT:
-        yield sys.stdin.buffer
+        yield cast("BufferedIOBase", sys.stdin.buffer)
         return
     with ExitStack() as opened:
         try:
@@ -87,38 +138,53 @@ def _opened(place: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _lines(place: str, file: IO[bytes]) -> Iterator[tuple[int, str]]:
+def _lines(name: str, file: BufferedIOBase) -> Iterator[tuple[int, str]]:
     """The lines with their numbers, from 1."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                _refuse(name, number, f"is longer than {MAX_LINE_BYTES:,} bytes, the most that is read", None)
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        _refuse(_named(place), number, f"is not UTF-8: {error.reason}", error)
+        _refuse(name, number, f"is not UTF-8: {error.reason}", error)
     except OSError as error:
-        raise BadInput(f"{_named(place)} cannot be read: {error.strerror}") from error
+        raise BadInput(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _json_lines(name: str, lines: Iterator[tuple[int, str]]) -> "Iterator[JSON]":
-    for number, line in lines:
+def _json_lines(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
+    for number, line in _lines(name, file):
         if not line.strip():
             continue
         try:
-            yield json.loads(line, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            _refuse(name, number, f"is not JSON: {what}", error)
+            yield number, json_value(line)
+        except ValueError as error:
+            _refuse(name, number, f"is not JSON: {error}", error)
 
 
-def _csv_rows(name: str, lines: Iterator[tuple[int, str]]) -> "Iterator[JSON]":
+def _json_array(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
+    from htcgrid.cli.json_array import NotAnArray, elements
+
+    try:
+        yield from elements(file, MAX_LINE_BYTES, parse_constant=_no_number)
+    except NotAnArray as error:
+        hint = " (for one task a line, give --format jsonl)" if error.line == 1 else ""
+        raise BadInput(f"line {error.line} of {name}: it is no JSON array of tasks: {error}{hint}") from error
+    except OSError as error:
+        raise BadInput(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _csv_rows(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
     """Each row as an object, its keys from the first row."""
     last = 0
 
     def texts() -> Iterator[str]:
         nonlocal last
-        for last, line in lines:  # noqa: B007 - read below
+        for last, line in _lines(name, file):  # noqa: B007 - read below
             yield line
 
+    csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(texts(), strict=True)
     try:
         keys = next(reader, [])
@@ -129,24 +195,38 @@ def _csv_rows(name: str, lines: Iterator[tuple[int, str]]) -> "Iterator[JSON]":
                 continue
             if len(row) != len(keys):
                 _refuse(name, last, f"has {len(row)} cells, and the header {len(keys)}", None)
-            yield dict(zip(keys, map(_cell, row), strict=True))
+            yield last, dict(zip(keys, map(_cell, row), strict=True))
     except csv.Error as error:
         _refuse(name, last, f"is not CSV: {error}", error)
 
 
-_READERS: "dict[Format, Callable[[str, Iterator[tuple[int, str]]], Iterator[JSON]]]" = {
+_READERS: "dict[Format, Callable[[str, BufferedIOBase], Iterator[tuple[int, JSON]]]]" = {
     Format.JSONL: _json_lines,
     Format.CSV: _csv_rows,
+    Format.JSON: _json_array,
 }
+"""They give each task with the number of the line on which it ends, from 1."""
+
+_WORDS = {"true": True, "false": False, "null": None}
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(_WHOLE.pattern + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_DIGITS = 400
+"""Of the longest number that a cell may hold; more of them are a text."""
 
 
 def _cell(text: str) -> Any:
-    """A number, true, false or null as JSON writes them; any other text as it is."""
-    try:
-        value = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+    """true, false, null, or a number as JSON writes it if no digit of it gets lost; else the text as it is."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > _DIGITS or not _NUMBER.fullmatch(text):
         return text
-    return text if isinstance(value, str | list | dict) else value
+    if _WHOLE.fullmatch(text):
+        return int(text) if text != "-0" else text
+    value = float(text)
+    try:
+        return value if Decimal(text) == Decimal(repr(value)) else text
+    except InvalidOperation:  # an exponent that not even decimals have
+        return text
 
 
 def _no_number(word: str) -> NoReturn:
