@@ -1,49 +1,14 @@
 """Programs of the first HTC-Grid, on this one."""
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from compat.tests.first_grid import config_of
 from connector.tests.stub_grid import PASSWORD, USER, Failing, StubGrid
 
 from api.connector import AWSConnector
-from htcgrid import AuthenticationFailed, InvalidOption, InvalidTask, ProfileInvalid, SessionNotFound
+from htcgrid import AuthenticationFailed, InvalidOption, InvalidTask
 from htcgrid_events import new_id
-
-
-def config_of(stub: StubGrid, **more: Any) -> dict[str, Any]:
-    """A configuration as the first HTC-Grid's deployment writes it, with this grid's addresses."""
-    profile = stub.profile()
-    return {
-        "region": "eu-west-1",
-        "sqs_endpoint": "https://sqs.eu-west-1.amazonaws.com",
-        "redis_url": "redis.example.com",
-        "redis_password": "secret",
-        "grid_storage_service": "REDIS",
-        "task_input_passed_via_external_storage": 1,
-        "dynamodb_results_pull_interval_sec": 1,
-        "user_pool_id": "eu-west-1_pool",
-        "cognito_userpool_client_id": "client",
-        "public_api_gateway_url": profile.api_url,
-        "private_api_gateway_url": "https://private.example.com",
-        "api_gateway_key": "key",
-        "enable_xray": "0",
-        "push_url": profile.push_url,
-        "aws_endpoint_url": profile.aws_endpoint_url,
-        **more,
-    }
-
-
-@pytest.fixture
-def connector(stub: StubGrid) -> Iterator[AWSConnector]:
-    connector = AWSConnector()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        connector.init(config_of(stub), username=USER, password=PASSWORD)
-    connector.authenticate()
-    yield connector
-    connector.close()
 
 
 def work(event: object) -> object:
@@ -107,11 +72,30 @@ def test_cancelled_tasks_are_told_by_what_they_were_doing(stub: StubGrid, connec
     assert connector.get_results(sent)["cancelled"] == sent["task_ids"]
 
 
-def test_an_unknown_session_cancels_none(stub: StubGrid, connector: AWSConnector) -> None:
-    sent = connector.send([{"worker_arguments": []}])
-    with pytest.raises(SessionNotFound):
-        connector.cancel_sessions([sent["session_id"], new_id()])
-    assert not stub.sessions[sent["session_id"]].cancelled
+def test_an_unknown_session_does_not_keep_the_others_from_being_cancelled(
+    stub: StubGrid, connector: AWSConnector, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (connector.send([{"worker_arguments": []}])["session_id"] for _ in range(2))
+    unknown, expired = new_id(), "trades-of-monday"
+    cancelled = {"cancelled_pending": 1, "cancelled_processing": 0, "total_cancelled_tasks": 1}
+    nothing = {"cancelled_pending": 0, "cancelled_processing": 0, "total_cancelled_tasks": 0}
+    assert connector.cancel_sessions([first, unknown, expired, second]) == {
+        first: cancelled,
+        unknown: nothing,
+        expired: nothing,
+        second: cancelled,
+    }
+    warnings_given = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.split(" to cancel")[0] for text in warnings_given] == [
+        f"there is no session {unknown}",
+        f"there is no session {expired}",
+    ]
+
+
+@pytest.mark.parametrize("given", ["0123456789abcdef0123456789abcdef", None, [None], [""], [7]])
+def test_what_is_no_list_of_ids_cancels_nothing(connector: AWSConnector, given: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"^session_ids?="):
+        connector.cancel_sessions(given)
 
 
 def test_what_is_no_submission_is_one_sentence(stub: StubGrid, connector: AWSConnector) -> None:
@@ -133,33 +117,63 @@ def test_the_limits_of_the_first_grid_hold(stub: StubGrid, connector: AWSConnect
     assert (options.task_timeout_seconds, options.max_retries) == (60, 0)
 
 
-def test_without_an_address_for_pushes_results_are_asked_for(stub: StubGrid) -> None:
-    stub.handler = work
-    config = config_of(stub)
-    del config["push_url"]
-    connector = AWSConnector()
-    connector.init(config, USER, PASSWORD)
-    connector.authenticate()
-    sent = connector.send([{"worker_arguments": ["1"]}])
-    assert connector.get_results(sent, timeout_sec=60)["finished"] == sent["task_ids"]
-    connector.close()
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"scheduler_data": {"retry_count": 21}},
+            "scheduler_data has retry_count=21, which is not legal: give a whole",
+        ),
+        (
+            {"scheduler_data": {"task_timeout_sec": "1h"}},
+            "scheduler_data has task_timeout_sec='1h', which is not legal",
+        ),
+        ({"scheduler_data": [3600]}, "scheduler_data=[3600] is not legal: give a dict"),
+        (
+            {"context": {"tasks_priority": "high"}},
+            "context has tasks_priority='high', which is not legal: give a whole",
+        ),
+        ({"context": {"tasks_priority": -1}}, "context has tasks_priority=-1, which is not legal"),
+        ({"session_id": 7}, "session_id=7 is not legal"),
+        ({"tasks_list": [1]}, "no 'tasks_list'"),
+    ],
+)
+def test_a_fault_is_named_by_the_key_that_the_user_wrote(
+    stub: StubGrid, connector: AWSConnector, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidOption) as raised:
+        connector.submit(connector.generate_user_task_json([{"worker_arguments": []}]) | changes)
+    assert sentence in str(raised.value)
+    assert not stub.sessions
 
 
-def test_unknown_keys_are_named(stub: StubGrid) -> None:
-    with pytest.warns(UserWarning, match="keys that no HTC-Grid knows: colour, publik_api_gateway_url$"):
-        AWSConnector().init(config_of(stub, publik_api_gateway_url="x", colour="red"))
+@pytest.mark.parametrize("seconds", [-1, "100", True, float("nan")])
+def test_an_illegal_timeout_is_named(connector: AWSConnector, seconds: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"^timeout_sec=.* is not legal"):
+        connector.get_results({"session_id": new_id(), "task_ids": []}, timeout_sec=seconds)
+
+
+@pytest.mark.parametrize(
+    ("context", "priority"),
+    [
+        (None, "normal"),
+        ({}, "normal"),
+        ({"tasks_priority": 0}, "low"),
+        ({"tasks_priority": 1}, "normal"),
+        ({"tasks_priority": 2}, "high"),
+        ({"tasks_priority": 4}, "high"),
+    ],
+)
+def test_the_priority_of_the_context_is_taken(
+    stub: StubGrid, connector: AWSConnector, context: dict[str, int] | None, priority: str
+) -> None:
+    jobs = connector.generate_user_task_json([{"worker_arguments": []}]) | {"context": context}
+    assert stub.sessions[connector.submit(jobs)["session_id"]].options.priority.value == priority
 
 
 def test_clients_of_services_are_not_used(stub: StubGrid) -> None:
     with pytest.warns(UserWarning, match="not used any more"):
         AWSConnector().init(config_of(stub), redis_custom_connection=object())
-
-
-def test_a_missing_key_is_named(stub: StubGrid) -> None:
-    config = config_of(stub)
-    del config["cognito_userpool_client_id"]
-    with pytest.raises(ProfileInvalid, match="'cognito_userpool_client_id'"):
-        AWSConnector().init(config)
 
 
 def test_the_order_of_calls_is_told(stub: StubGrid) -> None:

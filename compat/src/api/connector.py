@@ -1,38 +1,40 @@
 """The client of the first HTC-Grid, for programs that were written for it. New programs use `htcgrid.Grid`."""
 
-import json
 import logging
+import os
+import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from api.configuration import has_pushes, profile_of
-from htcgrid.errors import (
-    AuthenticationFailed,
-    GridError,
-    InvalidOption,
-    SessionCancelled,
-    SessionTimedOut,
-    TaskFailed,
-    WaitTimeout,
-)
+from api.answers import NumberedTask, cancellation_answer, results_answer, submission_answer
+from api.configuration import Configuration, read_configuration
+from api.jobs import RETRY_COUNT, TASK_TIMEOUT_SEC, checked_session_id, read_jobs, user_task_json
+from api.submissions import Submission, Submissions
+from htcgrid.errors import AuthenticationFailed, InvalidOption, SessionNotFound, WaitTimeout
 from htcgrid.grid import Grid
 
 if TYPE_CHECKING:
-    from htcgrid.options import JSON, Notifications
-    from htcgrid.profile import Profile
+    from htcgrid.options import JSON
     from htcgrid.results import FinishedTask
     from htcgrid.session import Session
-    from htcgrid_events import Account
+
+__all__ = ["RETRY_COUNT", "TASK_TIMEOUT_SEC", "AWSConnector"]
 
 _log = logging.getLogger(__name__)
 
-TASK_TIMEOUT_SEC = 3600
-"""Longest run of a task, unless `scheduler_data` says otherwise: as in the first HTC-Grid."""
-RETRY_COUNT = 5
-"""Retries of a task that failed, unless `scheduler_data` says otherwise: as in the first HTC-Grid."""
+_SESSIONS_REMEMBERED = 1_000
+"""Sessions whose submissions are remembered; those of others are looked for when they are needed."""
 
-_STATES = ("finished", "cancelled", "failed")
+# The first HTC-Grid's connector did this when it was imported, and programs report by `logging.info` because of it.
+logging.basicConfig(
+    format="%(asctime)s - %(levelname)s - %(filename)s - %(funcName)s  - %(lineno)d - %(message)s",
+    datefmt="%H:%M:%S",
+    level=logging.INFO,
+)
+# At level INFO it tells of every request, which would hide what the program itself reports.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class AWSConnector:
@@ -41,12 +43,15 @@ class AWSConnector:
     All methods raise the errors of `htcgrid`, a `GridError` each.
     """
 
-    def __init__(self) -> None:
-        self._profile: Profile | None = None
-        self._notifications: Notifications = "auto"
-        self._username = ""
-        self._password = ""
+    def __init__(
+        self, client_config_data: Mapping[str, Any] | None = None, username: str = "", password: str = ""
+    ) -> None:
+        """As `init`, which need not be called where the configuration is given here."""
+        self._configuration: Configuration | None = None
         self._grid: Grid | None = None
+        self._sessions: dict[str, Submissions] = {}
+        if client_config_data is not None:
+            self.init(client_config_data, username, password)
 
     def init(
         self,
@@ -63,37 +68,44 @@ class AWSConnector:
             agent_config_data: The configuration of the first HTC-Grid's clients. Needed are `region`,
                 `public_api_gateway_url` and `cognito_userpool_client_id`; `push_url` has results pushed instead of
                 asked for. Keys without a meaning for this grid are passed over, unknown ones named in a warning.
-            username: Who signs in.
-            password: With what.
+            username: Who signs in. Default: the configuration's `username`, else the environment's `USERNAME`.
+            password: With what. Default: the configuration's `password`, else the environment's `PASSWORD`.
             cognitoidp_client: Not used any more, as are the other two.
             s3_custom_resource: Not used.
             redis_custom_connection: Not used.
 
         Raises:
-            ProfileInvalid: the configuration lacks something, or a value is illegal.
+            ProfileInvalid: the configuration lacks something, or a value is illegal; names the key.
         """
         if any(client is not None for client in (cognitoidp_client, s3_custom_resource, redis_custom_connection)):
             warnings.warn("clients of AWS services are not used any more: the grid is reached by its API", stacklevel=2)
-        self._profile = profile_of(agent_config_data)
-        self._notifications = "auto" if has_pushes(agent_config_data) else "poll"
-        self._username = username
-        self._password = password
+        found = read_configuration(agent_config_data)
+        self._configuration = Configuration(
+            found.profile, found.pushed, username or found.username, password or found.password
+        )
 
     def authenticate(self) -> None:
-        """Sign in. From then on tokens are renewed without a word.
+        """Sign in. From then on tokens are renewed by themselves.
 
         Raises:
-            AuthenticationFailed: the user or the password is wrong, or `init` was not called.
+            AuthenticationFailed: the user or the password is missing or wrong, or `init` was not called.
         """
-        if self._profile is None:
+        config = self._configuration
+        if config is None:
             raise AuthenticationFailed("there is no configuration yet: call init() before authenticate()")
+        if not config.username or not config.password:
+            raise AuthenticationFailed(_no_user())
         self.close()
         self._grid = Grid.connect(
-            self._profile, username=self._username, password=self._password, notifications=self._notifications
+            config.profile,
+            username=config.username,
+            password=config.password,
+            notifications="auto" if config.pushed else "poll",
         )
 
     def close(self) -> None:
         """Drop the connection; done by itself when the program ends. Sessions go on. The first HTC-Grid had no such."""
+        self._sessions.clear()
         if self._grid is not None:
             self._grid.close()
             self._grid = None
@@ -111,48 +123,57 @@ class AWSConnector:
 
     def generate_user_task_json(self, tasks_list: "Sequence[JSON]") -> dict[str, Any]:
         """Tasks as `submit` takes them, with a new session's id, the time limit and the retries of a task."""
-        from htcgrid_events import new_id
-
-        return {
-            "session_id": new_id(),
-            "scheduler_data": {"task_timeout_sec": TASK_TIMEOUT_SEC, "retry_count": RETRY_COUNT},
-            "tasks_list": {"tasks": tasks_list},
-        }
+        return user_task_json(self._new_session(), tasks_list)
 
     def submit(self, jobs: Mapping[str, Any]) -> dict[str, Any]:
-        """Submit what `generate_user_task_json` made. Repeating it changes nothing. Gives what `send` gives."""
-        if "session_id" not in jobs or "tasks" not in jobs.get("tasks_list", {}):
-            raise InvalidOption("there is no 'session_id' or no 'tasks_list': give what generate_user_task_json() made")
-        scheduler_data = jobs.get("scheduler_data", {})
-        session = self._signed_in().submit(
-            jobs["tasks_list"]["tasks"],
-            session_id=jobs["session_id"],
-            task_timeout=scheduler_data.get("task_timeout_sec", TASK_TIMEOUT_SEC),
-            max_retries=scheduler_data.get("retry_count", RETRY_COUNT),
-        )
-        count = len(jobs["tasks_list"]["tasks"])
-        _log.info("session %s has %d tasks", session.id, count)
-        return {"session_id": session.id, "task_ids": [f"{session.id}_{index}" for index in range(count)]}
+        """Submit what `generate_user_task_json` made, perhaps changed. Gives what `send` gives.
 
-    def get_results(self, submission_response: Mapping[str, Any], timeout_sec: float = 0) -> dict[str, Any]:
-        """Wait for the results of a session.
+        A submission that raised may be repeated. Another one under the same session id adds its tasks to those that
+        were submitted before.
 
         Args:
-            submission_response: What `send` gave.
+            jobs: A dict with
+
+                - `session_id`: any text; None asks for a new id;
+                - `tasks_list`: a dict with `tasks`, the list of the tasks' events;
+                - `scheduler_data` (optional): `task_timeout_sec`, by default 3600, and `retry_count`, by default 5;
+                - `context` (optional): `tasks_priority`; 0 is `low`, 1 is `normal`, larger ones are `high`. Without
+                  it the tasks have the grid's own default, `normal`.
+
+        Raises:
+            InvalidOption: a key is missing, or its value is illegal; names the key.
+            InvalidTask: a task is not JSON; says which. Nothing was submitted.
+        """
+        grid, wanted = self._signed_in(), read_jobs(jobs)
+        session_id = wanted.session_id or self._new_session()
+        submissions = self._sessions.get(session_id) or self._remember(Submissions(grid, session_id))
+        made = submissions.submit(wanted.tasks, wanted.options)
+        _log.info("session %s has %d more tasks, as session %s of the grid", session_id, len(made.tasks), made.grid_id)
+        return submission_answer(session_id, made.tasks)
+
+    def get_results(self, submission_response: Mapping[str, Any], timeout_sec: float = 0) -> dict[str, Any]:
+        """Wait for the results of a submission.
+
+        Args:
+            submission_response: What `send` gave. Without `task_ids` it stands for all tasks of its session.
             timeout_sec: Longest wait in seconds; 0 waits for ever. When it is over, what there is is given.
 
         Returns:
             Under `finished`, `cancelled` and `failed` the ids of tasks, in their order; under `finished_OUTPUT` their
             results as JSON texts, under the other two `_OUTPUT` why there is none; under `metadata` how many tasks
             these are, as `tasks_in_response`.
+
+        Raises:
+            SessionNotFound: the user has no such session.
         """
-        session = self._session_of(submission_response)
-        return _answer(session.id, _ended(session, timeout_sec if timeout_sec > 0 else None))
+        seconds = _seconds(timeout_sec)
+        session_id, wanted = _response(submission_response)
+        return self._results(session_id, wanted, seconds if seconds > 0 else None)
 
     def invoke_get_results_lambda(self, session_id: Mapping[str, str]) -> dict[str, Any]:
         """What has finished by now of the session under `session_id`, in the form of `get_results`."""
-        session = self._session_of(session_id)
-        return _answer(session.id, _ended(session, 0.0))
+        wanted_id, wanted = _response(session_id)
+        return self._results(wanted_id, wanted, 0.0)
 
     def cancel(self, session_id: str) -> dict[str, dict[str, int]]:
         """Cancel one session. Gives what `cancel_sessions` gives."""
@@ -164,24 +185,58 @@ class AWSConnector:
         Returns:
             By session: `cancelled_pending` tasks that waited, `cancelled_processing` ones that an agent held when the
             request was made, and `total_cancelled_tasks`, which is the account of the verdict. Zeros for a session
-            that had ended before.
+            that had ended before, or is not known to be the user's, which a warning in the log names.
 
         Raises:
-            SessionNotFound: one of them is not known. None is cancelled.
+            InvalidOption: what is given is no list of session ids. Nothing is cancelled.
         """
+        if isinstance(session_ids, str) or not isinstance(session_ids, Iterable):
+            raise InvalidOption(f"session_ids={session_ids!r} is not legal: give a list of sessions' ids")
         grid = self._signed_in()
-        sessions = {session_id: grid.attach(session_id) for session_id in session_ids}
-        running = {session_id: _running(session) for session_id, session in sessions.items()}
-        ended = set(grid.cancel(list(sessions)).ended)
+        submissions = {wanted: self._submissions(wanted).all() for wanted in map(checked_session_id, session_ids)}
+        for unknown in (session_id for session_id, found in submissions.items() if not found):
+            _log.warning("there is no session %s to cancel: the id is not right, or the session has expired", unknown)
+        sessions = {found.grid_id: grid.attach(found.grid_id) for several in submissions.values() for found in several}
+        running = {grid_id: _running_chunks(session) for grid_id, session in sessions.items()}
+        stopping = set(grid.cancel(list(sessions)).stopping)
+        counts = {
+            grid_id: _cancelled(session, running[grid_id]) if grid_id in stopping else (0, 0)
+            for grid_id, session in sessions.items()
+        }
         return {
-            session_id: _counts(0, 0) if session_id in ended else _cancelled(session, running[session_id])
-            for session_id, session in sessions.items()
+            session_id: cancellation_answer(
+                pending=sum(counts[found.grid_id][0] for found in several),
+                processing=sum(counts[found.grid_id][1] for found in several),
+            )
+            for session_id, several in submissions.items()
         }
 
-    def _session_of(self, response: Mapping[str, Any]) -> "Session":
-        if not isinstance(response, Mapping) or "session_id" not in response:
-            raise InvalidOption("there is no 'session_id': give what send() gave")
-        return self._signed_in().attach(response["session_id"])
+    def _results(self, session_id: str, wanted: set[int] | None, seconds: float | None) -> dict[str, Any]:
+        grid, submissions = self._signed_in(), self._submissions(session_id)
+        found = submissions.all() if wanted is None else submissions.covering(wanted)
+        if not found and wanted != set():
+            raise SessionNotFound(session_id)
+        ends = None if seconds is None else time.monotonic() + seconds
+        tasks = (task for submission in found for task in _ended(grid, submission, ends))
+        return results_answer(session_id, (task for task in tasks if wanted is None or task.number in wanted))
+
+    def _submissions(self, session_id: str) -> Submissions:
+        """What was submitted under an id; of ids that were not submitted here nothing is kept."""
+        return self._sessions.get(session_id) or Submissions(self._signed_in(), session_id)
+
+    def _new_session(self) -> str:
+        from htcgrid_events import new_id
+
+        session_id = new_id()
+        if self._grid is not None:
+            self._remember(Submissions(self._grid, session_id, new=True))
+        return session_id
+
+    def _remember(self, submissions: Submissions) -> Submissions:
+        self._sessions[submissions.session_id] = submissions
+        while len(self._sessions) > _SESSIONS_REMEMBERED:
+            del self._sessions[next(iter(self._sessions))]
+        return submissions
 
     def _signed_in(self) -> Grid:
         if self._grid is None:
@@ -189,54 +244,60 @@ class AWSConnector:
         return self._grid
 
 
-def _ended(session: "Session", seconds: float | None) -> "list[FinishedTask]":
-    """The tasks that end within so many seconds; without a limit all of them."""
-    found: list[FinishedTask] = []
+def _no_user() -> str:
+    what = "a user and a password are needed: give them to init(), or as 'username' and 'password' in the configuration"
+    if os.environ.get("INTRA_VPC"):
+        return f"INTRA_VPC is set, but this grid has no access without a user, from inside a VPC either; {what}"
+    return what
+
+
+def _seconds(timeout_sec: float) -> float:
+    if isinstance(timeout_sec, bool) or not isinstance(timeout_sec, int | float) or not timeout_sec >= 0:
+        raise InvalidOption(f"timeout_sec={timeout_sec!r} is not legal: give seconds from 0 up, where 0 waits for ever")
+    return float(timeout_sec)
+
+
+def _response(given: Mapping[str, Any]) -> tuple[str, set[int] | None]:
+    """The session of a submission's answer, and the numbers of its tasks; none for all."""
+    if not isinstance(given, Mapping) or "session_id" not in given:
+        raise InvalidOption("there is no 'session_id': give what send() gave")
+    session_id = checked_session_id(given["session_id"])
+    if "task_ids" not in given:
+        return session_id, None
+    numbers = set()
+    for task_id in given["task_ids"]:
+        session, _, number = str(task_id).rpartition("_")
+        if session != session_id or not number.isdecimal():
+            raise InvalidOption(f"task_ids has {task_id!r}, which is no task of session {session_id}")
+        numbers.add(int(number))
+    return session_id, numbers
+
+
+def _ended(grid: Grid, submission: Submission, ends: float | None) -> Iterator[NumberedTask]:
+    """The tasks of a submission that have ended, or end until then (monotonic seconds); without a limit all of them."""
+    session = grid.attach(submission.grid_id)
+    left = None if ends is None else max(0.0, ends - time.monotonic())
     try:
-        found.extend(session.as_completed(seconds))
+        for task in _ended_by_now(session) if left == 0 else session.as_completed(left):
+            yield NumberedTask(submission.tasks.start + task.index, task)
     except WaitTimeout:
-        _log.info("not all tasks of session %s have ended within %s s", session.id, seconds)
-    return found
+        _log.info("not all tasks of session %s of the grid have ended in time", submission.grid_id)
 
 
-def _answer(session_id: str, tasks: "Iterable[FinishedTask]") -> dict[str, Any]:
-    answer: dict[str, Any] = {key: [] for state in _STATES for key in (state, f"{state}_OUTPUT")}
-    count = 0
-    for count, task in enumerate(sorted(tasks, key=lambda task: task.index), 1):  # noqa: B007 - told below
-        state = _state(task.error)
-        answer[state].append(f"{session_id}_{task.index}")
-        answer[f"{state}_OUTPUT"].append(json.dumps(task.result) if task.error is None else _reason(task.error))
-    return {**answer, "metadata": {"tasks_in_response": count}}
+def _ended_by_now(session: "Session") -> "Iterator[FinishedTask]":
+    # As many as have ended can be had without waiting for one; a time limit of 0 would not leave time to ask for them.
+    return islice(session.as_completed(), session.status().account.finished)
 
 
-def _state(error: GridError | None) -> str:
-    if error is None:
-        return "finished"
-    return "cancelled" if isinstance(error, SessionCancelled | SessionTimedOut) else "failed"
-
-
-def _reason(error: GridError) -> str:
-    if not isinstance(error, TaskFailed):
-        return str(error)
-    return "\n".join((f"{error.type}: {error.message}", *(line.rstrip("\n") for line in error.trace)))
-
-
-def _running(session: "Session") -> frozenset[int]:
+def _running_chunks(session: "Session") -> frozenset[int]:
     """The chunks that agents hold now."""
     return frozenset(chunk.chunk for chunk in session.chunks() if chunk.state.value == "RUNNING")
 
 
-def _cancelled(session: "Session", running: frozenset[int]) -> dict[str, int]:
-    account: Account = session.wait().account
+def _cancelled(session: "Session", running: frozenset[int]) -> tuple[int, int]:
+    """How many tasks were cancelled that waited, and that ran, at the verdict."""
+    account = session.wait().account
     processing = (
         sum(chunk.outcomes.count("X") for chunk in session.chunks() if chunk.chunk in running) if running else 0
     )
-    return _counts(account.cancelled - processing, processing)
-
-
-def _counts(pending: int, processing: int) -> dict[str, int]:
-    return {
-        "cancelled_pending": pending,
-        "cancelled_processing": processing,
-        "total_cancelled_tasks": pending + processing,
-    }
+    return account.cancelled - processing, processing
