@@ -104,11 +104,11 @@ def test_the_message_of_a_held_chunk_is_deleted(place: Place, tmp_path: Path) ->
     gate = tmp_path / "gate"
     note = tmp_path / "note"
     session = place.submit([{"do": "wait", "until": str(gate), "note": str(note)}])
-    assert place.store.hold([place.row(session)]) == [True]
+    assert place.store.pause([place.row(session)]) == [True]
     place.agent()
     until(lambda: place.messages() == 0)
     assert not note.exists()
-    assert place.store.release([place.row(session)]) == [True]
+    assert place.store.resume([place.row(session)]) == [True]
     gate.touch()
     place.send(session, 0)
     assert place.results(session) == [None]

@@ -69,10 +69,10 @@ def test_a_try_is_kept_in_few_words() -> None:
 
 def test_the_row_keeps_the_history_and_the_users_record_shows_it(harness: Harness) -> None:
     session = harness.create(2)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     history: History = {1: (attempt(5),)}
     retry = harness.progress("CQ", tries={1: 1}, history=history)
-    harness.grid.chunks.retry([(held, retry, harness.clock())])
+    harness.grid.chunks.retry([(lease, retry, harness.clock())])
     assert harness.row(session).history == history
     assert harness.grid.queries.task(TENANT, session.session_id, 1).history == (attempt(5),)
     assert harness.grid.queries.task(TENANT, session.session_id, 0).history == ()

@@ -14,7 +14,7 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.lease_rules import (
     GIVE_UP_AFTER,
     LEASE_SHARDS,
-    hopeless,
+    exceeds_lost_attempts,
     remedy,
     shard_of,
 )
@@ -65,11 +65,11 @@ def test_what_nobody_takes_care_of_is_seen_to(chunk: Chunk, found: LeaseAction |
 
 
 def test_a_chunk_is_given_up_when_agents_keep_dying_without_a_sign() -> None:
-    lost = [hopeless(RUNNING, attempts) for attempts in range(GIVE_UP_AFTER + 3)]
+    lost = [exceeds_lost_attempts(RUNNING, attempts) for attempts in range(GIVE_UP_AFTER + 3)]
     assert lost == [False] * (GIVE_UP_AFTER + 1) + [True, True]
 
 
 @pytest.mark.parametrize("chunk", [replace(RUNNING, returned=100), replace(RUNNING, progressed=100)])
 def test_any_sign_of_an_attempt_gives_a_chunk_more_of_them(chunk: Chunk) -> None:
-    assert not hopeless(chunk, 100 + GIVE_UP_AFTER)
-    assert hopeless(chunk, 101 + GIVE_UP_AFTER)
+    assert not exceeds_lost_attempts(chunk, 100 + GIVE_UP_AFTER)
+    assert exceeds_lost_attempts(chunk, 101 + GIVE_UP_AFTER)

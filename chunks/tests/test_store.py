@@ -65,11 +65,11 @@ def test_a_claim_takes_a_chunk_that_waits(harness: Harness, session: Session) ->
 
 def test_a_chunk_is_claimed_again_only_when_its_lease_is_past(harness: Harness, session: Session) -> None:
     claim(harness, session, AGENT)
-    held = harness.row(session)
+    lease = harness.row(session)
     harness.clock.advance(LEASE - 1)
     accepted, row = claim(harness, session, "agent-2")
     assert not accepted
-    assert row == held == harness.row(session)
+    assert row == lease == harness.row(session)
     harness.clock.advance(1)
     accepted, row = claim(harness, session, "agent-2")
     assert accepted
@@ -100,16 +100,16 @@ def test_an_agent_that_is_outrun_by_another_claims_nothing(harness: Harness, ses
 
 
 def test_a_heartbeat_prolongs_the_lease(harness: Harness, session: Session) -> None:
-    held = harness.claim(session, 0, 1)
-    assert harness.grid.chunks.extend(held, harness.clock() + 5 * LEASE) == [True, True]
+    leases = harness.claim(session, 0, 1)
+    assert harness.grid.chunks.extend(leases, harness.clock() + 5 * LEASE) == [True, True]
     assert harness.row(session).lease_expires_at == harness.clock() + 5 * LEASE
     harness.clock.advance(LEASE)
     assert not claim(harness, session, "agent-2")[0]
 
 
 def test_a_checkpoint_keeps_outcomes_and_prolongs_the_lease(harness: Harness, session: Session) -> None:
-    [held] = harness.claim(session, 0)
-    work = (held, harness.progress("CQQ", tries={2: 1}), harness.clock() + 5 * LEASE)
+    [lease] = harness.claim(session, 0)
+    work = (lease, harness.progress("CQQ", tries={2: 1}), harness.clock() + 5 * LEASE)
     assert harness.grid.chunks.checkpoint([work]) == [True]
     row = harness.row(session)
     assert (row.state, row.outcomes, row.tries) == (ChunkState.RUNNING, "CQQ", {2: 1})
@@ -121,9 +121,9 @@ def test_a_checkpoint_keeps_outcomes_and_prolongs_the_lease(harness: Harness, se
 
 
 def test_what_a_finished_chunk_says_is_kept(harness: Harness, session: Session) -> None:
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     progress = harness.progress("CFC", tries={1: 3}, started_at=7, finished_at=9)
-    assert harness.grid.chunks.finish([(held, progress)]) == [True]
+    assert harness.grid.chunks.finish([(lease, progress)]) == [True]
     row = harness.row(session)
     assert (row.outcomes, row.results, row.tries) == ("CFC", progress.results, {1: 3})
     assert (row.stages.started_at, row.stages.finished_at, row.claimable_at) == (7, 9, 0)
@@ -131,27 +131,27 @@ def test_what_a_finished_chunk_says_is_kept(harness: Harness, session: Session) 
 
 
 def test_finishing_again_after_a_lost_answer_is_told_as_done(harness: Harness, session: Session) -> None:
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     progress = harness.progress("CCC")
-    assert harness.grid.chunks.finish([(held, progress)]) == [True]
-    assert harness.grid.chunks.finish([(held, progress)]) == [True]
-    assert harness.grid.chunks.finish([(held, harness.progress("FFF"))]) == [False]
+    assert harness.grid.chunks.finish([(lease, progress)]) == [True]
+    assert harness.grid.chunks.finish([(lease, progress)]) == [True]
+    assert harness.grid.chunks.finish([(lease, harness.progress("FFF"))]) == [False]
     assert harness.row(session).outcomes == "CCC"
 
 
 def test_results_move_to_the_data_plane_under_the_attempt_that_wrote_them(harness: Harness, session: Session) -> None:
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.retry([(held, harness.progress("CQQ"), harness.clock())])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(lease, harness.progress("CQQ"), harness.clock())])
     assert harness.row(session).results.data is not None
-    [held] = harness.claim(session, 0, owner="agent-2")
-    harness.grid.chunks.finish([(held, harness.progress("CCC", results=Payload(stored_bytes=9000)))])
+    [lease] = harness.claim(session, 0, owner="agent-2")
+    harness.grid.chunks.finish([(lease, harness.progress("CCC", results=Payload(stored_bytes=9000)))])
     row = harness.row(session)
     assert (row.results, row.results_attempt) == (Payload(stored_bytes=9000), 2)
 
 
 def test_a_retry_is_not_claimable_before_its_time(harness: Harness, session: Session) -> None:
-    [held] = harness.claim(session, 0)
-    assert harness.grid.chunks.retry([(held, harness.progress("CQF", tries={1: 1}), harness.clock() + 500)]) == [True]
+    [lease] = harness.claim(session, 0)
+    assert harness.grid.chunks.retry([(lease, harness.progress("CQF", tries={1: 1}), harness.clock() + 500)]) == [True]
     row = harness.row(session)
     assert (row.state, row.outcomes, row.open_offsets, row.tries) == (ChunkState.RETRY, "CQF", [1], {1: 1})
     harness.clock.advance(499)
@@ -165,10 +165,10 @@ def test_a_retry_is_not_claimable_before_its_time(harness: Harness, session: Ses
 
 Write = Callable[[Harness, ChunkLease], list[bool]]
 WRITES: dict[str, Write] = {
-    "finish": lambda harness, held: harness.grid.chunks.finish([(held, harness.progress("FFF"))]),
-    "retry": lambda harness, held: harness.grid.chunks.retry([(held, harness.progress("QQF"), 0)]),
-    "checkpoint": lambda harness, held: harness.grid.chunks.checkpoint([(held, harness.progress("CQQ"), 9 * LEASE)]),
-    "extend": lambda harness, held: harness.grid.chunks.extend([held], harness.clock() + 9 * LEASE),
+    "finish": lambda harness, lease: harness.grid.chunks.finish([(lease, harness.progress("FFF"))]),
+    "retry": lambda harness, lease: harness.grid.chunks.retry([(lease, harness.progress("QQF"), 0)]),
+    "checkpoint": lambda harness, lease: harness.grid.chunks.checkpoint([(lease, harness.progress("CQQ"), 9 * LEASE)]),
+    "extend": lambda harness, lease: harness.grid.chunks.extend([lease], harness.clock() + 9 * LEASE),
 }
 
 
@@ -187,13 +187,13 @@ def _cancelled(harness: Harness, session: Session) -> None:
 
 
 def _given_back(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.retry([(held, harness.progress("CQQ"), harness.clock() + 1)]) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.retry([(lease, harness.progress("CQQ"), harness.clock() + 1)]) == [True]
 
 
 def _finished(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.finish([(held, harness.progress("CCC"))]) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.finish([(lease, harness.progress("CCC"))]) == [True]
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -213,11 +213,11 @@ def test_who_holds_a_chunk_no_longer_changes_nothing(
 def test_owner_and_attempt_must_both_be_right(
     harness: Harness, session: Session, write: str, forged: dict[str, object]
 ) -> None:
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     before = harness.row(session)
-    assert WRITES[write](harness, replace(held, **forged)) == [False]  # type: ignore[arg-type]
+    assert WRITES[write](harness, replace(lease, **forged)) == [False]  # type: ignore[arg-type]
     assert harness.row(session) == before
-    assert WRITES[write](harness, held) == [True]
+    assert WRITES[write](harness, lease) == [True]
 
 
 def test_a_refused_write_does_not_hold_up_the_others_of_its_batch(harness: Harness, session: Session) -> None:
@@ -231,8 +231,8 @@ def test_a_refused_write_does_not_hold_up_the_others_of_its_batch(harness: Harne
 
 @pytest.mark.parametrize("running", [False, True])
 def test_cancelling_ends_open_tasks_and_leaves_outcomes(harness: Harness, session: Session, running: bool) -> None:
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.retry([(held, harness.progress("CQF"), 0)])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(lease, harness.progress("CQF"), 0)])
     if running:
         harness.claim(session, 0)
     assert harness.grid.chunks.cancel([harness.row(session)], 77) == [True]
@@ -242,23 +242,23 @@ def test_cancelling_ends_open_tasks_and_leaves_outcomes(harness: Harness, sessio
 
 
 def _finishes(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.finish([(held, harness.progress("CCC"))]) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.finish([(lease, harness.progress("CCC"))]) == [True]
 
 
 def _prolonged(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.extend([held], harness.clock() + 2 * LEASE) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.extend([lease], harness.clock() + 2 * LEASE) == [True]
 
 
 def _checkpointed(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.checkpoint([(held, harness.progress("CQQ"), harness.clock() + 2 * LEASE)]) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.checkpoint([(lease, harness.progress("CQQ"), harness.clock() + 2 * LEASE)]) == [True]
 
 
 def _given_back_at_the_end_of_its_lease(harness: Harness, session: Session) -> None:
-    held = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
-    assert harness.grid.chunks.retry([(held, harness.progress("CQQ"), harness.row(session).claimable_at)]) == [True]
+    lease = ChunkLease(ChunkKey(session.session_id, 0), AGENT, 1)
+    assert harness.grid.chunks.retry([(lease, harness.progress("CQQ"), harness.row(session).claimable_at)]) == [True]
 
 
 @pytest.mark.parametrize(

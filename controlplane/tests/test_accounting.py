@@ -33,7 +33,7 @@ reasons = st.sampled_from(EndReason)
 
 
 @given(totals_of_any_size)
-def test_the_buckets_of_a_session_hold_all_its_chunks_and_only_the_last_is_smaller(totals: Totals) -> None:
+def test_the_buckets_of_a_session_pause_all_its_chunks_and_only_the_last_is_smaller(totals: Totals) -> None:
     sizes = [chunks_expected(totals, bucket) for bucket in range(buckets_in(totals))]
     assert sum(sizes) == totals.chunks
     assert all(size == BUCKET_SIZE for size in sizes[:-1])

@@ -1,13 +1,16 @@
 """What the control plane does when a service refuses, and what it is told by its environment."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from tests.support.control_plane_harness import START, TENANT
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.control_plane_harness import START, TENANT, Harness
 
 from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable
 from htcgrid_chunks.partiql import (
@@ -16,11 +19,13 @@ from htcgrid_chunks.partiql import (
     Statement,
 )
 from htcgrid_controlplane.errors import ControlPlaneError
+from htcgrid_controlplane.outbound.batches import batches
 from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import BadSettings, Settings
-from htcgrid_events import Account, Priority, SessionCreated, SessionEnded, SessionOptions, SessionState
+from htcgrid_events import FailedTask, Priority, SessionCreated, SessionOptions, TasksRetrying
 
 SESSION = Session("5" * 32, TENANT, SessionOptions(), START, START + 1000)
 CREATED = SessionCreated(
@@ -52,43 +57,71 @@ def stubbed(moto: None) -> Iterator[dict[str, Service]]:
         service.assert_all_asked()
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    waited: list[float] = []
-    monkeypatch.setattr("htcgrid_controlplane.outbound.sqs.time.sleep", waited.append)
-    return waited
-
-
-def refused(*ids: int) -> dict[str, Any]:
-    failed = [{"Id": str(number), "SenderFault": False, "Code": "InternalError"} for number in ids]
+def refused(*ids: int, code: str = "InternalError", sender_fault: bool = False) -> dict[str, Any]:
+    failed = [{"Id": str(number), "SenderFault": sender_fault, "Code": code} for number in ids]
     return {"Successful": [], "Failed": failed}
 
 
-def test_only_refused_messages_are_sent_again_and_after_a_wait(stubbed: dict[str, Service], waits: list[float]) -> None:
+def message(number: int) -> dict[str, Any]:
+    return {"Id": str(number), "MessageBody": ANY, "MessageGroupId": TENANT}
+
+
+def failing(code: str) -> dict[str, Any]:
+    return {"ErrorCode": code, "ErrorMessage": "no"}
+
+
+def test_only_refused_messages_are_sent_again_and_after_a_wait(stubbed: dict[str, Service]) -> None:
+    waits: list[float] = []
     stub = stubbed["sqs"]
     stub.answers("send_message_batch", refused(2))
-    expected = {"QueueUrl": ANY, "Entries": [{"Id": "2", "MessageBody": ANY, "MessageGroupId": TENANT}]}
-    stub.answers("send_message_batch", refused(), expected)
-    TaskQueues(stub.client, URLS).send(SESSION, [1, 2, 3])
+    stub.answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(2)]})
+    TaskQueues(MessageSender(stub.client, sleep=waits.append), URLS).send(SESSION, [1, 2, 3])
     assert len(waits) == 1
 
 
-def test_messages_that_are_refused_for_long_are_an_error_that_may_pass(
-    stubbed: dict[str, Service], waits: list[float]
+@pytest.mark.parametrize(("code", "sender_fault"), [("InternalError", False), ("KmsAccessDenied", True)])
+def test_messages_that_are_refused_for_long_are_a_retryable_error_after_all_others_were_sent(
+    stubbed: dict[str, Service], code: str, sender_fault: bool
 ) -> None:
+    waits: list[float] = []
     for _ in range(6):
-        stubbed["sqs"].answers("send_message_batch", refused(1))
-    with pytest.raises(StorageUnavailable, match="InternalError") as refusal:
-        TaskQueues(stubbed["sqs"].client, URLS).send(SESSION, [1])
+        stubbed["sqs"].answers("send_message_batch", refused(1, code=code, sender_fault=sender_fault))
+    stubbed["sqs"].answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(11)]})
+    with pytest.raises(StorageUnavailable, match=code) as refusal:
+        TaskQueues(MessageSender(stubbed["sqs"].client, sleep=waits.append), URLS).send(SESSION, range(1, 12))
     assert refusal.value.retryable
     assert max(waits) <= 1
 
 
-def test_an_event_that_the_bus_refuses_is_an_error(stubbed: dict[str, Service]) -> None:
-    entries = [{"EventId": "1"}, {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow"}]
-    stubbed["events"].answers("put_events", {"FailedEntryCount": 1, "Entries": entries})
+def test_a_message_that_is_refused_for_good_holds_up_no_other_and_is_counted(stubbed: dict[str, Service]) -> None:
+    counted: Counter[str] = Counter()
+    answer = refused(1, code="InvalidMessageContents", sender_fault=True)
+    answer["Failed"] += refused(2)["Failed"]
+    stubbed["sqs"].answers("send_message_batch", answer)
+    stubbed["sqs"].answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(2)]})
+    sender = MessageSender(stubbed["sqs"].client, lambda name, value: counted.update({name: value}), lambda _: None)
+    TaskQueues(sender, URLS).send(SESSION, [1, 2, 3])
+    assert counted == {"MessagesRefused": 1}
+
+
+def test_an_event_that_the_bus_keeps_refusing_is_an_error_after_all_others_were_put(
+    stubbed: dict[str, Service],
+) -> None:
+    for tried in range(5):
+        entries = [failing("ThrottlingException"), *([{"EventId": "1"}] * (9 if not tried else 0))]
+        stubbed["events"].answers("put_events", {"FailedEntryCount": 1, "Entries": entries})
+    stubbed["events"].answers("put_events", {"FailedEntryCount": 0, "Entries": [{"EventId": "2"}]})
     with pytest.raises(StorageUnavailable, match="ThrottlingException"):
-        EventBus(stubbed["events"].client, "bus").put([("Session Created", CREATED)] * 2)
+        EventBus(stubbed["events"].client, "bus", sleep=lambda _: None).put([CREATED] * 11)
+
+
+def test_an_event_that_is_refused_for_good_holds_up_no_other_and_is_counted(stubbed: dict[str, Service]) -> None:
+    counted: Counter[str] = Counter()
+    entries = [failing("MalformedDetail"), {"EventId": "1"}]
+    stubbed["events"].answers("put_events", {"FailedEntryCount": 1, "Entries": entries})
+    bus = EventBus(stubbed["events"].client, "bus", lambda name, value: counted.update({name: value}))
+    bus.put([CREATED] * 2)
+    assert counted == {"EventsRefused": 1}
 
 
 def test_events_go_ten_at_a_time_and_as_their_contract_says(stubbed: dict[str, Service]) -> None:
@@ -97,15 +130,39 @@ def test_events_go_ten_at_a_time_and_as_their_contract_says(stubbed: dict[str, S
             "EventBusName": "bus", "Source": "htcgrid", "DetailType": "Session Created",
             "Detail": CREATED.model_dump_json(),
         }  # fmt: skip
-        stubbed["events"].answers("put_events", {"FailedEntryCount": 0, "Entries": []}, {"Entries": [entry] * count})
-    bus = EventBus(stubbed["events"].client, "bus")
-    bus.put([("Session Created", CREATED)] * 13)
-    ended = SessionEnded(
-        session_id=SESSION.session_id, tenant=TENANT, state=SessionState.FAILED, account=Account(),
-        created_at=START, ended_at=START,
-    )  # fmt: skip
-    with pytest.raises(TypeError, match="SessionCreated"):
-        bus.put([("Session Created", ended)])
+        answer = {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}] * count}
+        stubbed["events"].answers("put_events", answer, {"Entries": [entry] * count})
+    EventBus(stubbed["events"].client, "bus").put([CREATED] * 13)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 50), max_size=40),
+    most=st.integers(1, 10),
+    room=st.integers(1, 100),
+)
+def test_batches_keep_their_bounds_and_their_order(sizes: list[int], most: int, room: int) -> None:
+    made = list(batches(sizes, lambda size: size, most, room))
+    assert [size for batch in made for size in batch] == sizes
+    assert all(1 <= len(batch) <= most for batch in made)
+    assert all(sum(batch) <= room or len(batch) == 1 for batch in made)
+
+
+def test_events_of_any_text_are_ascii_and_stay_below_the_size_of_a_request(harness: Harness) -> None:
+    # One character of every plane of Unicode, and those that SQS refuses.
+    texts = [chr(plane << 16 | 0xFFFF) for plane in range(17)] + ["\ufffe", "\x00", "\x1b"]
+    failed = [
+        FailedTask(task_id="t", kind="handler", type=each * 500, message=each * 500, attempts=1) for each in texts
+    ]
+    retrying = [
+        TasksRetrying(
+            session_id=SESSION.session_id, tenant=TENANT, chunk=0, attempt=1, retry_at=0,
+            tasks=tuple(failed[first : first + 10]), failed=10,
+        )
+        for first in (0, 10)
+    ] * 10  # fmt: skip
+    assert all(event.to_json().isascii() for event in retrying)
+    harness.grid.bus.put(retrying)  # the harness checks the size of each request
+    assert len(harness.events()) == 20
 
 
 def test_only_throttled_statements_are_repeated(stubbed: dict[str, Service]) -> None:

@@ -1,14 +1,17 @@
 """Finished chunks are counted once, announced to whoever asked, and the last one wakes the lifecycle."""
 
 import json
+from http import HTTPStatus
 
 import pytest
 from tests.support.control_plane_harness import FAILURE, TENANT, Harness
 
 from htcgrid_chunks.chunk import Payload
+from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionNotFound
+from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_dataplane import encode_lines
-from htcgrid_events import Account, ChunkOutcome, ChunksFrame, TasksFailed, new_id
+from htcgrid_events import Account, BusEvent, ChunkOutcome, ChunksFrame, TasksFailed, new_id
 
 
 def tasks(harness: Harness, session_id: str) -> Account:
@@ -84,8 +87,8 @@ def test_failures_are_always_announced_and_completions_on_request(harness: Harne
 
 def test_failures_in_the_data_plane_are_announced_by_their_number(harness: Harness) -> None:
     session = harness.create(3)
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.finish([(held, harness.progress("FCF", results=Payload(stored_bytes=9)))])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(lease, harness.progress("FCF", results=Payload(stored_bytes=9)))])
     harness.events()
     harness.record(session, [harness.row(session).outcome()])
     [(name, detail)] = harness.events()
@@ -96,8 +99,8 @@ def test_many_failures_alike_fit_on_the_bus(harness: Harness) -> None:
     session = harness.create(*[1000] * 10)
     long = FAILURE.model_copy(update={"message": "m" * 2000, "type": "T" * 2000})
     results = Payload(encode_lines([long.model_dump_json().encode()] * 1000))
-    held = harness.claim(session, *range(10))
-    harness.grid.chunks.finish([(each, harness.progress("F" * 1000, results=results)) for each in held])
+    leases = harness.claim(session, *range(10))
+    harness.grid.chunks.finish([(each, harness.progress("F" * 1000, results=results)) for each in leases])
     harness.events()
     harness.record(session, [harness.row(session, chunk).outcome() for chunk in range(10)])
     details = [detail for _, detail in harness.events()]
@@ -136,8 +139,8 @@ def test_a_connection_that_is_gone_holds_up_nobody(harness: Harness) -> None:
 
 def test_results_too_large_for_a_frame_are_left_to_be_fetched(harness: Harness) -> None:
     session = harness.create(1, subscriber_id=connect(harness, "one"))
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.finish([(held, harness.progress("C", results=Payload(b"r" * 130_000)))])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(lease, harness.progress("C", results=Payload(b"r" * 130_000)))])
     harness.record(session, [harness.row(session).outcome()])
     [outcome] = pushed(harness, "one")
     assert (outcome.results, outcome.stored_bytes) == (None, 130_000)
@@ -148,3 +151,51 @@ def test_events_of_a_session_that_is_not_there_are_not_swallowed(harness: Harnes
     outcomes = harness.finish(session, {0: "C"})
     with pytest.raises(SessionNotFound):
         harness.grid.completions.record(new_id(), outcomes)
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR])
+def test_a_push_that_is_refused_costs_only_itself(harness: Harness, status: HTTPStatus) -> None:
+    refused, well = connect(harness, f"refused-{status}"), connect(harness, f"well-{status}")
+    session = harness.create(1, 1, subscriber_id=refused)
+    harness.grid.queries.follow(TENANT, session.session_id, well)
+    harness.push.failing[f"refused-{status}"] = status
+    harness.record(session, harness.finish(session, {0: "F"}))
+    assert [outcome.chunk for outcome in pushed(harness, f"well-{status}")] == [0]
+    assert [name for name, _ in harness.events()] == ["Session Created", "Tasks Failed"]
+    harness.push.failing.clear()
+    harness.record(session, harness.finish(session, {1: "C"}))
+    assert [outcome.chunk for outcome in pushed(harness, f"refused-{status}")] == [1]
+
+
+def test_a_session_ends_though_the_bus_refuses_its_last_outcome(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+
+    def refuse(bus: EventBus, events: list[BusEvent]) -> None:
+        raise StorageUnavailable("no")
+
+    session = harness.create(1)
+    [outcome] = harness.finish(session, {0: "F"})
+    with monkeypatch.context() as patch:
+        patch.setattr(EventBus, "put", refuse)
+        patch.setattr(type(harness.grid.waker), "wake", lambda waker, session: woken.append(session.session_id))
+        with pytest.raises(StorageUnavailable):
+            harness.record(session, [outcome])
+    assert woken == [session.session_id]
+    harness.record(session, [outcome])
+    assert "Tasks Failed" in [name for name, _ in harness.events()]
+
+
+def test_errors_that_cannot_be_read_are_counted_and_hold_up_nothing(harness: Harness) -> None:
+    session = harness.create(2, 2)
+    lines = [FAILURE.to_json().encode(), rb'{"type": "bad \ud800"']
+    leases = harness.claim(session, 0, 1)
+    results = [Payload(encode_lines(lines)), Payload(b"no zlib")]
+    harness.grid.chunks.finish(
+        [(lease, harness.progress("FF", results=each)) for lease, each in zip(leases, results, strict=True)]
+    )
+    harness.record(session, [harness.row(session, chunk).outcome() for chunk in (0, 1)])
+    told = [detail for name, detail in harness.events() if name == "Tasks Failed"]
+    assert [(each["failed"], len(each["tasks"])) for each in told] == [(2, 1), (2, 0)]
+    assert tasks(harness, session.session_id) == Account(submitted=4, failed=4)

@@ -31,10 +31,10 @@ def line(type_: str, message: str = "no") -> bytes:
 
 def fail(harness: Harness, session: Session, chunk: int, lines: list[bytes], **more: Any) -> None:
     """Finish a chunk whose tasks failed with these errors; those with an empty line completed."""
-    [held] = harness.claim(session, chunk)
+    [lease] = harness.claim(session, chunk)
     codes = "".join("F" if each else "C" for each in lines)
     results = Payload(encode_lines([each or b"1" for each in lines]))
-    assert all(harness.grid.chunks.finish([(held, harness.progress(codes, **{"results": results, **more}))]))
+    assert all(harness.grid.chunks.finish([(lease, harness.progress(codes, **{"results": results, **more}))]))
     harness.record(session, [harness.row(session, chunk).outcome()])
 
 
@@ -114,7 +114,7 @@ def test_a_thousand_kinds_of_failure_fit_into_an_item_and_an_event(harness: Harn
     assert told is not None
     assert told.failed == 1_000 > len(told.letters) > 10
     assert len(listed(harness, session)) == 1_000
-    harness.grid.bus.put([("Task Dead-Lettered", told)])
+    harness.grid.bus.put([told])
 
 
 def test_letters_come_in_pages_over_buckets(harness: Harness) -> None:

@@ -1,4 +1,4 @@
-"""Pausing and resuming: waiting chunks are held, running ones finish, and nothing is lost in between."""
+"""Pausing and resuming: waiting chunks are paused, running ones finish, and nothing is lost in between."""
 
 import pytest
 from tests.support.control_plane_harness import LEASE, TENANT, Harness, inputs
@@ -13,13 +13,13 @@ from htcgrid_events import AddChunks, SessionState, TaskState, Totals, new_id
 
 
 def pause(harness: Harness, session: Session) -> Session:
-    paused = harness.grid.holds.pause(TENANT, session.session_id)
+    paused = harness.grid.pausing.pause(TENANT, session.session_id)
     follow(harness, session)
     return paused
 
 
 def resume(harness: Harness, session: Session) -> Session:
-    resumed = harness.grid.holds.resume(TENANT, session.session_id)
+    resumed = harness.grid.pausing.resume(TENANT, session.session_id)
     follow(harness, session)
     return resumed
 
@@ -27,7 +27,7 @@ def resume(harness: Harness, session: Session) -> Session:
 def follow(harness: Harness, session: Session) -> None:
     bucket: int | None = 0
     while bucket is not None:
-        bucket = harness.grid.holds.follow(session.session_id, bucket)
+        bucket = harness.grid.pausing.follow(session.session_id, bucket)
 
 
 def claimable(harness: Harness, session: Session, chunk: int) -> bool:
@@ -44,11 +44,11 @@ def test_waiting_chunks_of_a_paused_session_cannot_be_claimed_and_a_running_one_
     harness: Harness,
 ) -> None:
     session = harness.create(1, 1, 1)
-    [held] = harness.claim(session, 1)
+    [lease] = harness.claim(session, 1)
     assert pause(harness, session).paused
     assert states(harness, session) == [ChunkState.PAUSED, ChunkState.RUNNING, ChunkState.PAUSED]
     assert not any(claimable(harness, session, chunk) for chunk in (0, 2))
-    assert harness.grid.chunks.finish([(held, harness.progress("C"))]) == [True]
+    assert harness.grid.chunks.finish([(lease, harness.progress("C"))]) == [True]
 
 
 def test_a_held_chunk_looks_queued_to_its_user_and_the_session_says_that_it_is_paused(
@@ -64,8 +64,8 @@ def test_a_held_chunk_looks_queued_to_its_user_and_the_session_says_that_it_is_p
 
 def test_a_chunk_that_waits_for_a_retry_is_held_too(harness: Harness) -> None:
     session = harness.create(1)
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.retry([(held, harness.progress("Q"), harness.clock() + 1_000)])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(lease, harness.progress("Q"), harness.clock() + 1_000)])
     pause(harness, session)
     harness.clock.advance(2_000)
     assert not claimable(harness, session, 0)
@@ -86,8 +86,8 @@ def test_a_step_that_was_cut_short_between_release_and_message_sends_it_when_rep
     session = harness.create(1)
     pause(harness, session)
     harness.messages()
-    harness.grid.holds.resume(TENANT, session.session_id)
-    harness.grid.chunks.release([harness.row(session)])
+    harness.grid.pausing.resume(TENANT, session.session_id)
+    harness.grid.chunks.resume([harness.row(session)])
     follow(harness, session)
     assert [message.chunk for message in harness.messages()] == [0]
 
@@ -129,16 +129,16 @@ def test_a_submission_that_is_repeated_after_a_resume_is_let_go(harness: Harness
 
 def test_a_step_that_finds_the_session_changed_begins_again(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     session = harness.create(1)
-    harness.grid.holds.pause(TENANT, session.session_id)
-    hold = type(harness.grid.chunks).hold
+    harness.grid.pausing.pause(TENANT, session.session_id)
+    hold = type(harness.grid.chunks).pause
 
     def overtaken(store: object, chunks: list[object]) -> list[bool]:
         harness.grid.sessions.pause(session.session_id, paused=False)
         return hold(store, chunks)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(harness.grid.chunks), "hold", overtaken)
-    assert harness.grid.holds.follow(session.session_id, 0) == 0
-    assert harness.grid.holds.follow(session.session_id, 0) is None
+    monkeypatch.setattr(type(harness.grid.chunks), "pause", overtaken)
+    assert harness.grid.pausing.follow(session.session_id, 0) == 0
+    assert harness.grid.pausing.follow(session.session_id, 0) is None
     assert states(harness, session) == [ChunkState.QUEUED]
 
 
@@ -172,7 +172,7 @@ def test_another_tenant_can_neither_pause_nor_resume(harness: Harness) -> None:
     session = harness.create(1)
     for session_id, tenant in ((session.session_id, "tenant-2"), (new_id(), TENANT)):
         with pytest.raises(SessionNotFound):
-            harness.grid.holds.pause(tenant, session_id)
+            harness.grid.pausing.pause(tenant, session_id)
         with pytest.raises(SessionNotFound):
-            harness.grid.holds.resume(tenant, session_id)
+            harness.grid.pausing.resume(tenant, session_id)
     assert not harness.read(session).paused

@@ -28,7 +28,7 @@ from htcgrid_chunks.store import (
 )
 from htcgrid_controlplane.errors import SessionClosed
 from htcgrid_controlplane.rules.accounting import EndReason
-from htcgrid_controlplane.services.recovery import RecoveryOrder
+from htcgrid_controlplane.services.recovery import RecoveryRequest
 from htcgrid_events import ChunkOutcome, RedriveTasks
 
 SIZES = (3, 2)
@@ -43,7 +43,7 @@ waits = st.sampled_from([1, LEASE // 2, LEASE, 2 * LEASE])
 class Hold:
     """What an agent knows of a chunk that it claimed, maybe long ago."""
 
-    held: ChunkLease
+    lease: ChunkLease
     outcomes: str
 
     def with_letters(self, letters: str) -> str:
@@ -92,17 +92,17 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(hold=holds, wait=waits)
     def extend(self, hold: Hold, wait: int) -> None:
-        self._write(hold, self.harness.grid.chunks.extend([hold.held], self._now() + wait))
+        self._write(hold, self.harness.grid.chunks.extend([hold.lease], self._now() + wait))
 
     @rule(hold=holds, codes=letters, wait=waits)
     def checkpoint(self, hold: Hold, codes: str, wait: int) -> None:
         progress = self.harness.progress(hold.with_letters(codes))
-        self._write(hold, self.harness.grid.chunks.checkpoint([(hold.held, progress, self._now() + wait)]))
+        self._write(hold, self.harness.grid.chunks.checkpoint([(hold.lease, progress, self._now() + wait)]))
 
     @rule(hold=holds, codes=letters, wait=waits)
     def retry(self, hold: Hold, codes: str, wait: int) -> None:
         progress = self.harness.progress(hold.with_letters(codes))
-        self._write(hold, self.harness.grid.chunks.retry([(hold.held, progress, self._now() + wait)]))
+        self._write(hold, self.harness.grid.chunks.retry([(hold.lease, progress, self._now() + wait)]))
 
     @rule(hold=holds, codes=final_letters, answer_lost=st.booleans())
     def finish(self, hold: Hold, codes: str, answer_lost: bool) -> None:
@@ -110,13 +110,13 @@ class Protocol(RuleBasedStateMachine):
 
     def _finish(self, hold: Hold, codes: str, *, answer_lost: bool) -> None:
         self._now()
-        work = [(hold.held, self.harness.progress(hold.with_letters(codes)))]
+        work = [(hold.lease, self.harness.progress(hold.with_letters(codes)))]
         accepted = self.harness.grid.chunks.finish(work)
         self._write(hold, accepted)
         if accepted == [True]:
             if answer_lost:
                 assert self.harness.grid.chunks.finish(work) == [True]
-            self.events.append(self._read()[hold.held.key.chunk].outcome())
+            self.events.append(self._read()[hold.lease.key.chunk].outcome())
 
     @rule(agent=agents, codes=final_letters)
     def run_what_waits(self, agent: str, codes: str) -> None:
@@ -151,13 +151,13 @@ class Protocol(RuleBasedStateMachine):
     def hold_as_seen(self, seen: Chunk) -> None:
         if seen.waits:
             self._now()
-            assert self.harness.grid.chunks.hold([seen]) == [seen == self.rows[seen.key.chunk]]
+            assert self.harness.grid.chunks.pause([seen]) == [seen == self.rows[seen.key.chunk]]
 
     @rule(seen=sightings)
     def release_as_seen(self, seen: Chunk) -> None:
         if seen.state is ChunkState.PAUSED:
             self._now()
-            assert self.harness.grid.chunks.release([seen]) == [seen == self.rows[seen.key.chunk]]
+            assert self.harness.grid.chunks.resume([seen]) == [seen == self.rows[seen.key.chunk]]
 
     @rule(seen=sightings, wait=waits)
     def requeue_as_seen(self, seen: Chunk, wait: int) -> None:
@@ -168,9 +168,9 @@ class Protocol(RuleBasedStateMachine):
     @rule(hold=holds)
     def beat_while_it_is_looked_at(self, hold: Hold) -> None:
         """The workflow read the chunk before the heartbeat of its holder, and writes after it."""
-        seen = self.rows[hold.held.key.chunk]
+        seen = self.rows[hold.lease.key.chunk]
         if seen.state is ChunkState.RUNNING:
-            renewed = self.harness.grid.chunks.extend([hold.held], self._now() + LEASE)
+            renewed = self.harness.grid.chunks.extend([hold.lease], self._now() + LEASE)
             self._write(hold, renewed)
             requeued = self.harness.grid.recovery.leases.requeue([(seen, self._now())])
             assert requeued == [not accepted for accepted in renewed]
@@ -181,7 +181,7 @@ class Protocol(RuleBasedStateMachine):
         """The workflow for expired leases finds every chunk at once, whatever has become of it."""
         now = self._now()
         keys = [row.key for row in self.rows]
-        assert self.harness.grid.recovery.recover(keys, RecoveryOrder(now)).failures == 0
+        assert self.harness.grid.recovery.recover(keys, RecoveryRequest(now)).failures == 0
         for before, after in zip(self.rows, self._read(), strict=True):
             if before.lease_expires_at is not None and before.lease_expires_at <= now and not self._over:
                 assert after.state in (ChunkState.RETRY, ChunkState.FINISHED)
@@ -192,7 +192,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(paused=st.booleans())
     def pause_or_resume(self, paused: bool) -> None:
         self._now()
-        holds = self.harness.grid.holds
+        holds = self.harness.grid.pausing
         session = (holds.pause if paused else holds.resume)(TENANT, self.session.session_id)
         assert holds.follow(self.session.session_id, 0) is None
         for row in self._read():
@@ -324,8 +324,8 @@ class Protocol(RuleBasedStateMachine):
         return self.harness.clock.advance(1)
 
     def _write(self, hold: Hold, accepted: list[bool]) -> None:
-        row = self.rows[hold.held.key.chunk]
-        mine = (row.owner, row.attempt) == (hold.held.owner, hold.held.attempt)
+        row = self.rows[hold.lease.key.chunk]
+        mine = (row.owner, row.attempt) == (hold.lease.owner, hold.lease.attempt)
         assert accepted == [mine and row.state is ChunkState.RUNNING]
 
     def _read(self) -> list[Chunk]:

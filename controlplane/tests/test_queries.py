@@ -77,8 +77,8 @@ def test_outcomes_come_when_counted_in_order_with_their_results(harness: Harness
 
 def test_outcomes_come_in_pages_of_bounded_size(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     session = harness.create(*[1] * 5)
-    held = harness.claim(session, *range(5))
-    harness.grid.chunks.finish([(each, harness.progress("C", results=Payload(b"r" * 400))) for each in held])
+    leases = harness.claim(session, *range(5))
+    harness.grid.chunks.finish([(each, harness.progress("C", results=Payload(b"r" * 400))) for each in leases])
     harness.record(session, [harness.row(session, chunk).outcome() for chunk in range(5)])
     monkeypatch.setattr(queries, "_PAGE_BYTES", 1000)
     pages, after = [], -1
@@ -97,8 +97,8 @@ def test_large_results_come_as_a_link_to_the_attempt_that_counts(harness: Harnes
     session = harness.create(2)
     harness.claim(session, 0)
     harness.clock.advance(LEASE)
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.finish([(held, harness.progress("CF", results=Payload(stored_bytes=5)))])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(lease, harness.progress("CF", results=Payload(stored_bytes=5)))])
     harness.record(session, [harness.row(session).outcome()])
     [outcome] = page(harness, session).outcomes
     assert outcome.results is None
@@ -132,11 +132,11 @@ def test_the_record_of_a_task_tells_its_way(harness: Harness) -> None:
     waiting = task(harness, session, 3)
     assert (waiting.state, waiting.owner, waiting.attempts) == (TaskState.QUEUED, None, 0)
     assert (waiting.lease_expires_at, waiting.message_handle, waiting.error) == (None, None, None)
-    [held] = harness.claim(session, 1)
+    [lease] = harness.claim(session, 1)
     running = task(harness, session, 3)
     assert (running.state, running.owner, running.attempts) == (TaskState.RUNNING, AGENT, 1)
     assert (running.lease_expires_at, running.message_handle) == (harness.clock() + LEASE, "message-1")
-    harness.grid.chunks.retry([(held, harness.progress("CQF", tries={1: 1, 2: 3}), harness.clock())])
+    harness.grid.chunks.retry([(lease, harness.progress("CQF", tries={1: 1, 2: 3}), harness.clock())])
     states = [task(harness, session, index).state for index in (2, 3, 4)]
     assert states == [TaskState.COMPLETED, TaskState.RETRY, TaskState.FAILED]
     assert [task(harness, session, index).retries for index in (2, 3, 4)] == [0, 1, 2]
@@ -173,12 +173,12 @@ def test_large_inputs_come_as_a_link(harness: Harness) -> None:
 
 def test_an_error_is_read_from_the_data_plane(harness: Harness) -> None:
     session = harness.create(2)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     data = encode_lines([b"1", FAILURE.model_dump_json().encode()])
     store = harness.grid.queries.store
     assert isinstance(store, S3Store)
     store.put(result_key(TENANT, session.session_id, 0, 1), data)
-    harness.grid.chunks.finish([(held, harness.progress("CF", results=Payload(stored_bytes=len(data))))])
+    harness.grid.chunks.finish([(lease, harness.progress("CF", results=Payload(stored_bytes=len(data))))])
     assert task(harness, session, 1).error == FAILURE
 
 

@@ -25,7 +25,7 @@ from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.recovery import (
     Recovered,
-    RecoveryOrder,
+    RecoveryRequest,
 )
 from htcgrid_controlplane.storage.lease_index import (
     Entry,
@@ -50,9 +50,9 @@ def leases(harness: Harness) -> LeaseStore:
     return LeaseStore(boto3.client("dynamodb"), harness.grid.settings.chunks_table)
 
 
-def beat(harness: Harness, held: Sequence[ChunkLease], lease: int = LEASE) -> None:
+def beat(harness: Harness, leases: Sequence[ChunkLease], duration: int = LEASE) -> None:
     """The heartbeat that puts chunks into the index."""
-    assert all(harness.grid.chunks.extend(held, harness.clock() + lease))
+    assert all(harness.grid.chunks.extend(leases, harness.clock() + duration))
 
 
 def indexed(harness: Harness, leases: LeaseStore, session: Session) -> list[int]:
@@ -143,26 +143,28 @@ def test_a_chunk_shorter_than_the_first_heartbeat_is_never_in_the_index(harness:
 @pytest.mark.parametrize(
     "sign",
     [
-        lambda harness, held: harness.grid.chunks.extend([held], harness.clock() + LEASE),
-        lambda harness, held: harness.grid.chunks.checkpoint([(held, harness.progress("CQ"), harness.clock() + LEASE)]),
+        lambda harness, lease: harness.grid.chunks.extend([lease], harness.clock() + LEASE),
+        lambda harness, lease: harness.grid.chunks.checkpoint(
+            [(lease, harness.progress("CQ"), harness.clock() + LEASE)]
+        ),
     ],
 )
 @pytest.mark.parametrize(
     "end",
     [
-        lambda harness, held, row: harness.grid.chunks.finish([(held, harness.progress("CC"))]),
-        lambda harness, held, row: harness.grid.chunks.retry([(held, harness.progress("CQ"), harness.clock() + 5)]),
-        lambda harness, held, row: harness.grid.chunks.cancel([row], harness.clock()),
+        lambda harness, lease, row: harness.grid.chunks.finish([(lease, harness.progress("CC"))]),
+        lambda harness, lease, row: harness.grid.chunks.retry([(lease, harness.progress("CQ"), harness.clock() + 5)]),
+        lambda harness, lease, row: harness.grid.chunks.cancel([row], harness.clock()),
     ],
 )
 def test_a_heartbeat_puts_a_chunk_into_the_index_and_the_end_of_its_attempt_takes_it_out(
     harness: Harness, leases: LeaseStore, sign: Callable[..., list[bool]], end: Callable[..., list[bool]]
 ) -> None:
     session = harness.create(2)
-    [held] = harness.claim(session, 0)
-    assert sign(harness, held) == [True]
+    [lease] = harness.claim(session, 0)
+    assert sign(harness, lease) == [True]
     assert indexed(harness, leases, session) == [0]
-    assert end(harness, held, harness.row(session)) == [True]
+    assert end(harness, lease, harness.row(session)) == [True]
     assert indexed(harness, leases, session) == []
 
 
@@ -230,11 +232,11 @@ def test_the_message_of_a_requeued_chunk_comes_when_it_may_be_claimed(harness: H
     sent: list[dict[str, Any]] = []
     session = harness.create(1)
     lost(harness, session, 0)
-    harness.grid.recovery.queues._client.meta.events.register(
+    harness.grid.recovery.queues._sender._client.meta.events.register(
         "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sent.extend(params["Entries"])
     )
     replace(harness.grid.recovery, random=lambda: 0.5).recover(
-        [ChunkKey(session.session_id, 0)], RecoveryOrder(harness.clock())
+        [ChunkKey(session.session_id, 0)], RecoveryRequest(harness.clock())
     )
     [entry] = sent
     assert entry["DelaySeconds"] == 1
@@ -248,7 +250,7 @@ def test_the_wait_grows_with_each_death(harness: Harness) -> None:
     for _ in range(4):
         harness.claim(session, 0)
         harness.clock.advance(LEASE)
-        recovery.recover([ChunkKey(session.session_id, 0)], RecoveryOrder(harness.clock()))
+        recovery.recover([ChunkKey(session.session_id, 0)], RecoveryRequest(harness.clock()))
         waits.append(harness.row(session).claimable_at - harness.clock())
         harness.clock.advance(waits[-1])
     assert waits == [1_000, 2_000, 4_000, 8_000]
@@ -261,7 +263,7 @@ def test_a_lease_that_was_renewed_is_left_alone(harness: Harness) -> None:
     harness.clock.advance(LEASE - 1)
     before = [harness.row(session, chunk) for chunk in (0, 1)]
     keys = [row.key for row in before]
-    assert harness.grid.recovery.recover(keys, RecoveryOrder(harness.clock())) == Recovered()
+    assert harness.grid.recovery.recover(keys, RecoveryRequest(harness.clock())) == Recovered()
     assert [harness.row(session, chunk) for chunk in (0, 1)] == before
 
 
@@ -270,14 +272,14 @@ def test_an_agent_that_comes_back_between_reading_and_writing_keeps_or_loses_its
     harness: Harness, leases: LeaseStore, renewed: bool
 ) -> None:
     session = harness.create(1)
-    [held] = harness.claim(session, 0)
-    beat(harness, [held])
+    [lease] = harness.claim(session, 0)
+    beat(harness, [lease])
     harness.clock.advance(LEASE)
     seen = harness.row(session)
     if renewed:
-        beat(harness, [held])
+        beat(harness, [lease])
     assert leases.requeue([(seen, harness.clock())]) == [not renewed]
-    assert harness.grid.chunks.finish([(held, harness.progress("C"))]) == [renewed]
+    assert harness.grid.chunks.finish([(lease, harness.progress("C"))]) == [renewed]
 
 
 def test_a_run_that_died_after_requeueing_is_taken_up_by_the_next(harness: Harness, leases: LeaseStore) -> None:
@@ -346,7 +348,7 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(
         ExpressionAttributeValues={":broken": {"S": "{"}},
     )
     keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
-    done = harness.grid.recovery.recover(keys, RecoveryOrder(harness.clock()))
+    done = harness.grid.recovery.recover(keys, RecoveryRequest(harness.clock()))
     assert done == Recovered(Counter({LeaseAction.REQUEUED: 2}), failures=1)
     assert [harness.row(session, chunk).state for chunk in (0, 2)] == [ChunkState.RETRY] * 2
     [record] = [each for each in caplog.records if each.getMessage() == "a chunk could not be recovered"]
@@ -360,10 +362,10 @@ def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(
     harness: Harness, leases: LeaseStore
 ) -> None:
     session = harness.create(3)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     tried = Attempt(started_at=1, ended_at=2, agent="agent-0", kind=FailureKind.HANDLER, type="E", message="no")
     noted = harness.progress("CQQ", tries={1: 1}, history={1: (tried,)})
-    harness.grid.chunks.checkpoint([(held, noted, harness.clock() + LEASE)])
+    harness.grid.chunks.checkpoint([(lease, noted, harness.clock() + LEASE)])
     harness.clock.advance(LEASE)
     die(harness, session, GIVE_UP_AFTER + 1)
     harness.events()
@@ -376,7 +378,7 @@ def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(
     assert lines[0] == b"1"
     assert TaskError.model_validate_json(lines[2]) == error.model_copy(update={"history": ()})
     assert error.history == (tried,)
-    assert (error.kind, error.attempts, error.agent) == (FailureKind.LOST, GIVE_UP_AFTER + 2, held.owner)
+    assert (error.kind, error.attempts, error.agent) == (FailureKind.LOST, GIVE_UP_AFTER + 2, lease.owner)
     [event] = harness.task_events()
     assert event.outcome == row.outcome()
     harness.record(session, [event.outcome])
@@ -390,17 +392,17 @@ def test_a_chunk_over_which_agents_keep_dying_fails_as_lost_and_is_counted(
 def test_an_agent_whose_chunk_was_given_up_cannot_finish_it(harness: Harness) -> None:
     session = harness.create(1)
     die(harness, session, GIVE_UP_AFTER)
-    [held] = harness.claim(session, 0)
-    beat(harness, [held])
+    [lease] = harness.claim(session, 0)
+    beat(harness, [lease])
     harness.clock.advance(LEASE)
     assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
-    assert harness.grid.chunks.finish([(held, harness.progress("C"))]) == [False]
+    assert harness.grid.chunks.finish([(lease, harness.progress("C"))]) == [False]
     assert harness.row(session).outcomes == "F"
 
 
 def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harness: Harness) -> None:
     session = harness.create(2)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     key = ChunkKey(session.session_id, 0)
     noise = f"{pow(3, 99_999):x}".encode()
 
@@ -408,7 +410,7 @@ def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harne
     store = harness.grid.payloads
     store.put(result_key(session.tenant, key.session_id, 0, 1), data)
     stored = harness.progress("CQ", results=Payload(stored_bytes=len(data)))
-    harness.grid.chunks.checkpoint([(held, stored, harness.clock() + LEASE)])
+    harness.grid.chunks.checkpoint([(lease, stored, harness.clock() + LEASE)])
     harness.clock.advance(LEASE)
     die(harness, session, GIVE_UP_AFTER + 1)
     assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
@@ -423,9 +425,9 @@ def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harne
 def test_results_that_cannot_be_read_are_lost_too(harness: Harness) -> None:
 
     session = harness.create(2)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     gone = harness.progress("CQ", results=Payload(stored_bytes=9))
-    harness.grid.chunks.checkpoint([(held, gone, harness.clock() + LEASE)])
+    harness.grid.chunks.checkpoint([(lease, gone, harness.clock() + LEASE)])
     harness.clock.advance(LEASE)
     die(harness, session, GIVE_UP_AFTER + 1)
     assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}

@@ -90,9 +90,9 @@ def test_a_session_that_failed_is_run_again_and_completes(harness: Harness) -> N
 def test_what_is_left_open_goes_on_as_one_attempt_more_and_is_not_taken_for_dead(harness: Harness) -> None:
     session = failed(harness, "FF")
     redrive(harness, session)
-    [held] = harness.claim(session, 0)
+    [lease] = harness.claim(session, 0)
     row = harness.row(session)
-    assert (held.attempt, row.died, row.open_offsets) == (3, 0, [0, 1])
+    assert (lease.attempt, row.died, row.open_offsets) == (3, 0, [0, 1])
     assert row.stages.finished_at == 0
 
 
@@ -355,12 +355,12 @@ def test_tasks_of_a_paused_session_wait_until_it_is_resumed(harness: Harness) ->
     fail(harness, session, 0, [line("KeyError")])
     record(harness, session)
     harness.messages()
-    harness.grid.holds.pause(TENANT, session.session_id)
+    harness.grid.pausing.pause(TENANT, session.session_id)
     assert redrive(harness, session).tasks == 1
     row = harness.row(session)
     assert (row.state, row.claimable_at, harness.messages()) == (ChunkState.PAUSED, PAUSED_UNTIL, [])
-    harness.grid.holds.resume(TENANT, session.session_id)
-    harness.grid.holds.follow(session.session_id, 0)
+    harness.grid.pausing.resume(TENANT, session.session_id)
+    harness.grid.pausing.follow(session.session_id, 0)
     assert 0 in [message.chunk for message in harness.messages()]
     complete(harness, session, 0, "C")
 

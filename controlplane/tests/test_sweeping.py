@@ -205,8 +205,8 @@ def test_what_never_sent_a_heartbeat_is_queued_again(harness: Harness) -> None:
 
 def test_a_retry_whose_message_is_gone_gets_another(harness: Harness) -> None:
     session = watched(harness, 1)
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.retry([(held, harness.progress("Q"), harness.clock() + 10)])
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(lease, harness.progress("Q"), harness.clock() + 10)])
     harness.clock.advance(MINUTE + 10)
     assert actions(run(harness)) == {LeaseAction.SENT_AGAIN: 1}
 
@@ -238,8 +238,8 @@ def test_an_event_that_waits_to_be_counted_is_not_sent_again(harness: Harness) -
 
 def test_held_chunks_are_left_alone(harness: Harness) -> None:
     session = watched(harness, 1)
-    harness.grid.holds.pause(TENANT, session.session_id)
-    harness.grid.holds.follow(session.session_id, 0)
+    harness.grid.pausing.pause(TENANT, session.session_id)
+    harness.grid.pausing.follow(session.session_id, 0)
     assert actions(run(harness)) == {}
     assert harness.messages() == []
 

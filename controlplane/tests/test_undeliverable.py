@@ -22,9 +22,9 @@ from htcgrid_events import (
 )
 
 
-def see_to(harness: Harness, session: Session, chunk: int = 0) -> LeaseAction | None:
+def handle(harness: Harness, session: Session, chunk: int = 0) -> LeaseAction | None:
     queued = ChunkQueued(session_id=session.session_id, chunk=chunk, tenant=TENANT, task_timeout_seconds=1)
-    return harness.grid.undelivered.see_to(queued)
+    return harness.grid.undeliverable.handle(queued)
 
 
 def task_events(harness: Harness) -> list[ChunkFinished]:
@@ -43,7 +43,7 @@ def session(harness: Harness) -> Session:
 
 
 def test_a_chunk_that_waits_gets_another_message_and_is_run(harness: Harness, session: Session) -> None:
-    assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+    assert handle(harness, session) is LeaseAction.SENT_AGAIN
     assert [message.chunk for message in harness.messages()] == [0]
     [(name, detail)] = harness.events()
     assert (name, detail["action"], detail["chunk"]) == ("Chunk Recovered", "sent-again", 0)
@@ -55,8 +55,8 @@ def test_a_chunk_that_nobody_claims_is_given_up_in_the_end_and_its_tasks_become_
     harness: Harness, session: Session
 ) -> None:
     for _ in range(MAX_REDELIVERIES):
-        assert see_to(harness, session) is LeaseAction.SENT_AGAIN
-    assert see_to(harness, session) is LeaseAction.GIVEN_UP
+        assert handle(harness, session) is LeaseAction.SENT_AGAIN
+    assert handle(harness, session) is LeaseAction.GIVEN_UP
     assert len(harness.messages()) == MAX_REDELIVERIES
     [event] = task_events(harness)
     assert event.outcome.outcomes == "FF"
@@ -68,16 +68,16 @@ def test_a_chunk_that_nobody_claims_is_given_up_in_the_end_and_its_tasks_become_
     assert (letter.kind, letter.tasks) == (FailureKind.LOST, (0, 1))
     assert "No agent could claim" in letter.message
     # The message may come once more.
-    assert see_to(harness, session) is None
+    assert handle(harness, session) is None
     assert task_events(harness) == []
 
 
 def test_a_chunk_that_was_claimed_meanwhile_begins_anew(harness: Harness, session: Session) -> None:
     for _ in range(MAX_REDELIVERIES):
-        see_to(harness, session)
-    [held] = harness.claim(session, 0)
-    harness.grid.chunks.retry([(held, harness.progress("QQ"), harness.clock())])
-    assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+        handle(harness, session)
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.retry([(lease, harness.progress("QQ"), harness.clock())])
+    assert handle(harness, session) is LeaseAction.SENT_AGAIN
     assert harness.row(session).redeliveries_in_vain == 1
 
 
@@ -86,32 +86,34 @@ def test_a_chunk_that_runs_gets_a_message_for_when_its_lease_ends_and_is_never_g
 ) -> None:
     harness.claim(session, 0)
     waits: list[timedelta] = []
-    monkeypatch.setattr(harness.grid.undelivered.queues, "send", lambda *sent: waits.append(sent[2][0]), raising=False)
+    monkeypatch.setattr(
+        harness.grid.undeliverable.queues, "send", lambda *sent: waits.append(sent[2][0]), raising=False
+    )
     for _ in range(MAX_REDELIVERIES + 1):
-        assert see_to(harness, session) is LeaseAction.SENT_AGAIN
+        assert handle(harness, session) is LeaseAction.SENT_AGAIN
     assert set(waits) == {timedelta(milliseconds=LEASE)}
     assert harness.row(session).state is ChunkState.RUNNING
 
 
 def test_a_finished_chunk_is_counted_if_nobody_has(harness: Harness, session: Session) -> None:
     [outcome] = harness.finish(session, {0: "CF"})
-    assert see_to(harness, session) is LeaseAction.COUNTED
+    assert handle(harness, session) is LeaseAction.COUNTED
     [event] = task_events(harness)
     assert event.outcome == outcome
     harness.record(session, [event.outcome])
-    assert see_to(harness, session) is None
+    assert handle(harness, session) is None
     assert task_events(harness) == []
 
 
 def test_chunks_that_others_take_care_of_are_left_to_them(harness: Harness, session: Session) -> None:
-    harness.grid.holds.pause(TENANT, session.session_id)
-    harness.grid.holds.follow(session.session_id, 0)
-    assert see_to(harness, session) is None
+    harness.grid.pausing.pause(TENANT, session.session_id)
+    harness.grid.pausing.follow(session.session_id, 0)
+    assert handle(harness, session) is None
     harness.grid.lifecycle.cancel(TENANT, session.session_id)
-    assert see_to(harness, session) is None
-    assert see_to(harness, session, chunk=5) is None
+    assert handle(harness, session) is None
+    assert handle(harness, session, chunk=5) is None
     queued = ChunkQueued(session_id=new_id(), chunk=0, tenant=TENANT, task_timeout_seconds=1)
-    assert harness.grid.undelivered.see_to(queued) is None
+    assert harness.grid.undeliverable.handle(queued) is None
     assert harness.messages() == []
     assert harness.messages(Priority.HIGH) == []
 

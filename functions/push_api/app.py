@@ -3,20 +3,14 @@
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, Field, ValidationError
 
 from htcgrid_controlplane.errors import TicketRefused
-from htcgrid_controlplane.settings import Settings
-from htcgrid_controlplane.wiring import ControlPlane
+from htcgrid_controlplane.observability import control_plane, count, logger, observed
 from htcgrid_events import PingFrame, PongFrame
 
-logger = Logger()
-tracer = Tracer()
-metrics = Metrics()
-grid = ControlPlane(Settings.from_environment())
+grid = control_plane()
 
 
 class _RequestContext(BaseModel):
@@ -30,9 +24,7 @@ class _WebSocketEvent(BaseModel):
     body: str | None = None
 
 
-@logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
-@metrics.log_metrics
+@observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Deal with one connection request or message."""
     request = _WebSocketEvent.model_validate(event)
@@ -46,9 +38,9 @@ def _connect(request: _WebSocketEvent) -> HTTPStatus:
         grid.subscribers.connect((request.query or {}).get("ticket", ""), request.context.connection_id, grid.clock())
     except TicketRefused as error:
         logger.warning("connection refused", reason=str(error))
-        metrics.add_metric("ConnectionsRefused", MetricUnit.Count, 1)
+        count("ConnectionsRefused", 1)
         return HTTPStatus.UNAUTHORIZED
-    metrics.add_metric("ConnectionsOpened", MetricUnit.Count, 1)
+    count("ConnectionsOpened", 1)
     return HTTPStatus.OK
 
 

@@ -2,20 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, Field, TypeAdapter
 
+from htcgrid_controlplane.observability import control_plane, count, logger, observed
 from htcgrid_controlplane.rules.accounting import EndReason
-from htcgrid_controlplane.settings import Settings
-from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import SessionId
 
-logger = Logger()
-tracer = Tracer()
-metrics = Metrics()
-grid = ControlPlane(Settings.from_environment())
+grid = control_plane()
 
 
 class Wait(BaseModel):
@@ -44,7 +38,7 @@ class Recount(BaseModel):
 
 
 class Follow(BaseModel):
-    """Hold or release the chunks of some buckets, as the session's row says."""
+    """Pause or resume the chunks of some buckets, as the session's row says."""
 
     step: Literal["follow"]
     session_id: SessionId
@@ -71,9 +65,7 @@ _STEP: TypeAdapter[Wait | Settle | Recount | Follow | End | Announce] = TypeAdap
 )
 
 
-@logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
-@metrics.log_metrics
+@observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Do one step and give what the workflow needs of its result."""
     step = _STEP.validate_python(event)
@@ -85,14 +77,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         case Settle():
             return {"next_bucket": grid.lifecycle.settle(step.session_id, step.reason, step.first_bucket)}
         case Recount():
-            metrics.add_metric("AccountsRecounted", MetricUnit.Count, 1)
+            count("AccountsRecounted", 1)
             return {"next_bucket": grid.recounts.recount(step.session_id, step.first_bucket)}
         case Follow():
-            return {"next_bucket": grid.holds.follow(step.session_id, step.first_bucket)}
+            return {"next_bucket": grid.pausing.follow(step.session_id, step.first_bucket)}
         case End():
             session = grid.lifecycle.end(step.session_id, step.reason)
             if session.state.ended:
-                metrics.add_metric(f"Sessions{session.state.title().replace('_', '')}", MetricUnit.Count, 1)
+                count(f"Sessions{session.state.title().replace('_', '')}", 1)
                 logger.info("session ended", state=session.state)
             return {"state": session.state}
         case Announce():

@@ -4,11 +4,9 @@ import os
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from htcgrid_chunks.errors import ChunkStoreError
@@ -20,9 +18,8 @@ from htcgrid_controlplane.errors import (
     TaskNotFound,
     UnknownPartition,
 )
+from htcgrid_controlplane.observability import control_plane, count, logger, observed
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_controlplane.settings import Settings
-from htcgrid_controlplane.wiring import ControlPlane
 from htcgrid_events import (
     VERSION,
     AddChunks,
@@ -50,11 +47,8 @@ from htcgrid_events import (
     UploadRequest,
 )
 
-logger = Logger()
-tracer = Tracer()
-metrics = Metrics()
 app = APIGatewayHttpResolver(enable_validation=True)
-grid = ControlPlane(Settings.from_environment())
+grid = control_plane()
 
 _STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SessionNotFound: HTTPStatus.NOT_FOUND,
@@ -105,13 +99,13 @@ def cancel_sessions(request: CancelSessions) -> Response[CancelledSessions]:
 @app.post("/sessions/<session_id>/pause")
 def pause_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
     """Hold the chunks of a session that wait."""
-    return _accepted(grid.holds.pause(_tenant(), session_id))
+    return _accepted(grid.pausing.pause(_tenant(), session_id))
 
 
 @app.post("/sessions/<session_id>/resume")
 def resume_session(session_id: Annotated[SessionId, Path()]) -> Response[SessionStatus]:
-    """Let the held chunks of a session go."""
-    return _accepted(grid.holds.resume(_tenant(), session_id))
+    """Resume a session."""
+    return _accepted(grid.pausing.resume(_tenant(), session_id))
 
 
 @app.post("/sessions/<session_id>/cancel")
@@ -166,7 +160,7 @@ def get_dead_letters(
 def redrive(session_id: Annotated[SessionId, Path()], request: RedriveTasks) -> DeadLettersDone:
     """Run dead letters again."""
     done = grid.redrives.redrive(_tenant(), session_id, request)
-    metrics.add_metric("TasksRedriven", MetricUnit.Count, done.tasks)
+    count("TasksRedriven", done.tasks)
     return done
 
 
@@ -258,13 +252,11 @@ def _tenant() -> str:
 
 
 def _count_submitted(request: AddChunks) -> None:
-    metrics.add_metric("ChunksSubmitted", MetricUnit.Count, len(request.chunks))
-    metrics.add_metric("TasksSubmitted", MetricUnit.Count, sum(chunk.size for chunk in request.chunks))
+    count("ChunksSubmitted", len(request.chunks))
+    count("TasksSubmitted", sum(chunk.size for chunk in request.chunks))
 
 
-@logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
-@metrics.log_metrics
+@observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
     return app.resolve(event, context)

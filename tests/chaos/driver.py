@@ -46,9 +46,9 @@ class Schedule:
     @classmethod
     def drawn(cls, seed: int, seconds: float) -> "Schedule":
         """The schedule of a seed."""
-        dice = random.Random(seed)
-        kinds = dice.sample(sorted(KINDS), len(KINDS))
-        return cls(seed, seconds, tuple(_strikes(dice, seconds)), tuple(kinds))
+        rng = random.Random(seed)
+        kinds = rng.sample(sorted(KINDS), len(KINDS))
+        return cls(seed, seconds, tuple(_strikes(rng, seconds)), tuple(kinds))
 
     def __str__(self) -> str:
         strikes = "\n".join(f"  {after:6.1f} s  {name}" for after, name in self.strikes)
@@ -120,13 +120,13 @@ def run(schedule: Schedule) -> Report:
 
 
 def _live_through(here: Place, schedule: Schedule) -> tuple[Evidence, Faults, float]:
-    dice = random.Random(schedule.seed)
-    faults = Faults(here, random.Random(dice.random()))
+    rng = random.Random(schedule.seed)
+    faults = Faults(here, random.Random(rng.random()))
     before = Counter(here.requests())
     with Grid.connect(here.local.profile) as grid:
         faults.begin()
         try:
-            runs, threads = _disturb(here, grid, faults, schedule, dice)
+            runs, threads = _disturb(here, grid, faults, schedule, rng)
         finally:
             faults.end()
         rested_from = time.monotonic()
@@ -137,7 +137,7 @@ def _live_through(here: Place, schedule: Schedule) -> tuple[Evidence, Faults, fl
 
 
 def _disturb(
-    here: Place, grid: Grid, faults: Faults, schedule: Schedule, dice: random.Random
+    here: Place, grid: Grid, faults: Faults, schedule: Schedule, rng: random.Random
 ) -> tuple[list[Run], list[threading.Thread]]:
     runs: list[Run] = []
     threads: list[threading.Thread] = []
@@ -148,7 +148,7 @@ def _disturb(
         # The first round is not waited for, so that sessions of every kind meet faults however slow they are.
         if len(runs) < len(KINDS) or sum(thread.is_alive() for thread in threads) < AT_ONCE:
             kind = schedule.kinds[len(runs) % len(KINDS)]
-            run, thread = start(kind, KINDS[kind](dice), grid, here.local.profile, deadline)
+            run, thread = start(kind, KINDS[kind](rng), grid, here.local.profile, deadline)
             runs.append(run)
             threads.append(thread)
         faults.sessions = [run.session_id for run in runs if run.acknowledged]
@@ -198,10 +198,10 @@ def _let_time_pass(here: Place, run: Run) -> None:
     here.make_sweep_due(run.session_id)
 
 
-def _strikes(dice: random.Random, seconds: float) -> Iterator[tuple[float, str]]:
+def _strikes(rng: random.Random, seconds: float) -> Iterator[tuple[float, str]]:
     # Every fault once, in the first half, then whatever comes.
-    names = dice.sample(sorted(FAULTS), len(FAULTS))
+    names = rng.sample(sorted(FAULTS), len(FAULTS))
     after = 2.0
     while after < seconds:
-        yield after, names.pop() if names else dice.choice(sorted(FAULTS))
-        after += dice.uniform(0.5, 1.5) * _BETWEEN_FAULTS
+        yield after, names.pop() if names else rng.choice(sorted(FAULTS))
+        after += rng.uniform(0.5, 1.5) * _BETWEEN_FAULTS

@@ -1,4 +1,4 @@
-"""What is done to a running grid. Each fault has a name under which it is counted; dice say whom it hits."""
+"""What is done to a running grid. Each fault is counted under its name and chooses its target at random."""
 
 import json
 import random
@@ -32,7 +32,7 @@ class Faults:
     """Disturbs a grid until it is told to stop, and counts what it did."""
 
     place: Place
-    dice: random.Random
+    rng: random.Random
     sessions: list[str] = field(default_factory=list)
     """The ids of sessions that were submitted."""
     done: Counter[str] = field(default_factory=Counter)
@@ -42,8 +42,8 @@ class Faults:
     def begin(self) -> None:
         """Let a few requests fail from now on."""
         self._rates.update(agents=_CALM, functions=_CALM)
-        self.place.agents_network.before = self._bad("agents", random.Random(self.dice.random()))
-        self.place.functions_network.before = self._bad("functions", random.Random(self.dice.random()))
+        self.place.agents_network.before = self._bad("agents", random.Random(self.rng.random()))
+        self.place.functions_network.before = self._bad("functions", random.Random(self.rng.random()))
 
     def end(self) -> None:
         """Let everything go well again."""
@@ -83,8 +83,8 @@ class Faults:
         running = self.place.running
         if not running:
             return False
-        agent = self.dice.choice(running)
-        seconds = LEASE.total_seconds() * self.dice.uniform(0.5, 1.5)
+        agent = self.rng.choice(running)
+        seconds = LEASE.total_seconds() * self.rng.uniform(0.5, 1.5)
         pid = agent.pid
         self.place.signal_host(agent, signal.SIGSTOP)
 
@@ -102,7 +102,7 @@ class Faults:
         workers = [worker for agent in self.place.running for worker in self.place.workers(agent)]
         if not workers:
             return False
-        worker = self.dice.choice(workers)
+        worker = self.rng.choice(workers)
         try:
             worker.kill()
         except psutil.NoSuchProcess:
@@ -112,7 +112,7 @@ class Faults:
     def _to_an_agent(self, deed: Callable[..., object]) -> bool:
         running = self.place.running
         if running:
-            deed(self.dice.choice(running))
+            deed(self.rng.choice(running))
         return bool(running)
 
     # --- messages ---
@@ -137,12 +137,12 @@ class Faults:
         ).get("Messages", [])
         for message in received:
             receipt = message["ReceiptHandle"]
-            fate = self.dice.choice(["dropped", "duplicated", "delayed", "left"])
+            fate = self.rng.choice(["dropped", "duplicated", "delayed", "left"])
             if fate == "dropped":
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=receipt)
             elif fate == "delayed":
                 sqs.change_message_visibility(
-                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self.dice.randint(2, 8)
+                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self.rng.randint(2, 8)
                 )
             else:
                 if fate == "duplicated":
@@ -163,7 +163,7 @@ class Faults:
         created = [event for event in self.place.bus_events if event["detail-type"] == "Session Created"]
         if not created:
             return False
-        event = self.dice.choice(created)
+        event = self.rng.choice(created)
         entry = {
             "EventBusName": self.place.local.outputs["EventBusName"],
             "Source": event["source"],
@@ -177,11 +177,11 @@ class Faults:
 
     def expire_lease(self) -> bool:
         """A running chunk's lease is over early, as for agents whose clocks are ahead, and its message is shown."""
-        for session_id in self.dice.sample(self.sessions, len(self.sessions)):
+        for session_id in self.rng.sample(self.sessions, len(self.sessions)):
             session = self.place.session(session_id)
             running = [row for row in self.place.rows(session_id) if row.state is ChunkState.RUNNING]
             if running:
-                row = self.dice.choice(running)
+                row = self.rng.choice(running)
                 options = session.options
                 queued = ChunkQueued(
                     session_id=session_id,
@@ -211,13 +211,13 @@ class Faults:
         timer.start()
         return True
 
-    def _bad(self, who: str, dice: random.Random) -> Before:
+    def _bad(self, who: str, rng: random.Random) -> Before:
         def before(request: Request) -> Fate:
             with self._lock:
-                if dice.random() >= self._rates[who]:
+                if rng.random() >= self._rates[who]:
                     return Fate.PASS
                 json_service = request.name not in ("GetObject", "PutObject", "POST", "DELETE", "HEAD")
-                fate = dice.choice(_OF_JSON_SERVICES if json_service else _OF_ANY_SERVICE)
+                fate = rng.choice(_OF_JSON_SERVICES if json_service else _OF_ANY_SERVICE)
                 self.done[f"request of {who} {_WORDS[fate]}"] += 1
                 return fate
 

@@ -54,16 +54,16 @@ class Figures:
 
 def measure(seed: int, seconds: float) -> Figures:
     """Kill hosts at random for so many seconds under load, then single ones that hold a chunk."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     figures = Figures()
     with place() as here, Grid.connect(here.local.profile) as grid:
-        _under_fire(here, grid, dice, seconds, figures)
+        _under_fire(here, grid, rng, seconds, figures)
         for _ in range(_DEATHS):
             figures.taken_over.append(_takeover(here, grid))
     return figures
 
 
-def _under_fire(here: Place, grid: Grid, dice: random.Random, seconds: float, figures: Figures) -> None:
+def _under_fire(here: Place, grid: Grid, rng: random.Random, seconds: float, figures: Figures) -> None:
     began = time.time()
     last_kill = began + _BEFORE
     next_kill, end = last_kill, began + _BEFORE + seconds
@@ -73,7 +73,7 @@ def _under_fire(here: Place, grid: Grid, dice: random.Random, seconds: float, fi
             tasks: list[JSON] = [{"do": "sleep", "seconds": _TASK_SECONDS, "value": n} for n in range(_TASKS)]
             sessions.append(grid.submit(tasks, chunk_size=_CHUNK, max_retries=20, retry_base=0.5))
         if next_kill <= now < end and here.running:
-            here.kill_host(dice.choice(here.running))
+            here.kill_host(rng.choice(here.running))
             last_kill, next_kill = now, next_kill + _EVERY
             figures.kills += 1
         time.sleep(0.1)

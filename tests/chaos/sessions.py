@@ -179,54 +179,52 @@ def _bad(do: str, value: object, *kinds: FailureKind) -> Task:
     return Task({"do": do, "value": value}, BAD, KILLED | frozenset(kinds))
 
 
-def many(dice: random.Random) -> Plan:
+def many(rng: random.Random) -> Plan:
     """More chunks than a bucket has, of one tiny task each."""
-    count = BUCKET_SIZE + dice.randint(2, 20)
+    count = BUCKET_SIZE + rng.randint(2, 20)
     return Plan([_echo(number) for number in range(count)], {"max_retries": _MANY}, chunk_size=1)
 
 
-def chunks(dice: random.Random) -> Plan:
+def chunks(rng: random.Random) -> Plan:
     """Tiny tasks in chunks that the connector chooses."""
-    return Plan([_echo(number) for number in range(dice.randint(300, 900))], {"max_retries": _MANY})
+    return Plan([_echo(number) for number in range(rng.randint(300, 900))], {"max_retries": _MANY})
 
 
-def slow(dice: random.Random) -> Plan:
+def slow(rng: random.Random) -> Plan:
     """Tasks that run for half a lease and longer, so that leases are renewed and lost."""
-    tasks = [_sleep(number, dice.uniform(1, 4)) for number in range(6)]
-    return Plan(tasks, {"max_retries": _MANY, "retry_base": 0.5, "retry_cap": 2}, chunk_size=dice.choice([1, 2]))
+    tasks = [_sleep(number, rng.uniform(1, 4)) for number in range(6)]
+    return Plan(tasks, {"max_retries": _MANY, "retry_base": 0.5, "retry_cap": 2}, chunk_size=rng.choice([1, 2]))
 
 
-def failing(dice: random.Random) -> Plan:
+def failing(rng: random.Random) -> Plan:
     """Some tasks always fail, and are retried in between."""
     tasks = [
-        _bad("raise", f"no curve {number}", FailureKind.HANDLER)
-        if dice.random() < 0.4
-        else _echo(number, may=FEW_TRIES)
+        _bad("raise", f"no curve {number}", FailureKind.HANDLER) if rng.random() < 0.4 else _echo(number, may=FEW_TRIES)
         for number in range(20)
     ]
     return Plan(tasks, {"max_retries": 2, "retry_base": 1.0, "publish_completions": True}, chunk_size=4)
 
 
-def exiting(dice: random.Random) -> Plan:
+def exiting(rng: random.Random) -> Plan:
     """Some tasks end their runtimes."""
     tasks = [_bad("exit", number) if number == 2 else _echo(number, may=FEW_TRIES) for number in range(5)]
-    return Plan(tasks, {"max_retries": 1, "retry_base": 0.5}, chunk_size=dice.choice([1, 5]))
+    return Plan(tasks, {"max_retries": 1, "retry_base": 0.5}, chunk_size=rng.choice([1, 5]))
 
 
-def overlong(dice: random.Random) -> Plan:
+def overlong(rng: random.Random) -> Plan:
     """A task runs longer than it may."""
     tasks = [Task({"do": "sleep", "seconds": 600, "value": 0}, BAD, KILLED | {FailureKind.TIMEOUT})]
     return Plan([*tasks, _echo(1, may=FEW_TRIES)], {"max_retries": 1, "retry_base": 0.5, "task_timeout": 1})
 
 
-def poison(dice: random.Random) -> Plan:
+def poison(rng: random.Random) -> Plan:
     """A task kills every agent that runs it."""
-    culprit = dice.randrange(5)
+    culprit = rng.randrange(5)
     tasks = [_bad("kill-agent", n) if n == culprit else _echo(n, may=FEW_TRIES) for n in range(5)]
     return Plan(tasks, {"max_retries": 1, "retry_base": 0.5}, chunk_size=5)
 
 
-def budget(dice: random.Random) -> Plan:
+def budget(rng: random.Random) -> Plan:
     """So many tasks fail that the session stops."""
     tasks = [
         Task({"do": "raise", "value": f"no curve {number}"}, "FX", KILLED | {FailureKind.HANDLER})
@@ -235,24 +233,24 @@ def budget(dice: random.Random) -> Plan:
     return Plan(tasks, {"max_retries": 0, "max_failures": 3}, chunk_size=1)
 
 
-def cancelled(dice: random.Random) -> Plan:
+def cancelled(rng: random.Random) -> Plan:
     """Cancelled in the middle."""
     return Plan(
         [_sleep(number, 0.5, may="CX") for number in range(30)],
         {"max_retries": _MANY},
         chunk_size=1,
-        meanwhile=_after(dice.uniform(0, 3), lambda session: session.cancel()),
+        meanwhile=_after(rng.uniform(0, 3), lambda session: session.cancel()),
     )
 
 
-def overdue(dice: random.Random) -> Plan:
+def overdue(rng: random.Random) -> Plan:
     """Past its deadline before it is done."""
     tasks = [_sleep(0, 600, may="X"), _echo(1, may="CX")]
-    options: SubmitOptions = {"max_retries": _MANY, "timeout": dice.randint(4, 8)}
+    options: SubmitOptions = {"max_retries": _MANY, "timeout": rng.randint(4, 8)}
     return Plan(tasks, options, chunk_size=1, may_be_refused=True)
 
 
-def paused(dice: random.Random) -> Plan:
+def paused(rng: random.Random) -> Plan:
     """ChunkLease for a while, and let go."""
 
     def hold(session: Session) -> None:
@@ -267,11 +265,11 @@ def paused(dice: random.Random) -> Plan:
         [_sleep(number, 0.2) for number in range(24)],
         {"max_retries": _MANY, "retry_base": 0.5, "retry_cap": 2},
         chunk_size=1,
-        meanwhile=_after(dice.uniform(0.2, 2), hold),
+        meanwhile=_after(rng.uniform(0.2, 2), hold),
     )
 
 
-def redriven(dice: random.Random) -> Plan:
+def redriven(rng: random.Random) -> Plan:
     """Fails, and is redriven with events that are better."""
     count = 12
     tasks = [Task({"do": "raise", "value": number}, FEW_TRIES) for number in range(count)]
@@ -292,18 +290,18 @@ def redriven(dice: random.Random) -> Plan:
     return Plan(tasks, {"max_retries": 1, "retry_base": 0.3}, chunk_size=3, afterwards=redrive)
 
 
-def large(dice: random.Random) -> Plan:
+def large(rng: random.Random) -> Plan:
     """Payloads that take the data plane, in and out."""
-    texts = ["".join(dice.choices("0123456789abcdef", k=300_000)) for _ in range(3)]
+    texts = ["".join(rng.choices("0123456789abcdef", k=300_000)) for _ in range(3)]
     return Plan([_echo(text) for text in texts], {"max_retries": _MANY}, chunk_size=2)
 
 
-def streamed(dice: random.Random) -> Plan:
+def streamed(rng: random.Random) -> Plan:
     """Its submission breaks off in the middle and is repeated."""
     return Plan(
         [_echo(number) for number in range(200)],
         {"max_retries": _MANY},
-        chunk_size=dice.choice([1, 7]),
+        chunk_size=rng.choice([1, 7]),
         interrupted=True,
     )
 

@@ -1,4 +1,4 @@
-"""Sessions that are held, let go and stopped, through the deployed workflows."""
+"""Sessions that are paused, resumed and stopped, through the deployed workflows."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_a_paused_session_finishes_what_runs_and_begins_nothing_until_it_is_resu
     assert running.pause().paused
     assert session.pause().paused
     store = ChunkStore(local_grid.client("dynamodb"), local_grid.outputs["ChunksTable"])
-    # The workflow has done its work when no chunk waits that is not held.
+    # The workflow has done its work when no chunk waits that is not paused.
     until(lambda: not any(row.waits for bucket in range(2) for row in store.bucket(session.id, bucket)[0]))
     gate.touch()
     assert running.results(timeout=60) == ["ran"] * len(notes)

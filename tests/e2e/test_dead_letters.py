@@ -99,7 +99,7 @@ def test_a_message_that_nobody_could_deal_with_is_taken_and_its_chunk_is_run_onc
     note = tmp_path / "note"
     session = grid.submit([{"do": "sleep", "seconds": 4, "note": str(note), "value": 1}])
     until(note.exists)
-    sqs, url = local_grid.client("sqs"), local_grid.outputs["TaskDeadLetterQueueUrl"]
+    sqs, url = local_grid.client("sqs"), local_grid.outputs["UndeliverableQueueUrl"]
     for session_id in (session.id, "0" * 32):
         message = ChunkQueued(session_id=session_id, chunk=0, tenant="t", task_timeout_seconds=900)
         sqs.send_message(QueueUrl=url, MessageBody=message.model_dump_json())

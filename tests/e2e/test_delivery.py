@@ -33,7 +33,7 @@ def test_every_message_delivered_twice_counts_once(grid: Grid, local_grid: Local
     assert (status.account.submitted, status.account.completed, status.account.failed) == (60, 60, 0)
     # What ran again would have another attempt or another time.
     assert finished_chunks(local_grid, session.id) == rows
-    for queue in ("TaskDeadLetterQueueUrl", "TaskEventsDeadLetterQueueUrl"):
+    for queue in ("UndeliverableQueueUrl", "TaskEventsDeadLetterQueueUrl"):
         assert waiting_messages(sqs, local_grid.outputs[queue]) == 0
 
 

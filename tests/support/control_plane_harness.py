@@ -89,6 +89,7 @@ class Harness:
         """Forget what earlier tests left in the queues and connections."""
         self.clock.now = START
         self.push.gone.clear()
+        self.push.failing.clear()
         self.push.frames.clear()
         settings = self.grid.settings
         task_queues = settings.task_queue_urls["default"].values()
@@ -119,17 +120,17 @@ class Harness:
             Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now)
             for chunk in chunks
         ]
-        held = []
+        leases = []
         for accepted, row in self.grid.chunks.claim(claims):
             assert accepted
             assert row
-            held.append(ChunkLease(row.key, owner, row.attempt))
-        return held
+            leases.append(ChunkLease(row.key, owner, row.attempt))
+        return leases
 
     def finish(self, session: Session, outcomes: dict[int, str], owner: str = AGENT) -> list[ChunkOutcome]:
         """Claim chunks and finish them with these letters. Gives the events that their agent sends."""
-        held = self.claim(session, *outcomes, owner=owner)
-        work = [(each, self.progress(outcomes[each.key.chunk])) for each in held]
+        leases = self.claim(session, *outcomes, owner=owner)
+        work = [(each, self.progress(outcomes[each.key.chunk])) for each in leases]
         assert all(self.grid.chunks.finish(work))
         return [self.row(session, chunk).outcome() for chunk in outcomes]
 

@@ -14,10 +14,11 @@ Frame = ChunksFrame | SessionEndedFrame | PongFrame
 
 
 class PushServer:
-    """Takes messages for any connection but those that are gone."""
+    """Takes messages for any connection but those that are gone or failing."""
 
     def __init__(self) -> None:
         self.gone: set[str] = set()
+        self.failing: dict[str, HTTPStatus] = {}
         self.frames: defaultdict[str, list[Frame]] = defaultdict(list)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
@@ -32,11 +33,11 @@ class PushServer:
             def do_POST(self) -> None:
                 connection = unquote(self.path).rpartition("/")[2]
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                gone = connection in server.gone
-                if not gone:
+                status = HTTPStatus.GONE if connection in server.gone else server.failing.get(connection, HTTPStatus.OK)
+                if status is HTTPStatus.OK:
                     server.frames[connection].append(PUSH_FRAME.validate_json(body))
-                self.send_response(HTTPStatus.GONE if gone else HTTPStatus.OK)
-                if gone:
+                self.send_response(status)
+                if status is HTTPStatus.GONE:
                     self.send_header("x-amzn-ErrorType", "GoneException")
                 self.send_header("Content-Length", "0")
                 self.end_headers()

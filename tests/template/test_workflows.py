@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from htcgrid_events import DETAIL_TYPES, SOURCE
+from htcgrid_events import BUS_EVENTS, SOURCE
 from tests.template.stack import ROOT, of_type
 
 FILES = sorted((ROOT / "statemachines").glob("*.asl.json"))
@@ -104,5 +104,5 @@ def test_workflows_start_on_events_that_the_grid_sends() -> None:
             if event["Type"] == "EventBridgeRule":
                 pattern = event["Properties"]["Pattern"]
                 assert pattern["source"] == [SOURCE]
-                assert set(pattern["detail-type"]) <= set(DETAIL_TYPES)
+                assert set(pattern["detail-type"]) <= set(BUS_EVENTS)
                 assert "DeadLetterConfig" in event["Properties"]

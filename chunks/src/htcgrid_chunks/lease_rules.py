@@ -1,4 +1,4 @@
-"""Leases that nobody keeps any more, and chunks that nobody takes care of: pure rules."""
+"""Rules for leases that have expired and for chunks whose message or event was lost. Pure functions."""
 
 import zlib
 from datetime import timedelta
@@ -35,7 +35,7 @@ def shard_of(key: ChunkKey) -> int:
     return zlib.crc32(f"{key.partition_key}/{key.chunk}".encode()) % LEASE_SHARDS
 
 
-def hopeless(chunk: Chunk, attempts: int) -> bool:
+def exceeds_lost_attempts(chunk: Chunk, attempts: int) -> bool:
     """Whether a chunk of which so many attempts are over is to be given up.
 
     Whatever an attempt leaves behind counts as a sign: an orderly end, the outcome of a task, the mark of one that it
@@ -44,13 +44,13 @@ def hopeless(chunk: Chunk, attempts: int) -> bool:
     return attempts - max(chunk.returned, chunk.progressed) > GIVE_UP_AFTER
 
 
-def given_up_because(attempts: int) -> str:
-    """What the errors of the tasks of a chunk say that was given up after so many attempts."""
+def lost_message(attempts: int) -> str:
+    """The error message of tasks whose chunk was given up after so many attempts."""
     return f"{attempts} attempts at the task's chunk ended without a word, with their agents."
 
 
 def recovered(chunk: Chunk, action: LeaseAction) -> ChunkRecovered:
-    """What the bus is told when a chunk has been seen to."""
+    """The event that says what was done about a chunk."""
     return ChunkRecovered(
         session_id=chunk.key.session_id,
         tenant=chunk.tenant,
@@ -65,7 +65,7 @@ def remedy(chunk: Chunk, before: int) -> LeaseAction | None:
     """What a chunk needs that has been left alone since `before` (ms); nothing if somebody takes care of it."""
     match chunk.state:
         case ChunkState.RUNNING if chunk.claimable_at <= before:
-            return LeaseAction.GIVEN_UP if hopeless(chunk, chunk.attempt) else LeaseAction.REQUEUED
+            return LeaseAction.GIVEN_UP if exceeds_lost_attempts(chunk, chunk.attempt) else LeaseAction.REQUEUED
         case ChunkState.RETRY if chunk.claimable_at <= before:
             return LeaseAction.SENT_AGAIN
         case ChunkState.QUEUED if max(chunk.stages.submitted_at, chunk.claimable_at) <= before:

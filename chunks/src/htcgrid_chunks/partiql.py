@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_STATEMENTS = 25
 _REFUSED = frozenset({"ConditionalCheckFailed", "DuplicateItem"})
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         "ThrottlingError",
         "ProvisionedThroughputExceeded",
@@ -91,7 +91,7 @@ class Batches:
                 answers[index] = Written(accepted=True, item=_item(response.get("Item")))
             elif error.get("Code") in _REFUSED:
                 answers[index] = Written(accepted=False, item=_item(error.get("Item")))
-            elif error.get("Code") in _PASSING:
+            elif error.get("Code") in _TRANSIENT:
                 failures[index] = f"{error.get('Code')}: {error.get('Message')}"
             else:
                 raise StorageUnavailable(f"a write failed with {error.get('Code')}: {error.get('Message')}")

@@ -7,16 +7,17 @@
     finish        running, owner and attempt mine          → outcomes and results, never claimable again
     retry         running, owner and attempt mine          → outcomes so far, claimable_at = end of the backoff
     cancel        state, attempt, claimable_at as seen     → open tasks cancelled, never claimable again
-    hold          waiting, attempt, claimable_at as seen   → not claimable until it is released
-    release       held                                     → claimable at once
+    pause         waiting, attempt, claimable_at as seen   → not claimable until it is resumed
+    resume        paused, attempt, claimable_at as seen    → claimable at once
     redeliver     state, attempt, claimable_at as seen     → counted as in vain until it is claimed
-    redrive       see `redrive_store.py`
+    redrive       see `storage/redrive.py` of the control plane
 
 `claimable_at` is one number for three waits: 0 while queued, the end of the lease while running, the end of the
 backoff before a retry. A finished chunk has none. Every write moves it, so it also tells whether a row has changed.
 
-`lease_shard` puts a row into the index of leases, see `lease_store.py`. Only a heartbeat sets it, and every end of an
-attempt removes it, so a chunk that is shorter than the first heartbeat never pays for the index.
+`lease_shard` puts a row into the index of leases, see `storage/lease_index.py` of the control plane. Only a heartbeat
+sets it, and every end of an attempt removes it, so a chunk that is shorter than the first heartbeat never pays for the
+index.
 
 `owner` and `attempt` fence: once another agent has claimed a chunk, whatever the former one writes is refused.
 """
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
 
 PAUSED_UNTIL = 2**53
-"""The moment (ms) from which a held chunk can be claimed: none that a clock ever shows."""
+"""The moment (ms) from which a paused chunk can be claimed: none that a clock ever shows."""
 
 ACCOUNT_ROW = -1
 """The sort key of a bucket's account, which lies before its chunks and is no chunk."""
@@ -65,7 +66,7 @@ ACCOUNT_ROW = -1
 
 @dataclass(frozen=True)
 class Claim:
-    """A wish to run a chunk: who, until when (ms), and what is known of its message."""
+    """A request to run a chunk: by which agent, until when (ms), and what is known of its message."""
 
     key: ChunkKey
     owner: str
@@ -97,7 +98,7 @@ class ChunkProgress:
 
 
 class _Conclusion(NamedTuple):
-    held: ChunkLease
+    lease: ChunkLease
     progress: ChunkProgress
     state: ChunkState
     claimable_at: int | None = None
@@ -117,39 +118,41 @@ class ChunkStore:
         return [written.accepted for written in self._batches.execute(statements)]
 
     def claim(self, claims: Sequence[Claim]) -> list[tuple[bool, Chunk | None]]:
-        """Claim chunks. Gives, for each, whether it is held now and the row as it is (none if there is no row)."""
+        """Claim chunks. Returns, for each, whether the caller has its lease, and its row if there is one."""
         written = self._batches.execute([self._claim(claim) for claim in claims])
         return [
             (answer.accepted, self._row_of(claim.key, answer)) for claim, answer in zip(claims, written, strict=True)
         ]
 
-    def extend(self, held: Sequence[ChunkLease], lease_expires_at: int) -> list[bool]:
-        """Prolong leases to `lease_expires_at` (ms); false for each that is no longer held."""
+    def extend(self, leases: Sequence[ChunkLease], lease_expires_at: int) -> list[bool]:
+        """Prolong leases to `lease_expires_at` (ms); false for each that was lost meanwhile."""
         statements = [
             self._update(
-                item, "SET claimable_at = ? SET lease_shard = ?", [number(lease_expires_at), number(shard_of(item.key))]
+                lease,
+                "SET claimable_at = ? SET lease_shard = ?",
+                [number(lease_expires_at), number(shard_of(lease.key))],
             )
-            for item in held
+            for lease in leases
         ]
         return [written.accepted for written in self._batches.execute(statements)]
 
     def checkpoint(self, work: Sequence[tuple[ChunkLease, ChunkProgress, int]]) -> list[bool]:
-        """Keep the outcomes so far and prolong the leases to the third of each (ms); false where no longer held."""
-        return self._conclude([_Conclusion(held, progress, ChunkState.RUNNING, at) for held, progress, at in work])
+        """Keep the outcomes so far and extend the leases to the third of each (ms); false for each that was lost."""
+        return self._conclude([_Conclusion(lease, progress, ChunkState.RUNNING, at) for lease, progress, at in work])
 
     def finish(self, work: Sequence[tuple[ChunkLease, ChunkProgress]]) -> list[bool]:
-        """Record outcomes for good; false for each chunk that is no longer held, whose results count for nothing."""
-        return self._conclude([_Conclusion(held, progress, ChunkState.FINISHED) for held, progress in work])
+        """Record outcomes for good; false for each lease that was lost: its results count for nothing."""
+        return self._conclude([_Conclusion(lease, progress, ChunkState.FINISHED) for lease, progress in work])
 
     def retry(self, work: Sequence[tuple[ChunkLease, ChunkProgress, int]]) -> list[bool]:
         """Keep the outcomes so far and let the open tasks be claimed again from `retry_at` (ms, third of each) on."""
-        return self._conclude([_Conclusion(held, progress, ChunkState.RETRY, at) for held, progress, at in work])
+        return self._conclude([_Conclusion(lease, progress, ChunkState.RETRY, at) for lease, progress, at in work])
 
     def cancel(self, chunks: Sequence[Chunk], now: int) -> list[bool]:
         """Cancel the open tasks of unfinished chunks; false for each row that has changed since it was read."""
         return [written.accepted for written in self._batches.execute([self._cancel(chunk, now) for chunk in chunks])]
 
-    def hold(self, chunks: Sequence[Chunk]) -> list[bool]:
+    def pause(self, chunks: Sequence[Chunk]) -> list[bool]:
         """Let chunks that wait, queued or for a retry, not be claimed; false for each row that has changed."""
         statements = [
             self._as_seen(
@@ -161,8 +164,8 @@ class ChunkStore:
         ]
         return [written.accepted for written in self._batches.execute(statements)]
 
-    def release(self, chunks: Sequence[Chunk]) -> list[bool]:
-        """Let held chunks be claimed at once; false for each row that has changed since it was read."""
+    def resume(self, chunks: Sequence[Chunk]) -> list[bool]:
+        """Let paused chunks be claimed at once; false for each row that has changed since it was read."""
         statements = [
             self._as_seen(chunk, f"SET state = '{ChunkState.QUEUED}' SET claimable_at = ?", [number(0)])
             for chunk in chunks
@@ -170,7 +173,7 @@ class ChunkStore:
         return [written.accepted for written in self._batches.execute(statements)]
 
     def redeliver(self, chunk: Chunk) -> bool:
-        """Note that a chunk gets a new message for one that nobody could deal with; false if it has changed
+        """Note that a chunk gets a new message for an undeliverable one; false if it has changed
         since it was read."""
         changes = "SET redeliveries = ? SET redelivered_attempt = ?"
         values = [number(chunk.redeliveries_in_vain + 1), number(chunk.attempt)]
@@ -231,29 +234,29 @@ class ChunkStore:
             ],
         )
 
-    def _update(self, held: ChunkLease, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
+    def _update(self, lease: ChunkLease, changes: str, values: "Sequence[AttributeValueTypeDef]") -> Statement:
         still_mine = f"state = '{ChunkState.RUNNING}' AND \"owner\" = ? AND attempt = ?"
         return Statement(
             f'UPDATE "{self._table}" {changes} WHERE "bucket" = ? AND chunk = ? AND {still_mine}',
-            [*values, *row_key(held.key), text(held.owner), number(held.attempt)],
+            [*values, *row_key(lease.key), text(lease.owner), number(lease.attempt)],
         )
 
     def _conclude(self, work: "Sequence[_Conclusion]") -> list[bool]:
         statements = []
-        for held, progress, state, claimable_at in work:
+        for lease, progress, state, claimable_at in work:
             changes: list[tuple[str, AttributeValueTypeDef]] = [
                 ("outcomes", text(progress.outcomes)),
                 ("started_at", number(progress.started_at)),
                 ("finished_at", number(progress.finished_at)),
-                *_results(progress.results, held.attempt),
+                *_results(progress.results, lease.attempt),
             ]
             if claimable_at is not None:
                 changes.append(("claimable_at", number(claimable_at)))
             match state:
                 case ChunkState.RUNNING:
-                    changes += [("progressed", number(held.attempt)), ("lease_shard", number(shard_of(held.key)))]
+                    changes += [("progressed", number(lease.attempt)), ("lease_shard", number(shard_of(lease.key)))]
                 case ChunkState.RETRY:
-                    changes.append(("returned", number(held.attempt)))
+                    changes.append(("returned", number(lease.attempt)))
             if progress.tries:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
             if progress.history:
@@ -266,13 +269,13 @@ class ChunkStore:
                 remove += " REMOVE lease_shard"
             statements.append(
                 self._update(
-                    held,
+                    lease,
                     f"SET state = '{state}' {clauses}{remove}",
                     [value for _, value in changes],
                 )
             )
         return [
-            written.accepted or _says(written.item, conclusion)
+            written.accepted or _repeated(written.item, conclusion)
             for conclusion, written in zip(work, self._batches.execute(statements), strict=True)
         ]
 
@@ -292,12 +295,12 @@ class ChunkStore:
         )
 
 
-def _says(row: Item | None, conclusion: _Conclusion) -> bool:
+def _repeated(row: Item | None, conclusion: _Conclusion) -> bool:
     """Whether a write was refused only because it had been made: it was repeated after its first answer was lost."""
-    held, progress, state, _ = conclusion
+    lease, progress, state, _ = conclusion
     return row is not None and (
         (row.text("state"), row.text("owner"), row.number("attempt"), row.text("outcomes"), row.number("finished_at"))
-        == (state, held.owner, held.attempt, progress.outcomes, progress.finished_at)
+        == (state, lease.owner, lease.attempt, progress.outcomes, progress.finished_at)
     )
 
 

@@ -12,19 +12,22 @@ from htcgrid_chunks.clock import (
     system_clock,
 )
 from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.executions import Executions
+from htcgrid_controlplane.outbound.metrics import CountMetric, count_nothing
 from htcgrid_controlplane.outbound.push import PushGateway
+from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.outbound.task_events import TaskEvents
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
-from htcgrid_controlplane.outbound.topic import Notifications
+from htcgrid_controlplane.outbound.topic import NotificationTopic
 from htcgrid_controlplane.outbound.waker import Waker
 from htcgrid_controlplane.services.budgets import Budgets
 from htcgrid_controlplane.services.completion import Completions
 from htcgrid_controlplane.services.dead_letters import DeadLetters
 from htcgrid_controlplane.services.giving_up import GivingUp
 from htcgrid_controlplane.services.lifecycle import Lifecycle
-from htcgrid_controlplane.services.pausing import Holds
+from htcgrid_controlplane.services.pausing import Pausing
 from htcgrid_controlplane.services.queries import Queries
 from htcgrid_controlplane.services.recounts import Recounts
 from htcgrid_controlplane.services.recovery import Recovery
@@ -32,7 +35,7 @@ from htcgrid_controlplane.services.redrives import Redrives
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.services.submission import Submissions
 from htcgrid_controlplane.services.sweeping import Sweeping
-from htcgrid_controlplane.services.undeliverable import Undelivered
+from htcgrid_controlplane.services.undeliverable import UndeliverableMessages
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
@@ -45,10 +48,11 @@ from htcgrid_dataplane.s3 import S3Store
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_stepfunctions.client import SFNClient
 
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
+_PUSH_CONFIG = _CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=3))
+"""A push is worth no long wait: who misses it asks for it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class ControlPlane:
 
     settings: Settings
     clock: Clock = system_clock
+    count: CountMetric = count_nothing
+    """Publishes what went wrong with requests to AWS."""
 
     @cached_property
     def submissions(self) -> Submissions:
@@ -80,9 +86,7 @@ class ControlPlane:
         return Completions(
             sessions=self.sessions,
             accounts=self.accounts,
-            bus=self.bus,
-            push=self.push,
-            notifications=self.notifications,
+            announcements=self.announcements,
             budgets=self.budgets,
             waker=self.waker,
             clock=self.clock,
@@ -95,18 +99,16 @@ class ControlPlane:
             sessions=self.sessions,
             chunks=self.chunks,
             accounts=self.accounts,
-            bus=self.bus,
-            push=self.push,
-            notifications=self.notifications,
+            announcements=self.announcements,
             stops=self.stops,
             waker=self.waker,
             clock=self.clock,
         )
 
     @cached_property
-    def holds(self) -> Holds:
+    def pausing(self) -> Pausing:
         """Pauses and resumes sessions."""
-        return Holds(sessions=self.sessions, chunks=self.chunks, queues=self.queues, bus=self.bus)
+        return Pausing(sessions=self.sessions, chunks=self.chunks, queues=self.queues, bus=self.bus)
 
     @cached_property
     def recounts(self) -> Recounts:
@@ -151,9 +153,9 @@ class ControlPlane:
         )
 
     @cached_property
-    def undelivered(self) -> Undelivered:
-        """Sees to chunks whose messages nobody could deal with."""
-        return Undelivered(
+    def undeliverable(self) -> UndeliverableMessages:
+        """Handles messages that no agent could handle."""
+        return UndeliverableMessages(
             sessions=self.sessions,
             chunks=self.chunks,
             accounts=self.accounts,
@@ -177,7 +179,7 @@ class ControlPlane:
     @cached_property
     def task_events(self) -> TaskEvents:
         """The queue of task events."""
-        return TaskEvents(self._sqs, self.settings.task_events_queue_url)
+        return TaskEvents(self._sender, self.settings.task_events_queue_url)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -223,7 +225,7 @@ class ControlPlane:
     @cached_property
     def queues(self) -> TaskQueues:
         """The task queues."""
-        return TaskQueues(self._sqs, self.settings.task_queue_urls)
+        return TaskQueues(self._sender, self.settings.task_queue_urls)
 
     @cached_property
     def payloads(self) -> S3Store:
@@ -233,9 +235,12 @@ class ControlPlane:
         return S3Store(client, self.settings.data_bucket)
 
     @cached_property
-    def notifications(self) -> Notifications:
-        """The notification topic."""
-        return Notifications(boto3.client("sns", config=_CONFIG), self.settings.notification_topic)
+    def announcements(self) -> Announcements:
+        """Announces outcomes and verdicts."""
+        topic = NotificationTopic(
+            boto3.client("sns", config=_PUSH_CONFIG), self.settings.notification_topic, self.count
+        )
+        return Announcements(self.bus, self.push, topic)
 
     @cached_property
     def subscribers(self) -> SubscriberStore:
@@ -245,8 +250,8 @@ class ControlPlane:
     @cached_property
     def push(self) -> PushGateway:
         """Push connections."""
-        client = boto3.client("apigatewaymanagementapi", endpoint_url=self.settings.push_endpoint, config=_CONFIG)
-        return PushGateway(client, self.subscribers)
+        client = boto3.client("apigatewaymanagementapi", endpoint_url=self.settings.push_endpoint, config=_PUSH_CONFIG)
+        return PushGateway(client, self.subscribers, self.count)
 
     @cached_property
     def sessions(self) -> SessionStore:
@@ -266,7 +271,7 @@ class ControlPlane:
     @cached_property
     def bus(self) -> EventBus:
         """The event bus."""
-        return EventBus(boto3.client("events", config=_CONFIG), self.settings.event_bus)
+        return EventBus(boto3.client("events", config=_CONFIG), self.settings.event_bus, self.count)
 
     @cached_property
     def waker(self) -> Waker:
@@ -278,8 +283,8 @@ class ControlPlane:
         return boto3.client("stepfunctions", config=_CONFIG)
 
     @cached_property
-    def _sqs(self) -> "SQSClient":
-        return boto3.client("sqs", config=_CONFIG)
+    def _sender(self) -> MessageSender:
+        return MessageSender(boto3.client("sqs", config=_CONFIG), self.count)
 
     @cached_property
     def _dynamodb(self) -> "DynamoDBClient":

@@ -7,13 +7,13 @@ from pydantic import Field, model_validator
 
 from htcgrid_events.identifiers import BUCKET_SIZE
 from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
-from htcgrid_events.model import Blob, Contract, SessionId, SubscriberId, TimestampMs
+from htcgrid_events.model import Blob, Contract, Request, SessionId, SubscriberId, TimestampMs, known_fields_of
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
 
 
-class ChunkInput(Contract):
+class ChunkInput(Request):
     """One chunk to be submitted. Its inputs are JSON lines, compressed: here when small, else already uploaded."""
 
     chunk: Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
@@ -31,14 +31,14 @@ class ChunkInput(Contract):
         return self
 
 
-class Totals(Contract):
+class Totals(Request):
     """How much the whole session holds. Saying it closes the session to further chunks."""
 
     chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
     tasks: Annotated[int, Field(ge=1, le=MAX_CHUNKS * MAX_TASKS_PER_CHUNK)]
 
 
-class AddChunks(Contract):
+class AddChunks(Request):
     """`POST /sessions/{session_id}/chunks`. Repeating it changes nothing."""
 
     chunks: Annotated[tuple[ChunkInput, ...], Field(max_length=MAX_CHUNKS_PER_REQUEST)] = ()
@@ -54,7 +54,7 @@ class AddChunks(Contract):
 class CreateSession(AddChunks):
     """`PUT /sessions/{session_id}`, with the id made by the client. Repeating it changes nothing."""
 
-    options: SessionOptions = SessionOptions()
+    options: Annotated[SessionOptions, known_fields_of(SessionOptions)] = SessionOptions()
     subscriber_id: SubscriberId | None = None
 
 
@@ -109,7 +109,7 @@ class SessionStatus(Contract):
     deadline_at: TimestampMs
     ended_at: TimestampMs | None = None
     paused: bool = False
-    """Whether its queued tasks are held."""
+    """Whether its queued tasks are paused."""
     stop_reason: StopReason | None = None
 
 
@@ -133,7 +133,7 @@ class SessionPage(Contract):
     """What to give as `before` to go on; none at the end."""
 
 
-class CancelSessions(Contract):
+class CancelSessions(Request):
     """`POST /sessions/cancel`: stop several sessions, or open ones of the tenant where none is named. A request stops
     up to 100 sessions; who wants to stop all repeats it until its answer names none."""
 
@@ -204,8 +204,12 @@ class TaskRecord(Contract):
     state: TaskState
     chunk: int
     owner: str | None
+    attempt: int = 0
+    """The last attempt at its chunk: how often the chunk was claimed."""
     attempts: int
+    """How often the task was tried, as in `TaskError`: what failed, what completed it, and the try that runs now."""
     retries: int
+    """How often it was or will be tried again after a failure."""
     options: SessionOptions
     message_handle: str | None
     lease_expires_at: TimestampMs | None
@@ -228,7 +232,7 @@ class TaskInput(Contract):
     """Where the inputs can be fetched for a short while."""
 
 
-class UploadRequest(Contract):
+class UploadRequest(Request):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
     chunks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=BUCKET_SIZE)]

@@ -1,7 +1,8 @@
-"""What the grid tells the world over its event bus. `SOURCE` is the source, `DETAIL_TYPES` the detail types."""
+"""The events that the grid puts on its event bus, with the source `SOURCE`. Each model names its detail type."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -18,8 +19,17 @@ MAX_LISTED_RETRIES = 10
 """Tasks that one event of a retry lists: ten such events in a request stay far below its size."""
 
 
-class SessionCreated(Contract):
+class BusEvent(Contract):
+    """The detail of an event."""
+
+    detail_type: ClassVar[str]
+    """The event's detail type, by which rules select it."""
+
+
+class SessionCreated(BusEvent):
     """A session exists; its lifecycle workflow starts on this."""
+
+    detail_type: ClassVar[str] = "Session Created"
 
     session_id: SessionId
     tenant: str
@@ -28,8 +38,14 @@ class SessionCreated(Contract):
     deadline_at: TimestampMs
 
 
-class SessionEnded(Contract):
-    """A session has its verdict. The detail type says which."""
+class SessionReopened(SessionCreated):
+    """A session that had ended runs again, since tasks of it were redriven; its lifecycle workflow starts on this."""
+
+    detail_type: ClassVar[str] = "Session Reopened"
+
+
+class SessionEnded(BusEvent):
+    """A session has its verdict. There is an event of its own for each verdict."""
 
     session_id: SessionId
     tenant: str
@@ -37,6 +53,39 @@ class SessionEnded(Contract):
     account: Account
     created_at: TimestampMs
     ended_at: TimestampMs
+
+
+class SessionCompleted(SessionEnded):
+    """Every task of a session has completed."""
+
+    detail_type: ClassVar[str] = "Session Completed"
+
+
+class SessionFailed(SessionEnded):
+    """A session has ended, and tasks of it have failed."""
+
+    detail_type: ClassVar[str] = "Session Failed"
+
+
+class SessionCancelled(SessionEnded):
+    """A session was cancelled."""
+
+    detail_type: ClassVar[str] = "Session Cancelled"
+
+
+class SessionTimedOut(SessionEnded):
+    """A session was ended by its deadline."""
+
+    detail_type: ClassVar[str] = "Session TimedOut"
+
+
+SESSION_ENDED: Mapping[SessionState, type[SessionEnded]] = {
+    SessionState.COMPLETED: SessionCompleted,
+    SessionState.FAILED: SessionFailed,
+    SessionState.CANCELLED: SessionCancelled,
+    SessionState.TIMED_OUT: SessionTimedOut,
+}
+"""The event of each verdict."""
 
 
 class FailedTask(Contract):
@@ -49,8 +98,10 @@ class FailedTask(Contract):
     attempts: int
 
 
-class TasksFailed(Contract):
+class TasksFailed(BusEvent):
     """Tasks of one chunk that failed for good."""
+
+    detail_type: ClassVar[str] = "Tasks Failed"
 
     session_id: SessionId
     tenant: str
@@ -60,8 +111,10 @@ class TasksFailed(Contract):
     failed: Annotated[int, Field(ge=1)]
 
 
-class TasksRetrying(Contract):
+class TasksRetrying(BusEvent):
     """Tasks of one chunk failed and are run again. Agents send it with their task events, and it goes on to the bus."""
+
+    detail_type: ClassVar[str] = "Tasks Retrying"
 
     session_id: SessionId
     tenant: str
@@ -75,8 +128,10 @@ class TasksRetrying(Contract):
     failed: Annotated[int, Field(ge=1)]
 
 
-class ChunkCompleted(Contract):
+class ChunkCompleted(BusEvent):
     """A chunk has finished; only for sessions with `publish_completions`."""
+
+    detail_type: ClassVar[str] = "Chunk Completed"
 
     session_id: SessionId
     tenant: str
@@ -86,23 +141,36 @@ class ChunkCompleted(Contract):
     stages: Stages
 
 
-class SessionStopping(Contract):
+class SessionStopping(BusEvent):
     """A session takes no more chunks, and its open tasks are being cancelled."""
+
+    detail_type: ClassVar[str] = "Session Stopping"
 
     session_id: SessionId
     tenant: str
     reason: StopReason
 
 
-class SessionHeld(Contract):
-    """The queued tasks of a session are to be held, or to be let go. The detail type says which."""
+class SessionPaused(BusEvent):
+    """A session was paused: its waiting chunks are to be paused."""
+
+    detail_type: ClassVar[str] = "Session Paused"
+
+    session_id: SessionId
+    tenant: str
+
+
+class SessionResumed(BusEvent):
+    """A session was resumed: its paused chunks are to be resumed."""
+
+    detail_type: ClassVar[str] = "Session Resumed"
 
     session_id: SessionId
     tenant: str
 
 
 class LeaseAction(StrEnum):
-    """What was done about a chunk that nobody took care of."""
+    """What recovery did about a chunk."""
 
     REQUEUED = "requeued"
     """It is run again."""
@@ -111,11 +179,13 @@ class LeaseAction(StrEnum):
     SENT_AGAIN = "sent-again"
     """It waited, and its message was gone."""
     COUNTED = "counted"
-    """It had finished, and nobody had counted it."""
+    """It had finished, and its event was lost."""
 
 
-class ChunkRecovered(Contract):
-    """A chunk whose agent died without a word, or whose message was lost, was found and seen to."""
+class ChunkRecovered(BusEvent):
+    """A chunk whose agent has died, or whose message was lost, was found and recovered."""
+
+    detail_type: ClassVar[str] = "Chunk Recovered"
 
     session_id: SessionId
     tenant: str
@@ -126,8 +196,10 @@ class ChunkRecovered(Contract):
     action: LeaseAction
 
 
-class TaskDeadLettered(Contract):
+class TaskDeadLettered(BusEvent):
     """Tasks of one chunk that failed for good are kept as dead letters."""
+
+    detail_type: ClassVar[str] = "Task Dead-Lettered"
 
     session_id: SessionId
     tenant: str
@@ -138,8 +210,10 @@ class TaskDeadLettered(Contract):
     """How many tasks there are in all of the chunk's letters."""
 
 
-class AccountMismatch(Contract):
+class AccountMismatch(BusEvent):
     """A session's account did not close when it should, and was counted anew from the rows."""
+
+    detail_type: ClassVar[str] = "Account Mismatch"
 
     session_id: SessionId
     tenant: str
@@ -147,27 +221,20 @@ class AccountMismatch(Contract):
     after: Account
 
 
-DETAIL_TYPES: dict[str, type[Contract]] = {
-    "Session Created": SessionCreated,
-    "Session Reopened": SessionCreated,
-    "Session Paused": SessionHeld,
-    "Session Resumed": SessionHeld,
-    "Session Stopping": SessionStopping,
-    "Session Completed": SessionEnded,
-    "Session Failed": SessionEnded,
-    "Session Cancelled": SessionEnded,
-    "Session TimedOut": SessionEnded,
-    "Tasks Retrying": TasksRetrying,
-    "Tasks Failed": TasksFailed,
-    "Task Dead-Lettered": TaskDeadLettered,
-    "Chunk Completed": ChunkCompleted,
-    "Chunk Recovered": ChunkRecovered,
-    "Account Mismatch": AccountMismatch,
-}
+_EVENTS: tuple[type[BusEvent], ...] = (
+    SessionCreated,
+    SessionReopened,
+    SessionPaused,
+    SessionResumed,
+    SessionStopping,
+    *SESSION_ENDED.values(),
+    TasksRetrying,
+    TasksFailed,
+    TaskDeadLettered,
+    ChunkCompleted,
+    ChunkRecovered,
+    AccountMismatch,
+)
 
-ENDED_DETAIL_TYPE: dict[SessionState, str] = {
-    SessionState.COMPLETED: "Session Completed",
-    SessionState.FAILED: "Session Failed",
-    SessionState.CANCELLED: "Session Cancelled",
-    SessionState.TIMED_OUT: "Session TimedOut",
-}
+BUS_EVENTS: Mapping[str, type[BusEvent]] = {event.detail_type: event for event in _EVENTS}
+"""All events, by their detail types."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from htcgrid_events.limits import MAX_TASK_BYTES
-from htcgrid_events.model import Contract, TimestampMs
+from htcgrid_events.model import Contract, Request, TimestampMs
 from htcgrid_events.outcome import FailureKind
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -45,7 +45,7 @@ class DeadLetterPage(Contract):
     next_after: int | None = None
 
 
-class _Selection(Contract):
+class _Selection(Request):
     """Which dead letters: all of the session, those of one fingerprint, or those of some tasks."""
 
     fingerprint: Fingerprint | None = None

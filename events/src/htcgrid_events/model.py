@@ -1,7 +1,8 @@
-"""The base of every contract: immutable, closed to unknown fields, and JSON by alias-free names."""
+"""The bases of all contracts: immutable, JSON by the names of their fields, and read strictly or tolerantly."""
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
@@ -29,6 +30,38 @@ Blob = Annotated[
 
 
 class Contract(BaseModel):
-    """What crosses a boundary of the grid. An unknown field is an error, never ignored."""
+    """A message, event, answer or stored value. Unknown fields are ignored when it is read, so that parts of two
+    releases work together in both directions. Errors do not quote what was read: logs are to hold no payloads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    def to_json(self, *, exclude_none: bool = False, exclude_defaults: bool = False) -> str:
+        """The JSON in which it is sent: ASCII alone, since SQS and SNS refuse some characters that JSON allows."""
+        return self.model_dump_json(ensure_ascii=True, exclude_none=exclude_none, exclude_defaults=exclude_defaults)
+
+
+class Request(Contract):
+    """A request to the API. An unknown field is an error: its sender expects an effect that it would not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class _KnownFields:
+    """Refuses fields that a contract does not know, where a request contains a contract that is read tolerantly
+    elsewhere."""
+
+    def __init__(self, contract: type[Contract]) -> None:
+        self._contract = contract
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            unknown = sorted(set(map(str, value)) - self._contract.model_fields.keys())
+            if unknown:
+                known = ", ".join(sorted(self._contract.model_fields))
+                raise ValueError(f"there is no field {unknown[0]!r}; the fields are {known}")
+        return value
+
+
+def known_fields_of(contract: type[Contract]) -> BeforeValidator:
+    """A validator for a field of a request whose type is `contract`: unknown fields in it are an error."""
+    return BeforeValidator(_KnownFields(contract), json_schema_input_type=contract)

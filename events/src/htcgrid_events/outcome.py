@@ -51,6 +51,7 @@ class TaskError(Contract):
     message: str
     trace: tuple[str, ...] = ()
     attempts: int = 1
+    """How often the task was tried. Of a task that was lost with its agents: how often its chunk was claimed."""
     agent: str = ""
     host: str = ""
     history: tuple[Attempt, ...] = ()

@@ -27,7 +27,7 @@ from htcgrid_events.api import (
     UploadPlaces,
     UploadRequest,
 )
-from htcgrid_events.bus import DETAIL_TYPES, TasksRetrying
+from htcgrid_events.bus import BUS_EVENTS, TasksRetrying
 from htcgrid_events.dead_letters import DeadLetterPage, DeadLettersDone, PurgeTasks, RedriveTasks
 from htcgrid_events.model import Contract
 from htcgrid_events.outcome import ChunkFinished, ChunkQueued
@@ -36,7 +36,7 @@ from htcgrid_events.push import ChunksFrame, PingFrame, PongFrame, SessionEndedF
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 CONTRACTS: Mapping[str, type[Contract]] = {
-    **{f"bus.{name.replace(' ', '')}": model for name, model in DETAIL_TYPES.items()},
+    **{f"bus.{name.replace(' ', '')}": model for name, model in BUS_EVENTS.items()},
     **{f"queue.{model.__name__}": model for model in (ChunkQueued, ChunkFinished, TasksRetrying)},
     **{f"push.{model.__name__}": model for model in (ChunksFrame, SessionEndedFrame, PingFrame, PongFrame)},
     **{

@@ -14,7 +14,7 @@ from htcgrid_chunks.chunk import (
     Chunk,
     Payload,
 )
-from htcgrid_chunks.lease_rules import given_up_because
+from htcgrid_chunks.lease_rules import lost_message
 from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
@@ -43,9 +43,9 @@ class Payloads:
         """
         self._fill_results(job)
         chunk = job.chunk
-        if job.hopeless:
+        if job.exceeds_lost_attempts:
             # What kills agents may be the inputs themselves.
-            given_up = replace(AGENT_LOST, message=given_up_because(chunk.attempt - 1), final=True)
+            given_up = replace(AGENT_LOST, message=lost_message(chunk.attempt - 1), final=True)
             job.ends = dict.fromkeys(chunk.open_offsets, given_up)
             return
         key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.inputs_edition)

@@ -10,7 +10,7 @@ from htcgrid_agent.work.task import TaskEnd
 from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.lease_rules import (
     CAREFUL_AFTER,
-    hopeless,
+    exceeds_lost_attempts,
 )
 from htcgrid_chunks.store import ChunkLease
 from htcgrid_events import ChunkQueued, Priority
@@ -80,9 +80,9 @@ class Job:
         return self.chunk.died >= CAREFUL_AFTER
 
     @property
-    def hopeless(self) -> bool:
+    def exceeds_lost_attempts(self) -> bool:
         """Whether agents died over this chunk so often, without a sign, that its tasks are not run any more."""
-        return hopeless(self.chunk, self.chunk.attempt - 1)
+        return exceeds_lost_attempts(self.chunk, self.chunk.attempt - 1)
 
     @cached_property
     def held(self) -> ChunkLease:

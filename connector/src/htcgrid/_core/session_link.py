@@ -91,7 +91,7 @@ class SessionLink:
         return delivery
 
     async def _deliver(self, sink: "Sink", hand: "Hand") -> None:
-        # Holds this link, without which nothing more would be heard of the session.
+        # Pausing this link, without which nothing more would be heard of the session.
         await deliver(self.reading(), sink, hand)
 
     async def call_back(self, function: "Callable[[FinishedTask], object]", hand: "Hand") -> None:

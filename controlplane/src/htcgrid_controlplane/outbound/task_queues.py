@@ -6,15 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid_controlplane.errors import UnknownPartition
-from htcgrid_controlplane.outbound.sqs import (
-    drained,
-    send_all,
-)
+from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import ChunkQueued, Priority, RetryPolicy
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 _AT_ONCE = timedelta(0)
@@ -24,8 +20,8 @@ _NO_DELAYS: Mapping[int, timedelta] = {}
 class TaskQueues:
     """The task queues of all partitions."""
 
-    def __init__(self, client: "SQSClient", urls: Mapping[str, Mapping[Priority, str]]) -> None:
-        self._client = client
+    def __init__(self, sender: MessageSender, urls: Mapping[str, Mapping[Priority, str]]) -> None:
+        self._sender = sender
         self._urls = urls
 
     def check(self, partition: str) -> None:
@@ -47,13 +43,11 @@ class TaskQueues:
         Raises:
             StorageUnavailable: SQS kept refusing a message.
         """
-        send_all(
-            self._client, self._url(session), [_entry(session, chunk, delays.get(chunk, _AT_ONCE)) for chunk in chunks]
-        )
+        self._sender.send(self._url(session), [_entry(session, chunk, delays.get(chunk, _AT_ONCE)) for chunk in chunks])
 
     def drained(self, session: Session) -> bool:
         """Whether nothing waits in the queue of a session's chunks."""
-        return drained(self._client, self._url(session))
+        return self._sender.drained(self._url(session))
 
     def _url(self, session: Session) -> str:
         return self._urls[session.options.partition][session.options.priority]
@@ -69,7 +63,7 @@ def _entry(session: Session, chunk: int, delay: timedelta) -> "SendMessageBatchR
         **options.model_dump(include=set(RetryPolicy.model_fields)),
     )
     # What is as usual goes without saying: SQS charges by size.
-    body = message.model_dump_json(exclude_defaults=True)
+    body = message.to_json(exclude_defaults=True)
     entry: SendMessageBatchRequestEntryTypeDef = {
         "Id": str(chunk),
         "MessageBody": body,

@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass
 
+from htcgrid_controlplane.errors import AccountOpen
 from htcgrid_controlplane.rules.accounting import (
     EndReason,
     buckets_in,
 )
 from htcgrid_events import (
+    SESSION_ENDED,
     Account,
     SessionAccepted,
     SessionCreated,
+    SessionEnded,
+    SessionEndedFrame,
     SessionOptions,
+    SessionReopened,
     SessionState,
     SessionStatus,
     StopReason,
@@ -37,7 +42,7 @@ class Session:
     stop_reason: EndReason | None = None
     """Why it takes no more chunks and its open tasks are cancelled."""
     paused: bool = False
-    """Whether its waiting chunks are held."""
+    """Whether its waiting chunks are paused."""
     failures: int = 0
     """Tasks that have failed for good; only counted where there is a budget for them."""
     task_token: str = ""
@@ -74,7 +79,7 @@ class Session:
         return share is not None and self.totals is not None and self.failures > share * self.totals.tasks
 
     def created(self) -> SessionCreated:
-        """What its lifecycle starts with, when it is created and when it reopens."""
+        """What its lifecycle starts with."""
         return SessionCreated(
             session_id=self.session_id,
             tenant=self.tenant,
@@ -82,6 +87,33 @@ class Session:
             created_at=self.created_at,
             deadline_at=self.deadline_at,
         )
+
+    def reopened(self) -> SessionReopened:
+        """What its lifecycle starts with when it reopens."""
+        return SessionReopened.model_validate(self.created().model_dump())
+
+    def ended_event(self) -> SessionEnded:
+        """What the bus is told of its verdict, which it must have."""
+        account, ended_at = self._verdict
+        return SESSION_ENDED[self.state](
+            session_id=self.session_id,
+            tenant=self.tenant,
+            state=self.state,
+            account=account,
+            created_at=self.created_at,
+            ended_at=ended_at,
+        )
+
+    def ended_frame(self) -> SessionEndedFrame:
+        """What subscribers are told of its verdict, which it must have."""
+        account, ended_at = self._verdict
+        return SessionEndedFrame(session_id=self.session_id, state=self.state, account=account, ended_at=ended_at)
+
+    @property
+    def _verdict(self) -> tuple[Account, int]:
+        if self.account is None or self.ended_at is None:
+            raise AccountOpen(f"session {self.session_id} has no verdict")
+        return self.account, self.ended_at
 
     def accepted(self) -> SessionAccepted:
         """What its owner is told when the grid has taken chunks over."""

@@ -157,7 +157,7 @@ def _announced(session: Session, chunk: int, letters: tuple[DeadLetter, ...]) ->
     listed: list[DeadLetter] = []
     room = _MAX_LISTED_BYTES
     for letter in letters:
-        room -= len(letter.model_dump_json().encode())
+        room -= len(letter.to_json())
         if room < 0:
             break
         listed.append(letter)

@@ -14,7 +14,7 @@ from htcgrid_chunks.chunk import (
     Payload,
 )
 from htcgrid_chunks.clock import Clock
-from htcgrid_chunks.lease_rules import given_up_because
+from htcgrid_chunks.lease_rules import lost_message
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import (
     ChunkLease,
@@ -56,8 +56,8 @@ class GivingUp:
             StoreUnavailable: the data plane could not be reached; the chunk is found again when its lease ends.
         """
         now = self.clock()
-        held = self.leases.take(chunk, _OWNER, now + int(_LEASE.total_seconds() * 1000))
-        if held is None:
+        lease = self.leases.take(chunk, _OWNER, now + int(_LEASE.total_seconds() * 1000))
+        if lease is None:
             return None
         outcomes, lines = self._so_far(chunk)
         data = encode_lines(
@@ -66,12 +66,12 @@ class GivingUp:
         )
         progress = ChunkProgress(
             outcomes=outcomes.replace(OutcomeCode.OPEN.value, OutcomeCode.FAILED.value),
-            results=self._put(chunk, held, data),
+            results=self._put(chunk, lease, data),
             tries=dict(chunk.tries),
             started_at=chunk.stages.started_at,
             finished_at=now,
         )
-        return _after(chunk, held, progress) if self.chunks.finish([(held, progress)])[0] else None
+        return _after(chunk, lease, progress) if self.chunks.finish([(lease, progress)])[0] else None
 
     def _so_far(self, chunk: Chunk) -> tuple[str, Sequence[bytes]]:
         none = [b""] * chunk.size
@@ -86,20 +86,20 @@ class GivingUp:
             _LOG.exception("the results so far of %s cannot be read: all its tasks are lost", key)
             return OutcomeCode.OPEN.value * chunk.size, none
 
-    def _put(self, chunk: Chunk, held: ChunkLease, data: bytes) -> Payload:
+    def _put(self, chunk: Chunk, lease: ChunkLease, data: bytes) -> Payload:
         if len(data) <= INLINE_BYTES and chunk.results.stored_bytes is None:
             return Payload(data)
-        self.store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, held.attempt), data)
+        self.store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, lease.attempt), data)
         return Payload(stored_bytes=len(data))
 
 
-def _after(chunk: Chunk, held: ChunkLease, progress: ChunkProgress) -> Chunk:
+def _after(chunk: Chunk, lease: ChunkLease, progress: ChunkProgress) -> Chunk:
     times = {"started_at": progress.started_at, "finished_at": progress.finished_at}
     return replace(
         chunk,
         state=ChunkState.FINISHED,
-        owner=held.owner,
-        attempt=held.attempt,
+        owner=lease.owner,
+        attempt=lease.attempt,
         outcomes=progress.outcomes,
         results=progress.results,
         stages=chunk.stages.model_copy(update=times),
@@ -110,7 +110,7 @@ def _lost_line(chunk: Chunk, offset: int, because: str) -> bytes:
     error = TaskError(
         kind=FailureKind.LOST,
         type="Agent.Lost",
-        message=because or given_up_because(chunk.attempt),
+        message=because or lost_message(chunk.attempt),
         attempts=chunk.attempt,
         agent=chunk.owner,
         history=chunk.history.get(offset, ()),

@@ -8,10 +8,8 @@ from htcgrid_chunks.store import (
     ACCOUNT_ROW,
     ChunkStore,
 )
-from htcgrid_controlplane.errors import AccountOpen, SessionNotFound
-from htcgrid_controlplane.outbound.bus import EventBus
-from htcgrid_controlplane.outbound.push import PushGateway
-from htcgrid_controlplane.outbound.topic import Notifications
+from htcgrid_controlplane.errors import SessionNotFound
+from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.waker import Waker
 from htcgrid_controlplane.rules.accounting import (
     EndReason,
@@ -23,11 +21,8 @@ from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_events import (
-    ENDED_DETAIL_TYPE,
     CancelledSessions,
     ChunkOutcome,
-    SessionEnded,
-    SessionEndedFrame,
     SessionState,
 )
 
@@ -45,9 +40,7 @@ class Lifecycle:
     sessions: SessionStore
     chunks: ChunkStore
     accounts: AccountStore
-    bus: EventBus
-    push: PushGateway
-    notifications: Notifications
+    announcements: Announcements
     stops: Stops
     waker: Waker
     clock: Clock
@@ -117,31 +110,15 @@ class Lifecycle:
         return self.sessions.end(session, verdict, account, self.clock())
 
     def announce(self, session_id: str) -> None:
-        """Tell the bus, the topic and the subscribers of a session's verdict; nobody, if a task was redriven since, for
-        another verdict will follow.
+        """Announce a session's verdict. Announce nothing if a task was redriven since: another verdict will follow.
 
         Raises:
             AccountOpen: the session has no verdict yet.
         """
         session = self.sessions.read(session_id)
-        if session.account is None or session.ended_at is None:
-            if session.redrives:
-                return
-            raise AccountOpen(f"session {session_id} has no verdict to announce")
-        ended = SessionEnded(
-            session_id=session_id,
-            tenant=session.tenant,
-            state=session.state,
-            account=session.account,
-            created_at=session.created_at,
-            ended_at=session.ended_at,
-        )
-        self.bus.put([(ENDED_DETAIL_TYPE[session.state], ended)])
-        frame = SessionEndedFrame(
-            session_id=session_id, state=session.state, account=session.account, ended_at=session.ended_at
-        )
-        self.notifications.publish(session.tenant, [frame])
-        self.push.push(session.subscribers, [frame])
+        if session.redrives and not session.state.ended:
+            return
+        self.announcements.verdict(session)
 
     def _settle_bucket(self, session_id: str, bucket: int) -> None:
         account = self.accounts.read(session_id, [bucket])[0]

@@ -40,7 +40,7 @@ class Recounts:
         after = total_of(self.accounts.read(session_id, buckets))
         if after != before:
             mismatch = AccountMismatch(session_id=session_id, tenant=session.tenant, before=before, after=after)
-            self.bus.put([("Account Mismatch", mismatch)])
+            self.bus.put([mismatch])
         return beyond if beyond < session.buckets else None
 
     def _recount_bucket(self, session_id: str, bucket: int) -> None:

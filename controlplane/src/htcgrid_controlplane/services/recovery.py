@@ -41,7 +41,7 @@ _BACKOFF = Backoff(base=timedelta(seconds=1), cap=timedelta(minutes=1))
 
 
 @dataclass(frozen=True)
-class RecoveryOrder:
+class RecoveryRequest:
     """What is to be done about chunks."""
 
     before: int
@@ -82,21 +82,21 @@ class Recovery:
     def recover_expired(self, shard: int, before: int, after: Entry | None) -> Recovered:
         """Deal with a page of a shard of the index of leases: those that ended at `before` (ms) or earlier."""
         entries, following = self.leases.expired(shard, before, after)
-        done = self.recover([entry.key for entry in entries], RecoveryOrder(before))
+        done = self.recover([entry.key for entry in entries], RecoveryRequest(before))
         return replace(done, after=following)
 
-    def recover(self, keys: Sequence[ChunkKey], order: RecoveryOrder) -> Recovered:
+    def recover(self, keys: Sequence[ChunkKey], request: RecoveryRequest) -> Recovered:
         """Deal with these chunks as ordered."""
         try:
-            return self._recover_together(keys, order)
+            return self._recover_together(keys, request)
         except Exception:  # noqa: BLE001 - whatever is wrong with one chunk, the others go on
             if len(keys) == 1:
                 _LOG.exception("a chunk could not be recovered", extra=_ids(keys[0]))
                 return Recovered(failures=1)
             _LOG.exception("%d chunks could not be recovered together: now one by one", len(keys))
-        return sum((self.recover([key], order) for key in keys), Recovered())
+        return sum((self.recover([key], request) for key in keys), Recovered())
 
-    def _recover_together(self, keys: Sequence[ChunkKey], order: RecoveryOrder) -> Recovered:
+    def _recover_together(self, keys: Sequence[ChunkKey], request: RecoveryRequest) -> Recovered:
         by_session: defaultdict[str, list[Chunk]] = defaultdict(list)
         for chunk in self.leases.read(keys):
             by_session[chunk.key.session_id].append(chunk)
@@ -107,22 +107,24 @@ class Recovery:
             except SessionNotFound:
                 self._forget(chunks)
             else:
-                actions += self._recover_some(session, chunks, order)
+                actions += self._recover_some(session, chunks, request)
         return Recovered(actions)
 
-    def _recover_some(self, session: Session, chunks: Sequence[Chunk], order: RecoveryOrder) -> Counter[LeaseAction]:
+    def _recover_some(
+        self, session: Session, chunks: Sequence[Chunk], request: RecoveryRequest
+    ) -> Counter[LeaseAction]:
         if session.stop_reason is not None or session.state.ended:
             # Its lifecycle settles its chunks.
             self._forget(chunks)
             return Counter()
         by_action: defaultdict[LeaseAction | None, list[Chunk]] = defaultdict(list)
         for chunk in chunks:
-            action = remedy(chunk, order.before)
-            by_action[action if action in order.actions else None].append(chunk)
+            action = remedy(chunk, request.before)
+            by_action[action if action in request.actions else None].append(chunk)
         return Counter(
             {
                 LeaseAction.REQUEUED: self._requeue(session, by_action[LeaseAction.REQUEUED]),
-                LeaseAction.SENT_AGAIN: self._send_again(session, by_action[LeaseAction.SENT_AGAIN], order),
+                LeaseAction.SENT_AGAIN: self._send_again(session, by_action[LeaseAction.SENT_AGAIN], request),
                 LeaseAction.GIVEN_UP: self._give_up(by_action[LeaseAction.GIVEN_UP]),
                 LeaseAction.COUNTED: self._count(by_action[LeaseAction.COUNTED]),
             }
@@ -139,9 +141,9 @@ class Recovery:
         self.leases.delist(requeued)
         return len(requeued)
 
-    def _send_again(self, session: Session, chunks: Sequence[Chunk], order: RecoveryOrder) -> int:
+    def _send_again(self, session: Session, chunks: Sequence[Chunk], request: RecoveryRequest) -> int:
         self.queues.send(session, [chunk.key.chunk for chunk in chunks])
-        if order.announces_messages:
+        if request.announces_messages:
             self._announce(chunks, LeaseAction.SENT_AGAIN)
         self.leases.delist([(chunk, chunk.claimable_at) for chunk in chunks if chunk.state is ChunkState.RETRY])
         return len(chunks)
@@ -166,7 +168,7 @@ class Recovery:
         self.leases.delist([(chunk, chunk.claimable_at) for chunk in chunks if not chunk.finished])
 
     def _announce(self, chunks: Iterable[Chunk], action: LeaseAction) -> None:
-        self.bus.put([("Chunk Recovered", recovered(chunk, action)) for chunk in chunks])
+        self.bus.put([recovered(chunk, action) for chunk in chunks])
 
 
 def _milliseconds(wait: timedelta) -> int:

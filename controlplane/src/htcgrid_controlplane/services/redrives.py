@@ -185,7 +185,7 @@ class Redrives:
     def _see_that_it_is_watched(self, session: Session) -> None:
         """Have a lifecycle started for a session that was reopened and has none yet. It may be asked for twice."""
         if session.redrives and not session.watched and not session.state.ended:
-            self.bus.put([("Session Reopened", session.created())])
+            self.bus.put([session.reopened()])
 
     def _send_and_forget(
         self, session: Session, letters: ChunkLetters, row: Chunk | None, tasks: frozenset[int]

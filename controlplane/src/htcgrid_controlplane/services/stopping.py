@@ -25,6 +25,6 @@ class Stops:
             stopping = SessionStopping(
                 session_id=session_id, tenant=session.tenant, reason=StopReason(session.stop_reason)
             )
-            self.bus.put([("Session Stopping", stopping)])
+            self.bus.put([stopping])
         self.waker.wake(session)
         return session

@@ -81,7 +81,7 @@ class Submissions:
             raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
         wanted = self._new_session(tenant, session_id, request)
         session = wanted if self.sessions.create(wanted) else self._same_session(wanted)
-        self.bus.put([("Session Created", session.created())])
+        self.bus.put([session.created()])
         return self._add(session, request)
 
     def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
@@ -111,9 +111,9 @@ class Submissions:
         stored = self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
         # A session that is paused and resumed while a request is repeated: its rows are to be as they would be now.
         if session.paused:
-            self.chunks.hold([row for row in stored if row.waits])
+            self.chunks.pause([row for row in stored if row.waits])
         else:
-            self.chunks.release([row for row in stored if row.state is ChunkState.PAUSED])
+            self.chunks.resume([row for row in stored if row.state is ChunkState.PAUSED])
         by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
         for chunk in chunks:
             by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size

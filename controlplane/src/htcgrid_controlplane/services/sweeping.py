@@ -23,7 +23,7 @@ from htcgrid_controlplane.rules.sweep_schedule import (
 from htcgrid_controlplane.services.recovery import (
     Recovered,
     Recovery,
-    RecoveryOrder,
+    RecoveryRequest,
 )
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.batch_get import MAX_KEYS
@@ -140,10 +140,10 @@ class Sweeping:
         session = taken.session
         restarted = self._watch_over(taken)
         self.waker.wake(session)
-        order = None if session.stop_reason else self._order(taken, before)
-        if order is None:
+        request = None if session.stop_reason else self._request(taken, before)
+        if request is None:
             return Swept(restarted=restarted), None
-        recovered, bucket = self._sweep_chunks(session, taken.bucket, order, room)
+        recovered, bucket = self._sweep_chunks(session, taken.bucket, request, room)
         if bucket is None:
             self.store.done(session.session_id, self.clock())
         return Swept(recovered.actions, restarted, recovered.failures), bucket
@@ -162,10 +162,10 @@ class Sweeping:
             self.store.abandon(session.session_id, taken.execution)
         elif taken.execution:
             return 0
-        self.bus.put([("Session Created", session.created())])
+        self.bus.put([session.created()])
         return 1
 
-    def _order(self, taken: Taken, run: int) -> RecoveryOrder | None:
+    def _request(self, taken: Taken, run: int) -> RecoveryRequest | None:
         """What may be done about chunks now; none if they are only waiting for their turn."""
         session = taken.session
         now = self.clock()
@@ -179,10 +179,10 @@ class Sweeping:
             actions.add(LeaseAction.COUNTED)
         before = now - int(OVERDUE.total_seconds() * 1000)
         # A sweep that goes on began with a drained queue, or late.
-        return RecoveryOrder(before, frozenset(actions), announces_messages=drained or not late)
+        return RecoveryRequest(before, frozenset(actions), announces_messages=drained or not late)
 
     def _sweep_chunks(
-        self, session: Session, first: int, order: RecoveryOrder, room: _Room
+        self, session: Session, first: int, request: RecoveryRequest, room: _Room
     ) -> tuple[Recovered, int | None]:
         """Look at open chunks from a bucket on. Gives the bucket with which to go on, if the room did not suffice."""
         done = Recovered()
@@ -195,7 +195,7 @@ class Sweeping:
             room.left -= len(unfinished)
             for start in range(0, len(unfinished), MAX_KEYS):
                 keys = [ChunkKey(session.session_id, chunk) for chunk in unfinished[start : start + MAX_KEYS]]
-                done += self.recovery.recover(keys, order)
+                done += self.recovery.recover(keys, request)
         return done, None
 
     def _accounts(self, session: Session, first: int, room: _Room) -> Iterator[BucketAccount]:

@@ -1,6 +1,6 @@
-"""Deals with messages of chunks that agents received again and again without getting done with them.
+"""Handles undeliverable messages: those that agents received again and again without handling them.
 
-SQS moves such a message into the dead letter queue of the task queues. Attempts are counted in the chunk's row, so this
+SQS moves such a message into the undeliverable queue. Attempts are counted in the chunk's row, so this
 is no verdict on its tasks: agents may have been unable to reach the table. The chunk gets another message, a few times;
 only if nobody has claimed it in all that time it is given up, since its session must not wait for it for ever.
 """
@@ -35,8 +35,8 @@ _LONGEST_DELAY = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class Undelivered:
-    """Sees to the chunks whose messages lie in the dead letter queue."""
+class UndeliverableMessages:
+    """Handles the messages in the undeliverable queue."""
 
     sessions: SessionStore
     chunks: ChunkStore
@@ -47,7 +47,7 @@ class Undelivered:
     bus: EventBus
     clock: Clock
 
-    def see_to(self, queued: ChunkQueued) -> LeaseAction | None:
+    def handle(self, queued: ChunkQueued) -> LeaseAction | None:
         """Do what the chunk of a message needs; nothing if others take care of it. Then the message may be deleted.
 
         Repeating it does no harm: a second message of a chunk, or a second event, changes nothing.
@@ -60,7 +60,7 @@ class Undelivered:
         action = self._action(session, row) if row else None
         if row is None or action is None:
             return None
-        seen_to = row
+        handled = row
         match action:
             case LeaseAction.SENT_AGAIN:
                 if not self.chunks.redeliver(row):
@@ -72,11 +72,11 @@ class Undelivered:
                 last = self.giving_up.give_up(row, f"No agent could claim the task's chunk ({row.attempt} attempts).")
                 if last is None:
                     return None
-                seen_to = last
+                handled = last
                 self._count(last)
             case LeaseAction.COUNTED:
                 self._count(row)
-        self.bus.put([("Chunk Recovered", recovered(seen_to, action))])
+        self.bus.put([recovered(handled, action)])
         return action
 
     def _action(self, session: Session, row: Chunk) -> LeaseAction | None:
@@ -90,7 +90,7 @@ class Undelivered:
                 in_vain = row.waits and row.redeliveries_in_vain >= MAX_REDELIVERIES
                 return LeaseAction.GIVEN_UP if in_vain else LeaseAction.SENT_AGAIN
             case ChunkState.PAUSED:
-                return None  # it gets a message when it is released
+                return None  # it gets a message when it is resumed
         assert_never(row.state)
 
     def _count(self, row: Chunk) -> None:

@@ -101,7 +101,7 @@ class Redrive:
         return self.chunk.attempt + 1
 
     @property
-    def held(self) -> bool:
+    def paused(self) -> bool:
         """Whether the session is paused, so that the chunk waits until it is resumed."""
         return self.session.paused and self.reopening is None
 
@@ -212,10 +212,10 @@ class RedriveStore:
 
     def _chunk(self, redrive: Redrive) -> "UpdateTypeDef":
         sets: dict[str, AttributeValueTypeDef] = {
-            "#state": text(ChunkState.PAUSED if redrive.held else ChunkState.QUEUED),
+            "#state": text(ChunkState.PAUSED if redrive.paused else ChunkState.QUEUED),
             "attempt": number(redrive.attempt),
             "returned": number(redrive.attempt),
-            "claimable_at": number(PAUSED_UNTIL if redrive.held else redrive.now),
+            "claimable_at": number(PAUSED_UNTIL if redrive.paused else redrive.now),
             "outcomes": text(redrive.outcomes),
             "tries": text(json.dumps(redrive.tries, separators=(",", ":"))),
         }

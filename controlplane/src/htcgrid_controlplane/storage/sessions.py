@@ -141,7 +141,7 @@ class SessionStore:
         )
 
     def pause(self, session_id: str, *, paused: bool) -> Session:
-        """Say whether the chunks that wait are to be held. A session that has ended stays as it is."""
+        """Note whether the chunks that wait are to be paused. A session that has ended stays as it is."""
         return self._change(
             session_id,
             "SET paused = :yes" if paused else "REMOVE paused",
