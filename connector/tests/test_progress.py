@@ -10,7 +10,7 @@ import pytest
 from connector.tests.stub_grid import Failing, StubGrid
 
 from htcgrid import Grid, Progress, SessionStatus, TaskState
-from htcgrid.progress import LineView, NotebookView, Snapshot, TerminalView
+from htcgrid._view.progress_bar import LineView, NotebookView, Snapshot, TerminalView
 
 HALF = Snapshot(session_id="0123456789abcdef", finished=1500, failed=3, total=3000, seconds=2.0)
 

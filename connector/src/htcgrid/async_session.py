@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
@@ -18,6 +19,7 @@ from htcgrid._follow.pages import (
 )
 from htcgrid._follow.task_event import task_event
 from htcgrid._submit.dead_letter_requests import (
+    carry_out,
     purges,
     redrives,
 )
@@ -25,9 +27,10 @@ from htcgrid._submit.encoding import (
     check_chunk_size,
     check_tasks,
 )
+from htcgrid._view.progress_bar import progress_of
 from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
-from htcgrid.progress import Progress, html_of, progress_of
+from htcgrid.progress import Progress, html_of
 from htcgrid.results import FinishedTask
 from htcgrid.timeline import Timeline
 
@@ -126,7 +129,7 @@ class AsyncSession:
         """See `Session.wait`."""
         deadline = Deadline(as_seconds(timeout))
         with progress_of(self._link.collector, shown=progress) as bar:
-            while not await deadline.bound(self._link.news()):
+            while not await deadline.bound(self._link.changed()):
                 bar.follow()
             bar.follow()
         await deadline.bound(self._link.called_back())
@@ -173,11 +176,15 @@ class AsyncSession:
         events: Mapping[int, JSON] | None = None,
     ) -> int:
         """See `Session.redrive`."""
-        return await self._link.redrive(redrives(fingerprint, tasks, events))
+        requests = redrives(fingerprint, tasks, events)
+        try:
+            return await carry_out(requests, partial(self._api.redrive, self.id))
+        finally:
+            self._link.forget()
 
     async def purge(self, *, fingerprint: str | None = None, tasks: Iterable[SupportsIndex] | None = None) -> int:
         """See `Session.purge`."""
-        return await self._link.purge(purges(fingerprint, tasks))
+        return await carry_out(purges(fingerprint, tasks), partial(self._api.purge, self.id))
 
     async def task(self, index: SupportsIndex) -> "TaskRecord":
         """See `Session.task`."""

@@ -48,14 +48,14 @@ class GridExecutor(Executor):
         self._grid = grid
         self._encode = encode
         self._options = session_options(options)
-        self._batcher: Gatherer | None = None
+        self._gatherer: Gatherer | None = None
         self._lock = threading.Lock()
         self._shut = False
 
     @property
     def session_id(self) -> str | None:
         """The id of the executor's session; none before the first call was sent."""
-        return None if self._batcher is None else self._batcher.session_id
+        return None if self._gatherer is None else self._gatherer.session_id
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":
         """Have a call run. Until it is sent, its future can be cancelled.
@@ -69,11 +69,11 @@ class GridExecutor(Executor):
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._batcher is None:
-                self._batcher = self._grid._batcher(self._options)
-            if self._batcher.fault is not None:
-                raise BrokenExecutor(f"the grid takes no more calls: {self._batcher.fault}")
-            future: Future[Any] = self._batcher.add(event)
+            if self._gatherer is None:
+                self._gatherer = self._grid._gatherer(self._options)
+            if self._gatherer.fault is not None:
+                raise BrokenExecutor(f"the grid takes no more calls: {self._gatherer.fault}")
+            future: Future[Any] = self._gatherer.add(event)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -85,12 +85,12 @@ class GridExecutor(Executor):
         """
         with self._lock:
             self._shut = True
-            batcher = self._batcher
-        if batcher is None:
+            gatherer = self._gatherer
+        if gatherer is None:
             return
         if cancel_futures:
-            batcher.cancel_pending()
-        batcher.close()
+            gatherer.cancel_pending()
+        gatherer.close()
         if wait:
-            wait_for(list(batcher.futures))
-            batcher.closed.wait()
+            wait_for(list(gatherer.futures))
+            gatherer.closed.wait()

@@ -42,7 +42,6 @@ class Grid:
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._client = connection.client
-        self._core = connection.core
 
     @classmethod
     def connect(
@@ -277,7 +276,7 @@ class Grid:
 
     def info(self) -> "GridInfo":
         """What the grid tells of itself: its version, Region, partitions and clock, and how it knows the caller."""
-        return self._connection.run(self._core.info())
+        return self._connection.run(self._client.api.grid_info())
 
     def close(self) -> None:
         """Drop the connection. Sessions go on, and can be found again by their ids."""
@@ -291,7 +290,7 @@ class Grid:
     ) -> None:
         self.close()
 
-    def _batcher(self, options: "SessionOptions") -> "Gatherer":
+    def _gatherer(self, options: "SessionOptions") -> "Gatherer":
         """What gathers single tasks, for `GridExecutor`."""
         from htcgrid._core.gatherer import Gatherer
 

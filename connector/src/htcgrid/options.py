@@ -1,4 +1,4 @@
-"""What a user may say of a submission, and the sentences about what he may not."""
+"""The options of submissions and calls: what is legal, and the errors that say so."""
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -6,9 +6,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
+from htcgrid._view.progress_bar import progress_of
 from htcgrid.errors import GridError
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order
-from htcgrid.progress import html_of, progress_of
+from htcgrid.progress import html_of
 from htcgrid.results import FinishedTask
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Session:
 
     @property
     def notifications(self) -> str:
-        """How finished tasks become known now: `websocket` or `sns` when the grid tells, `poll` when it is asked."""
+        """How finished tasks become known now: `websocket` or `sns` by push, `poll` by asking the grid."""
         return self._core.notifications
 
     def add(self, tasks: Iterable[JSON], *, chunk_size: int | None = None) -> range:
@@ -160,7 +161,7 @@ class Session:
         from htcgrid._follow.delivery import Futures
         from htcgrid.futures import TaskFuture
 
-        futures = [TaskFuture(self, index) for index in range(self._connection.run(self._link.size()))]
+        futures = [TaskFuture(self.id, index, self) for index in range(self._connection.run(self._link.size()))]
         sink = Futures({future.index: future for future in futures})
         self._connection.run(self._link.deliver(sink, self._connection.delivery.hand))
         return futures

@@ -46,9 +46,9 @@ class Timeline(Sequence[TaskTimes]):
         Raises:
             ImportError: matplotlib is missing; it comes with `pip install 'htcgrid[plot]'`.
         """
-        from htcgrid._plot import plot
+        from htcgrid._view.plot import plot
 
-        return plot(self)
+        return plot(self._session_id, self._tasks, self.run_times)
 
     @overload
     def __getitem__(self, index: int) -> TaskTimes: ...

@@ -1,4 +1,4 @@
-"""The asynchronous heart of a grid: one user's connection, shared by all of his sessions."""
+"""One user's connection to a grid, shared by all of their sessions."""
 
 import asyncio
 import weakref
@@ -45,7 +45,7 @@ _LOCAL_HINT = "is the local grid up? start it with `htcgrid local up`"
 
 
 class Client:
-    """Everything below the facades. Lives on one event loop, and is built there."""
+    """What `Grid` and `AsyncGrid` stand on. Belongs to one event loop, and is built there."""
 
     def __init__(
         self, profile: "Profile", username: str, password: str, patience: Patience, notifications: Notifications
@@ -56,7 +56,7 @@ class Client:
         self.api = Api(profile.api_url, tokens, self._http)
         self.channel = self._channel(profile, notifications)
         self._background: set[asyncio.Task[None]] = set()
-        # Weak, so that sessions whose user has let go of them take their results along.
+        # Weak, so that a session that its user no longer holds frees its results too.
         self._links: weakref.WeakValueDictionary[str, SessionLink] = weakref.WeakValueDictionary()
 
     @classmethod
@@ -136,7 +136,7 @@ class Client:
         """What this client holds of a session; one however often it is asked for."""
         link = self._links.get(session_id)
         if link is None:
-            link = self._links[session_id] = SessionLink(self, session_id)
+            link = self._links[session_id] = SessionLink(session_id, self.api, self.channel, self.keep)
         return link
 
     def keep(self, task: "asyncio.Task[None]") -> None:

@@ -1,4 +1,4 @@
-"""A client and the thread it lives on: what a grid and its sessions share."""
+"""A client and the thread it runs in: what a grid and its sessions share."""
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from htcgrid._aio.engine import Engine
 from htcgrid._core.client import Client
 from htcgrid._follow.delivery import DeliveryThread
-from htcgrid.async_grid import AsyncGrid
 
 if TYPE_CHECKING:
     from htcgrid.options import Notifications
@@ -22,8 +21,6 @@ class Connection:
 
     def __init__(self, engine: Engine, client: Client) -> None:
         self.client = client
-        self.core = AsyncGrid(client)
-        """What the synchronous facade stands before."""
         self.delivery = DeliveryThread()
         self._engine = engine
         # Also when the program ends, or lets go of everything, without closing anything.

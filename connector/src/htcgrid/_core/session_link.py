@@ -12,43 +12,47 @@ from htcgrid._follow.fetcher import Fetcher
 from htcgrid._follow.follower import Follower
 from htcgrid._follow.reading import Reading
 from htcgrid._follow.stream import ResultStream
-from htcgrid._submit.dead_letter_requests import carry_out
 from htcgrid._submit.feed import Feed
 from htcgrid.errors import GridClosed, SessionClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from htcgrid._core.client import Client
     from htcgrid._follow.delivery import (
         Hand,
         Sink,
     )
+    from htcgrid._notify.channel import Channel
+    from htcgrid._transport.api import Api
     from htcgrid.results import FinishedTask
-    from htcgrid_events import ChunkOutcome, PurgeTasks, RedriveTasks, SessionStatus
+    from htcgrid_events import ChunkOutcome, SessionStatus
 
 
 class SessionLink:
     """One session as this client sees it."""
 
-    def __init__(self, client: "Client", session_id: str) -> None:
-        self._client = client
+    def __init__(
+        self, session_id: str, api: "Api", channel: "Channel", keep: "Callable[[asyncio.Task[None]], None]"
+    ) -> None:
+        """`keep` holds a background task until it is done."""
         self.session_id = session_id
+        self._api = api
+        self._channel = channel
+        self._keep = keep
         self.feed: Feed | None = None
         """The way into the session, if this program has opened it."""
         self._callbacks: set[asyncio.Task[None]] = set()
-        self._begin()
+        self.forget()
 
-    def _begin(self) -> None:
-        """Know nothing yet."""
-        client = self._client
+    def forget(self) -> None:
+        """Know nothing of the session, as at the beginning: after tasks were run again, what was known is outdated."""
         self.collector = Collector(self.session_id)
-        self.follower = Follower(client.api, client.channel, self.collector)
-        self._fetcher = Fetcher(client.api, self.session_id)
+        self.follower = Follower(self._api, self._channel, self.collector)
+        self._fetcher = Fetcher(self._api, self.session_id)
 
     def reading(self, seconds: float | None = None, *, in_order: bool = False) -> Reading:
         """A new reader of the results, which gives up after so many seconds."""
-        stream = ResultStream(self._client.api, self.collector, self.follower, self._fetcher, in_order=in_order)
+        stream = ResultStream(self._api, self.collector, self.follower, self._fetcher, in_order=in_order)
         return Reading(self.session_id, stream, seconds)
 
     def open_feed(self) -> Feed:
@@ -87,7 +91,7 @@ class SessionLink:
         delivery = asyncio.create_task(self._deliver(sink, hand), name="htcgrid delivery")
         # Not within the coroutine, which may be cancelled before it begins.
         delivery.add_done_callback(lambda done: sink.fail(GridClosed()) if done.cancelled() else None)
-        self._client.keep(delivery)
+        self._keep(delivery)
         return delivery
 
     async def _deliver(self, sink: "Sink", hand: "Hand") -> None:
@@ -105,7 +109,7 @@ class SessionLink:
         if self._callbacks:
             await asyncio.wait(list(self._callbacks))
 
-    async def news(self) -> bool:
+    async def changed(self) -> bool:
         """Wait until more is known of the session. Whether it has its verdict."""
         collector, finished = self.collector, self.collector.finished_tasks
         await self.follower.until(lambda: collector.state is not None or collector.finished_tasks != finished)
@@ -119,18 +123,6 @@ class SessionLink:
 
     async def status(self) -> "SessionStatus":
         """How the session stands, asked now."""
-        status = await self._client.api.status(self.session_id)
+        status = await self._api.status(self.session_id)
         self.collector.see(status)
         return status
-
-    async def redrive(self, requests: "Iterable[RedriveTasks]") -> int:
-        """Run dead letters again. What was known of the session is of the past from then on."""
-        api = self._client.api
-        try:
-            return await carry_out(requests, lambda request: api.redrive(self.session_id, request))
-        finally:
-            self._begin()
-
-    async def purge(self, requests: "Iterable[PurgeTasks]") -> int:
-        """Forget dead letters."""
-        return await carry_out(requests, lambda request: self._client.api.purge(self.session_id, request))

@@ -1,4 +1,4 @@
-"""What is known here of one session: its finished chunks, each once, and its verdict."""
+"""What this client knows of one session: its finished chunks, each once, and its verdict."""
 
 import asyncio
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ any size takes bounded memory; 64 MB hold the results of a million tasks of 60 b
 
 
 class Collector:
-    """Gathers what is told of a session from any side, in any order, any number of times."""
+    """Gathers what is known of a session, pushed or polled, in any order, any number of times."""
 
     def __init__(self, session_id: str, *, results_kept: int = RESULTS_KEPT_BYTES) -> None:
         self.session_id = session_id
@@ -123,5 +123,5 @@ class Collector:
 
 
 def _lying_elsewhere(outcome: ChunkOutcome, size: int) -> ChunkOutcome:
-    """As the grid tells of results that it keeps."""
+    """The outcome of a chunk whose results are kept by the grid."""
     return outcome.model_copy(update={"results": None, "stored_bytes": size})

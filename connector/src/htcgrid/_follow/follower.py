@@ -1,4 +1,4 @@
-"""Waiting for a session: by push, and by asking where pushes fail or may have been lost."""
+"""Waiting for a session: by push, and by polling where pushes fail or may have been lost."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ from htcgrid_events import SessionStatus
 _PAGES_AT_A_TIME = 8
 
 _GIVE_UP_AFTER = 6
-"""Questions after the verdict, some 20 s in all, before chunks that nothing explains are taken for lost."""
+"""Polls after the verdict, some 20 s in all, before chunks that are still missing count as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollSchedule:
-    """How often the grid is asked."""
+    """How often the grid is polled."""
 
     poll: timedelta = timedelta(milliseconds=200)
     """First wait between two questions while nothing is pushed. Default: 0.2 s."""
@@ -45,13 +45,13 @@ class Follower:
         channel: Channel,
         collector: Collector,
         *,
-        pace: PollSchedule | None = None,
+        schedule: PollSchedule | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._channel = channel
         self._collector = collector
-        self._pace = pace or PollSchedule()
+        self._schedule = schedule or PollSchedule()
         self._clock = clock
         self._lock = asyncio.Lock()
         self._subscribed = False
@@ -88,7 +88,7 @@ class Follower:
             if self._collector.state is None:  # else there is nothing to be told of any more
                 self._channel.start()
                 await self._channel.tried()
-            self._notice_news()
+            self._notice_changes()
             try:
                 async with asyncio.timeout(max(0.0, self._due() - self._clock())):
                     if not met():
@@ -101,8 +101,8 @@ class Follower:
         async with self._lock:
             await self._catch_up()
 
-    def _notice_news(self) -> None:
-        """Begin the wait for the next question anew when something was pushed or the connection came or went."""
+    def _notice_changes(self) -> None:
+        """Restart the wait for the next poll when something was pushed or the connection came or went."""
         collector, connected = self._collector, self._connected
         seen = (connected, len(collector.arrived), collector.state) if connected else connected
         if self._seen is not None and seen != self._seen:
@@ -111,18 +111,18 @@ class Follower:
         self._seen = seen
 
     def _due(self) -> float:
-        """When to ask the grid."""
+        """When to poll the grid next."""
         if self._behind and self._collector.state is None:
             return float("-inf")
-        pace, collector = self._pace, self._collector
+        schedule, collector = self._schedule, self._collector
         times = min(self._asked, 16)
         if collector.complete or collector.state is not None:
-            wait = pace.stragglers * 2.0**times
+            wait = schedule.stragglers * 2.0**times
         elif self._connected:
-            wait = pace.silence * 2.0**times
+            wait = schedule.silence * 2.0**times
         else:
-            wait = pace.poll * 1.5**times
-        longest = pace.longest_silence if self._connected else pace.longest_poll
+            wait = schedule.poll * 1.5**times
+        longest = schedule.longest_silence if self._connected else schedule.longest_poll
         return self._since + min(wait, longest).total_seconds()
 
     async def _catch_up_once(self) -> None:

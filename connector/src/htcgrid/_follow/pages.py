@@ -1,4 +1,4 @@
-"""What the grid tells in pages, read page by page as it is asked for."""
+"""Lists that the grid answers in pages, each page read when it is needed."""
 
 from collections import Counter
 from typing import TYPE_CHECKING

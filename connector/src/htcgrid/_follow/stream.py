@@ -65,7 +65,7 @@ class ResultStream:
         return parts
 
     async def why_cancelled(self) -> tuple[SessionState, StopReason | None]:
-        """The verdict that cancelled tasks fell under, also while it is still to come, and what stopped the session."""
+        """The state in which the session ends or will end, and what stopped it: the cause of its cancelled tasks."""
         collector = self._collector
         if collector.state is None or collector.stop_reason is None:
             collector.see(await self._api.status(collector.session_id))

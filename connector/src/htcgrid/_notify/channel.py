@@ -1,4 +1,4 @@
-"""Ways in which the grid tells of finished tasks."""
+"""How finished tasks are pushed to this client."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,7 +41,7 @@ class Channel(Protocol):
         """Of a session to be created: its options, who subscribes with the creation, and whether that is enough."""
 
     async def subscribe(self, session_id: str) -> "SessionStatus":
-        """Be told of a session from now on. Gives its status after that. Raises what `Api` raises."""
+        """Subscribe to a session. Returns its status after that. Raises what `Api` raises."""
 
 
 class NoChannel:

@@ -114,7 +114,7 @@ class SnsChannel:
             self._tried.set()
             return
         self._set_connected(connected=True)
-        _log.info("the grid tells of finished tasks by SNS and the queue %s", self._queue_url)
+        _log.info("finished tasks are pushed by SNS and the queue %s", self._queue_url)
         self._tried.set()
         # A daemon, since a long poll cannot be interrupted and must not keep the program from ending.
         threading.Thread(target=self._receive, name="htcgrid sns", daemon=True).start()

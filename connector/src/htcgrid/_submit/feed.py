@@ -99,4 +99,4 @@ def _tell(error: BaseException, what: str) -> None:
     if isinstance(error, GridError):
         error.args = (f"{str(error).removesuffix('.')}; {what}", *error.args[1:])
     else:
-        error.add_note(what)  # the user's own error, or his Ctrl-C: not ours to reword
+        error.add_note(what)  # the user's own error or Ctrl-C: not ours to reword

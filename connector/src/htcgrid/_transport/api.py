@@ -105,7 +105,7 @@ class Api:
         return await self._ask("POST", "/sessions/cancel", CancelledSessions, request, None)
 
     async def grid_info(self) -> GridInfo:
-        """What the grid tells of itself."""
+        """The grid's version, Region, partitions and clock, and who is asking."""
         return await self._ask("GET", "/grid", GridInfo, None, None)
 
     async def dead_letters(self, session_id: str, bucket: int | None, after: int | None) -> DeadLetterPage:

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from htcgrid.timeline import Timeline
+    from collections.abc import Sequence
+
+    from htcgrid.results import TaskTimes
 
 _STAGES = (
     ("submitted_at", "queued_at", "submitting", "#cfd8dc"),
@@ -15,7 +17,7 @@ _STAGES = (
 _BINS = 50
 
 
-def plot(timeline: "Timeline") -> Any:
+def plot(session_id: str, tasks: "Sequence[TaskTimes]", run_times: "Sequence[float]") -> Any:
     """See `Timeline.plot`."""
     try:
         from matplotlib.figure import Figure
@@ -23,17 +25,18 @@ def plot(timeline: "Timeline") -> Any:
         raise ImportError("drawing needs matplotlib: pip install 'htcgrid[plot]'") from None
     figure = Figure(figsize=(10, 8), layout="constrained")
     waterfall, distribution = figure.subplots(2, 1, height_ratios=(3, 1))
-    _waterfall(waterfall, timeline)
-    distribution.hist(timeline.run_times, bins=_BINS, color="#1e88e5")
+    _waterfall(waterfall, tasks)
+    waterfall.set_title(f"session {session_id}")
+    distribution.hist(run_times, bins=_BINS, color="#1e88e5")
     distribution.set_xlabel("run time of a task's chunk, s")
     distribution.set_ylabel("tasks")
     return figure
 
 
-def _waterfall(axes: Any, timeline: "Timeline") -> None:
-    began = min((task.submitted_at for task in timeline if task.submitted_at), default=0)
+def _waterfall(axes: Any, tasks: "Sequence[TaskTimes]") -> None:
+    began = min((task.submitted_at for task in tasks if task.submitted_at), default=0)
     for left, right, label, colour in _STAGES:
-        spans = [(t.index, getattr(t, left), getattr(t, right)) for t in timeline]
+        spans = [(t.index, getattr(t, left), getattr(t, right)) for t in tasks]
         passed = [(index, start, end) for index, start, end in spans if start and end]
         axes.barh(
             [index for index, _, _ in passed],
@@ -43,7 +46,6 @@ def _waterfall(axes: Any, timeline: "Timeline") -> None:
             label=label,
             color=colour,
         )
-    axes.set_title(f"session {timeline.session_id}")
     axes.set_xlabel("since the first submission, s")
     axes.set_ylabel("task")
     axes.invert_yaxis()

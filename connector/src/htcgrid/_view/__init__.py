@@ -1,0 +1,1 @@
+"""How sessions look: progress bars, drawings, and the HTML of notebooks."""
