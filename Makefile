@@ -25,7 +25,7 @@ NODE := $(if $(and $(shell command -v node),$(shell command -v npm)),.tools/node
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))
 # mypy refuses a folder without Python files.
 with-python = $(foreach folder,$(wildcard $(1)),$(if $(shell find $(folder) -name '*.py' -print -quit),$(folder)))
-TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples benchmarks)
+TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(PACKAGES)) functions tests examples benchmarks) conftest.py
 
 .PHONY: help
 help: ## show the targets
@@ -40,9 +40,16 @@ install: $(GRID) $(NODE) ## build .venv and .tools (a second run does nothing)
 demo: $(GRID) ## start a whole grid on this machine and value a portfolio on it
 	HTCGRID_HOME="$${HTCGRID_HOME:-$(CURDIR)/.htcgrid/demo}" .venv/bin/python examples/portfolio/demo.py
 
+# A worker per processor; each starts embedded AWSs of its own, so more than four would only take memory.
+PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4
+
 .PHONY: test
-test: install ## run the tests
-	.venv/bin/pytest
+test: install ## run all tests
+	$(PYTEST) $(ARGS)
+
+.PHONY: unit
+unit: $(VENV) ## run the tests that need no grid
+	$(PYTEST) -m 'not grid' $(ARGS)
 
 .PHONY: bench
 bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=full for larger sessions)

@@ -11,10 +11,7 @@ from agent.tests.harness import PYTHON_RUNTIMES, Place
 from htcgrid_chunks.clock import system_clock
 from htcgrid_events import FailureKind, TaskError
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True),
-]
+pytestmark = pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True)
 
 
 def failing(note: Path, **more: object) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from htcgrid_local.building import build
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes
 
+pytestmark = pytest.mark.grid
+
 _TEMPLATE = """
 AWSTemplateFormatVersion: "2010-09-09"
 Transform: AWS::Serverless-2016-10-31

@@ -19,6 +19,8 @@ from htcgrid_local.emulator import listen
 from htcgrid_local.home import Home
 from htcgrid_local.state import Phase, State, read_state
 
+pytestmark = pytest.mark.grid
+
 
 class Shell:
     """Runs `htcgrid local` in a home and a project of its own."""
@@ -78,7 +80,6 @@ def test_a_missing_handler_is_one_sentence_and_no_process(shell: Shell, function
     assert read_state(shell.home.state) is None
 
 
-@pytest.mark.grid
 def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     code, output, errors = shell.run("up", "--function", str(function), "--agents", "0", "--detach")
     assert code == 0, errors
@@ -114,7 +115,6 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     assert shell.home.log("functions").exists()
 
 
-@pytest.mark.grid
 def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) -> None:
     process = shell.start("up", "--function", str(function))
     state = shell.wait_for(lambda state: bool(state.endpoint_url))
@@ -130,7 +130,6 @@ def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) 
     assert not [child for child in state.children if child.alive]
 
 
-@pytest.mark.grid
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_start_leaves_nothing_behind(shell: Shell, function: Path, number: signal.Signals) -> None:
     process = shell.start("up", "--function", str(function))
@@ -146,7 +145,6 @@ def test_a_signal_during_the_start_leaves_nothing_behind(shell: Shell, function:
     assert "No grid runs" in shell.run("status")[1]
 
 
-@pytest.mark.grid
 def test_ctrl_c_ends_a_grid_that_is_starting_in_the_background(shell: Shell, function: Path) -> None:
     process = shell.start("up", "--function", str(function), "--detach")
     state = shell.wait_for(lambda state: "deploy" in state.step)
@@ -159,7 +157,6 @@ def test_ctrl_c_ends_a_grid_that_is_starting_in_the_background(shell: Shell, fun
     assert "No grid runs" in shell.run("status")[1]
 
 
-@pytest.mark.grid
 def test_agents_get_the_settings_that_are_named(shell: Shell, function: Path) -> None:
     settings = ["--env", "HTCGRID_LEASE_SECONDS=7", "--env", 'HTCGRID_FUNCTION_ENVIRONMENT={"A": "b=c"}']
     code, output, errors = shell.run("up", "--function", str(function), *settings, "--detach")
@@ -174,7 +171,6 @@ def test_agents_get_the_settings_that_are_named(shell: Shell, function: Path) ->
     shell.run("down")
 
 
-@pytest.mark.grid
 @pytest.mark.parametrize("extra", [[], ["--detach"]])
 def test_a_grid_whose_agent_ends_is_not_ready(shell: Shell, function: Path, extra: list[str]) -> None:
     code, output, errors = shell.run("up", "--function", str(function), "--env", "HTCGRID_LEASE_SECONDS=1", *extra)

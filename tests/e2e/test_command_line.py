@@ -12,7 +12,7 @@ from htcgrid import Grid
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 Done = subprocess.CompletedProcess[str]
 

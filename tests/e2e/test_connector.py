@@ -8,7 +8,7 @@ import pytest
 from htcgrid import AsyncGrid, EmptySession, Grid, GridExecutor, Notifications, SessionState
 from htcgrid_local import LocalGrid
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def test_a_session_is_fed_over_time(grid: Grid) -> None:

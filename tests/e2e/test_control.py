@@ -10,7 +10,7 @@ from htcgrid_events import BUCKET_SIZE, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def sleeper(note: Path, seconds: float) -> JSON:

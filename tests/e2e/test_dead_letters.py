@@ -11,7 +11,7 @@ from htcgrid_events import ChunkQueued, DeadLetter, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def fails(message: str) -> JSON:

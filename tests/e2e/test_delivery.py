@@ -12,7 +12,7 @@ from htcgrid_events import BUCKET_SIZE, ChunkFinished, ChunkQueued, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def test_every_message_delivered_twice_counts_once(grid: Grid, local_grid: LocalGrid) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from htcgrid_local import find_project
 
+pytestmark = pytest.mark.grid
+
 PROJECT = find_project()
 
 

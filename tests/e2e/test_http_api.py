@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from htcgrid import Grid
 from htcgrid_local import LocalGrid
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 SCHEMA = schemathesis.openapi.from_path(Path(__file__).resolve().parents[2] / "docs/openapi.json")
 OPERATIONS = [result.ok() for result in cast("Iterator[Ok[Any]]", SCHEMA.get_all_operations())]

@@ -13,7 +13,7 @@ from htcgrid_events import SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def run(local_grid: LocalGrid) -> None:

@@ -18,7 +18,7 @@ from htcgrid import (
 from htcgrid_events import SessionState, TaskState
 from tests.e2e.waiting import until
 
-pytestmark = [pytest.mark.grid, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.grid
 
 
 def test_results_come_in_the_order_of_the_tasks_and_the_account_closes(grid: Grid) -> None:

@@ -1,0 +1,69 @@
+"""Rules for all tests: which of them need a grid, which stay together on a worker, and no skip where CI=true."""
+
+import os
+from collections.abc import Generator, Iterable
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+EMBEDDED = {"embedded", "embedded_url", "emulator", "step_functions", "local_grid"}
+"""Fixtures that start an embedded AWS: tests that use one are marked `grid`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark the tests that need a grid."""
+    for item in items:
+        if isinstance(item, pytest.Function) and EMBEDDED.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.grid)
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
+    """Gives the workers of pytest-xdist whole files, for the sake of what a module's tests share.
+
+    Tests of a whole grid, of whatever file, stay on one worker, so that they share the grid and no two run at once.
+    Those of the agent share nothing but an embedded AWS and take long, so they are given out one by one.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(("tests/e2e/", "tests/chaos/")):
+            return "whole grid"
+        return nodeid if nodeid.startswith("agent/") else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Spread the tests over the workers as `Together` says."""
+    return Together(config, log)
+
+
+def _skips_are_failures() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def _sentence(report: pytest.TestReport | pytest.CollectReport) -> str:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return (
+        f"{report.nodeid} was skipped ({reason.removeprefix('Skipped: ')}). "
+        "Where CI=true every test must run: install what it needs."
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that was skipped where CI=true."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and _skips_are_failures():
+        report.longrepr = _sentence(report)
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that was skipped where CI=true."""
+    report = yield
+    if report.outcome == "skipped" and _skips_are_failures():
+        report.longrepr = _sentence(report)
+        report.outcome = "failed"
+    return report
