@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
 from htcgrid.errors import InvalidOption, SessionNotFound
+from htcgrid.option_table import BY_NAME, OPTIONS, Kind, Option
 
 if TYPE_CHECKING:
     from htcgrid_events import SessionOptions, SessionState
@@ -80,53 +81,6 @@ class SubmitOptions(TypedDict, total=False):
 
 _ID_LENGTH = 32
 
-_FIELDS = {
-    "partition": "partition",
-    "priority": "priority",
-    "max_retries": "max_retries",
-    "retry_base": "retry_base_seconds",
-    "retry_factor": "retry_factor",
-    "retry_cap": "retry_cap_seconds",
-    "non_retryable": "non_retryable",
-    "max_failures": "max_failures",
-    "max_failure_share": "max_failure_share",
-    "task_timeout": "task_timeout_seconds",
-    "timeout": "session_timeout_seconds",
-    "publish_completions": "publish_completions",
-    "publish_outcomes": "publish_outcomes",
-}
-_LEGAL = {
-    "partition": "a name of up to 32 lower-case letters, digits and hyphens that begins with a letter",
-    "priority": "'high', 'normal' or 'low'",
-    "max_retries": "a whole number from 0 to 20",
-    "retry_base": "a timedelta or a number of seconds, from 0 to 1 hour",
-    "retry_factor": "a number from 1 to 10",
-    "retry_cap": "a timedelta or a number of seconds, from 0 to 12 hours",
-    "non_retryable": "a list of exception classes or their names, up to 32 of 256 characters",
-    "max_failures": "a whole number from 0 up",
-    "max_failure_share": "a number from 0 to below 1",
-    "task_timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 12 hours",
-    "timeout": "a timedelta or a number of seconds, whole seconds from 1 second to 30 days",
-    "publish_completions": "True or False",
-    "publish_outcomes": "True or False",
-}
-_TYPES: dict[str, tuple[type, ...]] = {
-    "partition": (str,),
-    "priority": (str,),
-    "max_retries": (int,),
-    "retry_base": (timedelta, int, float),
-    "retry_factor": (int, float),
-    "retry_cap": (timedelta, int, float),
-    "non_retryable": (list, tuple, set, frozenset),
-    "max_failures": (int,),
-    "max_failure_share": (int, float),
-    "task_timeout": (timedelta, int, float),
-    "timeout": (timedelta, int, float),
-    "publish_completions": (bool,),
-    "publish_outcomes": (bool,),
-}
-"""Checked here, since the contract takes "5" for 5 and "yes" for True, which are more likely mistakes."""
-
 
 def session_options(given: Mapping[str, object]) -> "SessionOptions":
     """The contract's options from the user's.
@@ -138,18 +92,18 @@ def session_options(given: Mapping[str, object]) -> "SessionOptions":
 
     from htcgrid_events import SessionOptions
 
-    unknown = sorted(given.keys() - _FIELDS.keys())
+    unknown = sorted(given.keys() - BY_NAME.keys())
     if unknown:
-        raise InvalidOption(f"there is no option {unknown[0]!r}; the options are {', '.join(sorted(_FIELDS))}")
+        raise InvalidOption(f"there is no option {unknown[0]!r}; the options are {', '.join(sorted(BY_NAME))}")
     for name, value in given.items():
-        if not _is_of(_TYPES[name], value):
+        if not _is_of(BY_NAME[name].types, value):
             raise _illegal(name, value)
-    values = {_FIELDS[name]: _as_told(name, value) for name, value in given.items()}
+    values = {BY_NAME[name].contract_field: _as_sent(BY_NAME[name], value) for name, value in given.items()}
     try:
         return SessionOptions.model_validate(values)
     except ValidationError as error:
-        fields = {field: name for name, field in _FIELDS.items()}
-        name = fields[str(error.errors()[0]["loc"][0])]
+        field = error.errors()[0]["loc"][0]
+        name = next(option.name for option in OPTIONS if option.contract_field == field)
         raise _illegal(name, given[name]) from None
 
 
@@ -158,12 +112,12 @@ def _is_of(types: tuple[type, ...], value: object) -> bool:
 
 
 def _illegal(name: str, value: object) -> InvalidOption:
-    return InvalidOption(f"{name}={value!r} is not legal: give {_LEGAL[name]}")
+    return InvalidOption(f"{name}={value!r} is not legal: give {BY_NAME[name].legal}")
 
 
-def _as_told(name: str, value: object) -> object:
+def _as_sent(option: Option, value: object) -> object:
     """A value as the contract has it."""
-    if name == "non_retryable" and isinstance(value, Iterable):
+    if option.kind is Kind.ERRORS and isinstance(value, Iterable):
         return tuple(_error_type(error) for error in value)
     return value.total_seconds() if isinstance(value, timedelta) else value
 

@@ -1,7 +1,6 @@
 """`htcgrid submit`: a file of tasks as one session, in bounded memory, to be interrupted and gone on with at will."""
 
 import shlex
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -9,7 +8,8 @@ import typer
 from htcgrid.cli.exits import INTERRUPTED, BadInput
 from htcgrid.cli.follow import follow
 from htcgrid.cli.output import print_json, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, connected, seconds
+from htcgrid.cli.parameters import JsonOption, ProfileOption, connected
+from htcgrid.cli.session_options import with_session_options
 from htcgrid.cli.signals import Interrupted, interruptible
 from htcgrid.cli.tasks_file import STANDARD_INPUT, Format, TaskFile, TaskStream, format_of, open_tasks
 from htcgrid.errors import GridError
@@ -20,19 +20,12 @@ if TYPE_CHECKING:
     from htcgrid.session import Session
 
 
-class Priority(StrEnum):
-    """The priorities, as the command line spells them."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
-
 def add_to(app: typer.Typer) -> None:
     """Add the command of this module."""
     app.command("submit")(submit)
 
 
+@with_session_options
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Tasks, one a line; - for standard input.")],
     written_as: Annotated[
@@ -47,34 +40,10 @@ def submit(
     chunk_size: Annotated[
         int | None, typer.Option(help="Tasks that are scheduled together, 1 to 1000. Default: chosen.")
     ] = None,
-    partition: Annotated[str | None, typer.Option(help="The pool of agents. Default: default.")] = None,
-    priority: Annotated[Priority | None, typer.Option(help="Before or behind other sessions.")] = None,
-    task_timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest run of a task, such as 90s or 15m. Default: 15m.")
-    ] = None,
-    timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When open tasks are cancelled, such as 12h. Default: 1d.")
-    ] = None,
-    max_retries: Annotated[int | None, typer.Option(help="Retries of a task that failed, 0 to 20. Default: 2.")] = None,
-    retry_base: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest wait before the first retry. Default: 1s.")
-    ] = None,
-    retry_factor: Annotated[float | None, typer.Option(help="By how much that wait grows. Default: 2.")] = None,
-    retry_cap: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest wait before any retry. Default: 5m.")
-    ] = None,
-    non_retryable: Annotated[
-        list[str] | None, typer.Option(metavar="TYPE", help="An error that is not retried; repeatable.")
-    ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(help="Stop the session when more tasks than this have failed.")
-    ] = None,
-    max_failure_share: Annotated[
-        float | None, typer.Option(help="Stop it when a larger share than this, 0 to 1, has failed.")
-    ] = None,
     profile: ProfileOption = None,
     *,
     as_json: JsonOption = False,
+    options: dict[str, Any],
 ) -> None:
     """Submit a file of tasks (JSON Lines or CSV) as one session.
 
@@ -82,25 +51,11 @@ def submit(
     what the grid has already is not done twice. A file is checked to its end before anything is sent; of standard
     input, what was sent before a bad line is cancelled.
     """
-    options = {
-        "partition": partition,
-        "priority": None if priority is None else priority.value,
-        "task_timeout": _seconds(task_timeout),
-        "timeout": _seconds(timeout),
-        "max_retries": max_retries,
-        "retry_base": _seconds(retry_base),
-        "retry_factor": retry_factor,
-        "retry_cap": _seconds(retry_cap),
-        "non_retryable": non_retryable or None,
-        "max_failures": max_failures,
-        "max_failure_share": max_failure_share,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    _check(given, chunk_size)
+    _check(options, chunk_size)
     if resume is None:
-        state, tasks = _new_submission(file, written_as, chunk_size, given)
+        state, tasks = _new_submission(file, written_as, chunk_size, options)
     else:
-        state, tasks = _former_submission(resume, file, written_as, chunk_size, given)
+        state, tasks = _former_submission(resume, file, written_as, chunk_size, options)
     with connected(profile) as grid:
         if resume is not None and not state.kept:
             _check_that_it_goes_on(grid, resume)
@@ -216,7 +171,3 @@ def _resumption(state: "SubmissionState", profile: "str | None") -> str:
     file = [] if state.file == STANDARD_INPUT else [state.file]
     words = ["htcgrid", "submit", *(file or [STANDARD_INPUT]), "--resume", state.session_id]
     return shlex.join([*words, *(["--profile", profile] if profile else [])])
-
-
-def _seconds(text: str | None) -> float | None:
-    return None if text is None else seconds(text)
