@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local.tests.recording_proxy import RecordingProxy
 
 from htcgrid_local import LocalGrid, Project, find_project
 
@@ -93,10 +94,26 @@ def waiting_agent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def proxy() -> Iterator[RecordingProxy]:
+    """A proxy that the environment names for everything, so that a request on the loopback which takes it is seen."""
+    with RecordingProxy() as proxy, pytest.MonkeyPatch.context() as patch:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            patch.setenv(name, proxy.url)
+            patch.setenv(name.lower(), proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.delenv(name, raising=False)
+        yield proxy
+
+
+@pytest.fixture(scope="module")
 def grid(
-    project: Project, function: Path, waiting_agent: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    project: Project,
+    function: Path,
+    waiting_agent: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    proxy: RecordingProxy,
 ) -> Iterator[LocalGrid]:
-    """A running grid of the small application, with two agents."""
+    """A running grid of the small application, with two agents, on a machine with a proxy."""
     home = tmp_path_factory.mktemp("home")
     with LocalGrid(home, function=function, agents=2, environment=waiting_agent, project=project) as grid:
         yield grid

@@ -81,9 +81,17 @@ def test_a_missing_handler_is_one_sentence_and_no_process(shell: Shell, function
 
 
 def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
+    mine = shell.home.root / "profile.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"api_url": "https://a.example.com"}')
     code, output, errors = shell.run("up", "--function", str(function), "--agents", "0", "--detach")
     assert code == 0, errors
     assert "The grid is ready" in output
+    assert f"profile local ({shell.home.profile})" in output
+    assert f"AGENT_CONFIG_FILE={shell.home.first_grid_configuration}\n" in output
+    assert "choose it with `htcgrid config use local`" in output
+    assert shell.home.profile.exists()
+    assert shell.home.first_grid_configuration.exists()
     state = shell.state()
 
     code, output, _ = shell.run("status")
@@ -113,6 +121,9 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     assert not shell.home.state.exists()
     assert not list(shell.home.scratch.iterdir())
     assert shell.home.log("functions").exists()
+    assert not shell.home.profile.exists()
+    assert not shell.home.first_grid_configuration.exists()
+    assert mine.read_text() == '{"api_url": "https://a.example.com"}'
 
 
 def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) -> None:

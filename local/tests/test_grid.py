@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from local.tests.recording_proxy import RecordingProxy
 
+from api.configuration import read_configuration
 from htcgrid.profile import Profile
 from htcgrid_local import (
     DeployError,
     EmulatorError,
     GridRunningError,
     HandlerError,
+    HomeError,
     LocalGrid,
     NoGridError,
     OptionError,
@@ -54,12 +60,33 @@ def test_the_state_says_that_it_is_ready_and_of_what_it_consists(grid: LocalGrid
     assert {child.name for child in state.children} >= {"emulator", "agent-1"}
 
 
-def test_the_profile_lies_in_the_home_for_its_owner_alone(grid: LocalGrid) -> None:
-    file = _home(grid).profile
+def test_no_request_on_the_loopback_takes_the_proxy(grid: LocalGrid, proxy: RecordingProxy) -> None:
+    with httpx.Client() as bystander:
+        assert bystander.get("http://example.com/").status_code == httpx.codes.BAD_GATEWAY
+    grid.client("sts").get_caller_identity()
 
-    assert Profile.load(file) == grid.profile
+    assert any("example.com" in line for line in proxy.asked)
+    assert [line for line in proxy.asked if "127.0.0.1" in line or "localhost" in line] == []
+
+
+def test_the_profile_of_its_name_lies_in_the_home_for_its_owner_alone(grid: LocalGrid) -> None:
+    file = _home(grid).root / "profiles/local.json"
+
+    assert Profile.load(file) == grid.profile.model_copy(update={"written_by": "htcgrid local up"})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert grid.profile.api_url == f"{grid.endpoint_url}/_aws/execute-api/api"
+
+
+def test_the_configuration_for_the_first_grids_programs_says_the_same(grid: LocalGrid) -> None:
+    file = _home(grid).first_grid_configuration
+
+    with warnings.catch_warnings(action="error"):
+        found = read_configuration(json.loads(file.read_text()), {})
+    assert grid.profile.password is not None
+    assert (found.username, found.password) == ("local", grid.profile.password.get_secret_value())
+    assert found.profile == grid.profile.model_copy(update={"username": None, "password": None})
+    assert found.pushed
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_its_users_can_sign_in(grid: LocalGrid) -> None:
@@ -160,6 +187,24 @@ def test_what_is_broken_in_the_template_is_named_with_the_reason(
     assert state.phase is Phase.FAILED
     assert state.children == ()
     assert re.search(complaint, state.error or "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"api_url": "https://a.example.com", "password": "x"}', "no JSON", '{"written_by": "htcgrid deploy"}', ""],
+)
+def test_a_profile_of_somebody_else_is_left_alone_and_nothing_starts(
+    project: Project, function: Path, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "profiles/local.json"
+    file.parent.mkdir()
+    file.write_text(content)
+
+    with pytest.raises(HomeError, match=rf"The profile {file} is not one of a local grid .* rename it"):
+        LocalGrid(tmp_path, function=function, project=project).start()
+
+    assert file.read_text() == content
+    assert [child.name for child in tmp_path.iterdir()] == ["profiles"]
 
 
 def test_nothing_starts_for_a_handler_that_is_not_there(project: Project, function: Path, tmp_path: Path) -> None:

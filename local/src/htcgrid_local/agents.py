@@ -17,8 +17,8 @@ from typing import Final
 from htcgrid_local.emulator import REGION, ROOT_KEY, inherited_environment
 from htcgrid_local.errors import AgentStartError
 from htcgrid_local.home import Home
+from htcgrid_local.log_excerpts import last_line
 from htcgrid_local.processes import Child, Processes, kill_group
-from htcgrid_local.words import end_of
 
 _LOG = logging.getLogger(__name__)
 _PROFILE: Final = "htcgrid-agent"
@@ -155,7 +155,7 @@ class AgentPool:
 
 def _check_running(agent: Agent, log: Path) -> None:
     if not agent.running:
-        said = end_of(log).removeprefix("htcgrid-agent: ") or "it said nothing"
+        said = last_line(log).removeprefix("htcgrid-agent: ") or "it said nothing"
         raise AgentStartError(f"{agent.name} ended with exit code {agent.child.exit_code}: {said} (see {log})")
 
 

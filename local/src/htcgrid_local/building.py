@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from htcgrid_local.emulator import REGION
+from htcgrid_local.emulator import REGION, without_proxy
 from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
+from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import Project
-from htcgrid_local.words import last_words
 
 # What the build reads. Functions and state machines are not among it: the built template points at their sources.
 _INPUTS: Final = (
@@ -69,11 +69,11 @@ def _run_sam_build(project: Project, home: Home, processes: Processes) -> None:
     )  # fmt: skip
     child.process.wait()
     if code := processes.end(child):
-        raise DeployError(f"`sam build` ended with exit code {code}: {last_words(log)} (all of it in {log}).")
+        raise DeployError(f"`sam build` ended with exit code {code}: {failure_reason(log)} (all of it in {log}).")
 
 
 def sam_environment(home: Home) -> dict[str, str]:
-    """The environment of every call of the SAM CLI: no telemetry, and its own files inside the home."""
+    """The environment of every call of the SAM CLI: no telemetry, no proxy on the loopback, its files in the home."""
     # The caller's own settings of proxies, certificates and package indexes must reach the build, its AWS account must
     # not, and neither may the jobs of a make above it.
     kept = {
@@ -81,7 +81,7 @@ def sam_environment(home: Home) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "SAM_CLI_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "PYTHON"))
     }
-    return kept | {
+    return without_proxy(kept) | {
         "SAM_CLI_TELEMETRY": "0",
         "__SAM_CLI_APP_DIR": str(home.root / "local/sam"),
         # It asks a stack's progress every 5 s unless told otherwise.

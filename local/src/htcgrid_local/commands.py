@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from htcgrid import profiles
+from htcgrid.profile import Profile
 from htcgrid_local import detached, logs
 from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.function_logs import save_function_logs
@@ -160,7 +162,17 @@ def _tell_ready(home: Home) -> None:
     state = read_state(home.state)
     if state is None:
         raise NoGridError("The grid went down as soon as it was up; see `htcgrid local logs`.")
-    _console.print(f"The grid is ready: {state.endpoint_url}, profile {home.profile}", highlight=False, soft_wrap=True)
+    lines = [
+        f"The grid is ready: {state.endpoint_url}, profile {profiles.LOCAL} ({home.profile})",
+        f"For programs of the first HTC-Grid: AGENT_CONFIG_FILE={home.first_grid_configuration}",
+    ]
+    if Profile.default_path().resolve() != home.profile:
+        lines.append(
+            "It is not the profile that is used when none is named: give --profile local or set HTCGRID_PROFILE=local, "
+            "or choose it with `htcgrid config use local`."
+        )
+    for line in lines:
+        _console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager

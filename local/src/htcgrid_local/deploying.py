@@ -12,9 +12,9 @@ from htcgrid_local.building import sam_environment
 from htcgrid_local.emulator import Emulator, root_environment
 from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
+from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.processes import Child, Processes
 from htcgrid_local.project import Project
-from htcgrid_local.words import last_words
 
 _STACK: Final = "htcgrid"
 _ARTIFACTS: Final = "htcgrid-artifacts"
@@ -61,7 +61,7 @@ def deploy(
             told(f"{complete} resources")
     if code := processes.end(child):
         raise DeployError(
-            f"The stack could not be deployed: {reason or last_words(log) or f'sam ended with exit code {code}'} "
+            f"The stack could not be deployed: {reason or failure_reason(log) or f'sam ended with exit code {code}'} "
             f"(all of it in {log})."
         )
     stack = emulator.client("cloudformation").describe_stacks(StackName=_STACK)["Stacks"][0]

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from htcgrid_local.client_files import remove_client_files
 from htcgrid_local.errors import LocalGridError
 from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
+from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import StartupProgress
 from htcgrid_local.state import Phase, read_state
-from htcgrid_local.words import last_words
 
 _STOP_WITHIN: Final = timedelta(seconds=20)
 
@@ -63,7 +64,7 @@ def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress:
                 progress.begin(step)
         if ended:
             error = state.error if state is not None and state.supervisor.pid == supervisor.pid else None
-            said = last_words(home.log("supervisor")).removeprefix("Error: ")
+            said = failure_reason(home.log("supervisor")).removeprefix("Error: ")
             raise LocalGridError(error or said or "The grid did not start.")
         time.sleep(0.1)
 
@@ -87,6 +88,7 @@ def stop(home: Home) -> str:
         left = kill_leftovers(latest.children if (latest := read_state(home.state)) else ())
         home.state.unlink(missing_ok=True)
         home.clear_scratch()
+        remove_client_files(home)
     finally:
         home.release()
     if left:

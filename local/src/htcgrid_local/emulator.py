@@ -7,18 +7,20 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import boto3.session
 import botocore.session
+from botocore.config import Config
 
 from htcgrid_local.errors import EmulatorError, PortInUseError
 from htcgrid_local.home import Home
+from htcgrid_local.log_excerpts import first_error
 from htcgrid_local.processes import Child, Processes
 from htcgrid_local.project import Project
-from htcgrid_local.words import first_error
 
 HOST: Final = "127.0.0.1"
 REGION: Final = "us-east-1"
@@ -128,7 +130,15 @@ def client(service: str, endpoint_url: str) -> Any:
     session: Any = boto3.session.Session(
         aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=REGION, botocore_session=core
     )
-    return session.client(service, endpoint_url=endpoint_url)
+    # botocore would send even this through the proxy that the environment names.
+    return session.client(service, endpoint_url=endpoint_url, config=Config(proxies={}))
+
+
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment`, in which no proxy stands between programs of this machine, whatever they are written in."""
+    names = [environment[name] for name in ("no_proxy", "NO_PROXY") if environment.get(name)]
+    excepted = ",".join([*names, HOST, "localhost"])
+    return {**environment, "no_proxy": excepted, "NO_PROXY": excepted}
 
 
 def root_environment(endpoint_url: str) -> dict[str, str]:

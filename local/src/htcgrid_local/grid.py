@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from htcgrid.profile import Profile
 from htcgrid_local.agents import Agent, AgentPool, agent_environment, write_credentials
 from htcgrid_local.building import build
+from htcgrid_local.client_files import check_client_files, remove_client_files, write_client_files
 from htcgrid_local.deploying import deploy
 from htcgrid_local.emulator import REGION, Emulator
 from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError
@@ -51,7 +52,7 @@ class LocalGrid:
 
     `agents` processes each keep `workers` workers busy with `handler` (module.function) from the directory
     `function`. `environment` is added to the agents' (short leases in a test, for example). After `stop` nothing is
-    left but the logs and the profile. Raises OptionError for a grid that is too large for one machine.
+    left but the logs. Raises OptionError for a grid that is too large for one machine.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class LocalGrid:
         Raises:
             NotInstalledError: the checkout or a tool is missing.
             HandlerError: the function to run does not exist.
-            HomeError: the home directory cannot be made or used.
+            HomeError: the home directory cannot be made or used, or holds a profile of the grid's name that is not its.
             GridRunningError: a grid already runs in this home.
             PortInUseError: the named port is taken.
             EmulatorError: the embedded AWS did not start.
@@ -107,6 +108,7 @@ class LocalGrid:
             raise GridRunningError("This grid is already running: call stop() before another start().")
         check_handler(self._function, self._handler)
         self._project.check()
+        check_client_files(self._home)
         self._home.acquire()
         try:
             self._running = self._bring_up()
@@ -127,6 +129,7 @@ class LocalGrid:
         finally:
             up.processes.close()
             self._home.clear_scratch()
+            remove_client_files(self._home)
             if up.watch.failure is None:
                 self._home.state.unlink(missing_ok=True)
             else:
@@ -149,8 +152,13 @@ class LocalGrid:
 
     @property
     def profile(self) -> Profile:
-        """The connection profile of the first user, which also lies in the home directory."""
+        """The connection profile of the first user; in the home directory it has the name `local`."""
         return self._up.profile
+
+    @property
+    def first_grid_configuration(self) -> Path:
+        """The configuration file for programs of the first HTC-Grid, with the first user."""
+        return self._home.first_grid_configuration
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -195,6 +203,7 @@ class LocalGrid:
         except BaseException as error:
             processes.close()
             self._home.clear_scratch()
+            remove_client_files(self._home)
             if isinstance(error, Exception):
                 report.note(phase=Phase.FAILED, error=str(error) or type(error).__name__)
             else:  # Interrupted: nothing has failed, and nothing is left.
@@ -228,7 +237,7 @@ class LocalGrid:
         except (BotoCoreError, ClientError) as error:
             # A client's complaint about an endpoint that has gone is the consequence, not the cause.
             raise emulator.failure() if emulator.ended else DeployError(f"The embedded AWS refused: {error}") from error
-        profile.save(self._home.profile)
+        write_client_files(self._home, profile, outputs)
         watch = Watch(emulator, pool, report)
         report.note(phase=Phase.READY, step="")
         self._progress.end()

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Final
 
+from htcgrid import profiles
 from htcgrid_local.errors import GridRunningError, HomeError
 
 HOME_VARIABLE: Final = "HTCGRID_HOME"
@@ -44,8 +45,13 @@ class Home:
 
     @property
     def profile(self) -> Path:
-        """The connection profile that the connector reads."""
-        return self.root / "profile.json"
+        """The connection profile of the local grid, which the connector finds by its name."""
+        return profiles.path_of(profiles.LOCAL, self.root)
+
+    @property
+    def first_grid_configuration(self) -> Path:
+        """The configuration file for programs of the first HTC-Grid."""
+        return self.root / "local/agent_config.json"
 
     @property
     def state(self) -> Path:

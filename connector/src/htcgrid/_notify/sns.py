@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from htcgrid._aio.backoff import RetryDelay
+from htcgrid._transport.http import is_loopback
 from htcgrid.errors import GridError, NotificationsUnavailable
 from htcgrid_events import PUSH_FRAME, ChunksFrame, GridInfo, PongFrame, SessionEndedFrame, new_id
 
@@ -206,11 +207,17 @@ def clients(profile: "Profile", region: str) -> "tuple[SNSClient, SQSClient]":
     """The caller's own AWS clients. Raises `NotificationsUnavailable` when boto3 is missing."""
     try:
         import boto3
+        from botocore.config import Config
     except ImportError:
         raise NotificationsUnavailable("it needs boto3: pip install 'htcgrid[aws]'") from None
     session = boto3.session.Session(region_name=region)
     endpoint = profile.aws_endpoint_url
-    return session.client("sns", endpoint_url=endpoint), session.client("sqs", endpoint_url=endpoint)
+    # No proxy stands between this machine and itself, whatever the environment says; botocore would use one.
+    config = Config(proxies={} if endpoint and is_loopback(endpoint) else None)
+    return (
+        session.client("sns", endpoint_url=endpoint, config=config),
+        session.client("sqs", endpoint_url=endpoint, config=config),
+    )
 
 
 def _policy(queue_arn: str, topic_arn: str) -> dict[str, object]:

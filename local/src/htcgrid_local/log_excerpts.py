@@ -1,4 +1,4 @@
-"""What a program's log says about why it failed."""
+"""The lines of a program's log that say why it failed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 def first_error(log: Path) -> str:
-    """The first line of `log` that speaks of an error, or nothing."""
+    """The first line of `log` that names an error, or nothing."""
     return next((line for line in _lines(log) if "error:" in line.lower()), "")
 
 
-def last_words(log: Path) -> str:
-    """The first line of `log` that speaks of an error, else its last line with text, else nothing."""
-    return first_error(log) or end_of(log)
+def failure_reason(log: Path) -> str:
+    """The first line of `log` that names an error, else its last line with text, else nothing."""
+    return first_error(log) or last_line(log)
 
 
-def end_of(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line of `log` with text, where a program says why it gave up."""
     return next(reversed(_lines(log)), "")
 
