@@ -19,8 +19,10 @@ UV := .tools/uv/bin/uv
 VENV := .venv/.installed
 MINISTACK := .tools/ministack/.installed
 SAM := .tools/sam/.installed
-# Only where there are Node.js and npm: nothing but the tests of Node.js handlers needs it.
-NODE := $(if $(and $(shell command -v node),$(shell command -v npm)),.tools/node/.installed)
+# The runtime client for Node.js, which only the tests of Node.js handlers need, is built where all of these are.
+NODE_TOOLS := node npm cmake autoconf automake libtoolize g++
+NODE_LACKS := $(strip $(foreach tool,$(NODE_TOOLS),$(if $(shell command -v $(tool)),,$(tool))))
+NODE := $(if $(NODE_LACKS),node-is-left-out,.tools/node/.installed)
 
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))
 # mypy refuses a folder without Python files.
@@ -84,7 +86,7 @@ lock: $(UV) ## lock requirements/*.in anew (versions move)
 	for name in uv dev ministack sam; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
 		requirements/functions.in -o requirements/functions.txt
-	$(if $(NODE),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
+	$(if $(shell command -v npm),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
 
 .PHONY: clean
 clean: ## remove everything that make built
@@ -117,17 +119,20 @@ $(VENV): .venv/.locked $(addsuffix /pyproject.toml,$(PACKAGES))
 	$(UV) pip sync --quiet --python .tools/$* --require-hashes $<
 	@touch $@
 
-# The runtime client for Node.js has a part in C++, which is compiled against the headers beside the node on the PATH.
-# Where that fails, all else works, so it only says so. Its own makefiles must not see this make's flags.
+.PHONY: node-is-left-out
+node-is-left-out:
+	@echo "The tests of Node.js handlers will be skipped; all else works. They need: $(NODE_LACKS)." \
+		"Install these and run make install again." >&2
+
+# It has a part in C++, which is compiled against the headers beside the node on the PATH. Where that fails, all else
+# works, so it only says so, and the next make install tries again. Its own makefiles must not see this make's flags.
 .tools/node/.installed: requirements/node/package-lock.json
 	rm -rf $(@D) && mkdir -p $(@D)
 	cp requirements/node/package.json requirements/node/package-lock.json $(@D)
 	prefix=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v node)")")"); \
 	if test -f "$$prefix/include/node/node.h"; then export npm_config_nodedir="$$prefix"; fi; \
 	export MAKEFLAGS="-j$$(getconf _NPROCESSORS_ONLN)"; unset MAKELEVEL MFLAGS; \
-	npm ci --prefix $(@D) --no-audit --no-fund --fetch-retries=1 >$(@D)/install.log 2>&1 \
-		&& test -f $(@D)/node_modules/aws-lambda-ric/dist/rapid-client.node || \
+	if npm ci --prefix $(@D) --no-audit --no-fund --fetch-retries=1 >$(@D)/install.log 2>&1 \
+		&& test -f $(@D)/node_modules/aws-lambda-ric/dist/rapid-client.node; then touch $@; else \
 		echo "aws-lambda-ric could not be built, so the tests of Node.js handlers will be skipped; all else works." \
-			"It needs cmake, autoconf, automake, libtool and a C++ compiler; $(@D)/install.log says what went wrong." \
-			"To try again: rm -r $(@D) && make install" >&2
-	@touch $@
+			"$(@D)/install.log says what went wrong." >&2; fi
