@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from agent.tests.harness import PYTHON_RUNTIMES
 
 from htcgrid_agent.errors import BadSettings
 from htcgrid_agent.settings import load_settings
@@ -86,14 +87,43 @@ def test_a_file_says_what_the_environment_does_not(monkeypatch: pytest.MonkeyPat
         load_settings()
 
 
-def test_a_check_says_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "htcgrid_agent", "--check"], capture_output=True, text=True, check=False
-        )
+def check() -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "htcgrid_agent", "--check"], capture_output=True, text=True, check=False, timeout=60
+    )
 
-    assert check().returncode == 0
+
+def test_a_check_says_yes_or_no(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HTCGRID_FUNCTION_DIR", str(tmp_path))
+    (tmp_path / "handler.py").write_text("def handler(event, context):\n    return event\n")
+    right = check()
+    assert (right.returncode, right.stdout) == (0, "The settings are right, and a worker loads the handler.\n")
     monkeypatch.setenv("HTCGRID_WORKERS", "-1")
     refused = check()
     assert refused.returncode == 2
     assert "HTCGRID_WORKERS" in refused.stderr
+
+
+@pytest.mark.parametrize("runtime", PYTHON_RUNTIMES)
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_module\n", "Runtime.ImportModuleError: Unable to import module 'handler'"),
+        ("def handler(event, context):\n    return 1 +\n", "Runtime.UserCodeSyntaxError: "),
+        ("1 / 0\n", "ZeroDivisionError: "),
+        ("import os; os._exit(7)\n", "Runtime.ExitError: The worker ended with exit code 7 before its first task."),
+        ("import time; time.sleep(60)\n", "Sandbox.Timedout: The handler was not loaded within 2 s."),
+    ],
+    ids=["import", "syntax", "error", "exit", "time"],
+)
+def test_a_check_shows_why_the_handler_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runtime: str, code: str, said: str
+) -> None:
+    monkeypatch.setenv("HTCGRID_FUNCTION_DIR", str(tmp_path))
+    monkeypatch.setenv("HTCGRID_RUNTIME", runtime)
+    monkeypatch.setenv("HTCGRID_INIT_TIMEOUT_SECONDS", "2" if "sleep" in code else "60")
+    (tmp_path / "handler.py").write_text(code)
+    refused = check()
+    assert refused.returncode == 2
+    (told,) = (line for line in refused.stderr.splitlines() if line.startswith("htcgrid-agent: "))
+    assert told.startswith(f"htcgrid-agent: the handler cannot be loaded: {said}")

@@ -31,5 +31,9 @@ class ServiceAvoided(HTTPClientError):
         self.seconds = seconds
 
 
+class HandlerNotLoaded(AgentError):
+    """Raised when a worker was started for a trial and could not load the handler."""
+
+
 class BadFunction(AgentError):
     """Raised when the program that would run the function is missing."""

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import botocore.session
@@ -13,6 +14,7 @@ from botocore.exceptions import BotoCoreError
 
 from htcgrid_agent.agent import Agent
 from htcgrid_agent.errors import AgentError
+from htcgrid_agent.execution.trial import try_handler
 from htcgrid_agent.runtimes.child_process import Spawner
 from htcgrid_agent.runtimes.function import Function
 from htcgrid_agent.runtimes.launcher import Launcher
@@ -30,20 +32,37 @@ def main() -> int:
         description="Pulls chunks from HTC-Grid's task queues and runs their tasks on Lambda runtimes. "
         "Reads its settings from HTCGRID_* variables and the AWS ones that every SDK knows.",
     )
-    parser.add_argument("--check", action="store_true", help="say whether the settings are right, and exit")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="say whether the settings are right and a worker loads the handler, and exit",
+    )
     check = parser.parse_args().check
     try:
         settings = load_settings()
         session = botocore.session.get_session()
         launcher, arn = _runtimes(settings, session.get_config_variable("region") or "")
         if check:
-            sys.stdout.write("The settings are right.\n")
-            return 0
+            return _checked(settings, launcher, arn)
         set_up(settings.agent_id, settings.log_level)
         return uvloop.run(_run(Agent(settings, session, launcher, arn)))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
+
+
+def _checked(settings: Settings, launcher: Launcher, arn: str) -> int:
+    """Tell on stdout that all is well; gives the exit code.
+
+    Raises:
+        HandlerNotLoaded: a worker that was started for it did not load the handler.
+    """
+    if not launcher.own:
+        sys.stdout.write("The settings are right.\n")
+        return 0
+    uvloop.run(try_handler(launcher, arn, timedelta(seconds=settings.init_timeout_seconds)))
+    sys.stdout.write("The settings are right, and a worker loads the handler.\n")
+    return 0
 
 
 def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str]:
