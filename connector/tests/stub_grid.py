@@ -22,7 +22,6 @@ from htcgrid_events import (
     SessionState,
     Stages,
     StopReason,
-    TaskError,
 )
 
 __all__ = ["Answer", "Failing", "StubGrid"]
@@ -156,7 +155,7 @@ class StubGrid:
                 lines.append(json.dumps(handler(json.loads(session.events.get(index, line)))).encode())
                 codes += "C"
             except Failing as error:
-                lines.append(_task_error(index, error).model_dump_json().encode())
+                lines.append(session.error(index, str(error)).model_dump_json().encode())
                 codes += "F"
         results = encode_lines(lines)
         place: dict[str, object] = {"results": results}
@@ -170,7 +169,7 @@ class StubGrid:
                 "first_task": chunk.first_task,
                 "outcomes": codes,
                 "attempt": 1,
-                "agent": "agent-1",
+                "agent": f"agent-1{session.text}",
                 "stages": Stages(submitted_at=1, queued_at=2, claimed_at=3, started_at=4, finished_at=5),
                 **place,
             }
@@ -237,17 +236,3 @@ class StubGrid:
         if method == "PUT":
             self.payloads[path] = b"" if self.forgetful else body
         return Answer(200, self.payloads[path]) if path in self.payloads else Answer(404, b"NoSuchKey")
-
-
-def _task_error(index: int, error: Failing) -> TaskError:
-    return TaskError.model_validate(
-        {
-            "kind": "handler",
-            "type": "ValueError",
-            "message": str(error),
-            "trace": (f"line of task {index}",),
-            "attempts": 3,
-            "agent": "agent-1",
-            "host": "host-1",
-        }
-    )

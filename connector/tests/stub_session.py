@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from htcgrid_dataplane import decode_lines
 from htcgrid_events import (
     BUCKET_SIZE,
     Account,
@@ -18,6 +19,7 @@ from htcgrid_events import (
     SessionSummary,
     Stages,
     StopReason,
+    TaskError,
     TaskRecord,
     TaskState,
     Totals,
@@ -45,6 +47,8 @@ class StubSession:
     """Chunks that an agent holds."""
     purged: set[int] = field(default_factory=set)
     """Chunks whose letters were forgotten."""
+    text: str = ""
+    """Added to every text that an agent or a handler chose."""
 
     @property
     def cancelled(self) -> bool:
@@ -100,21 +104,23 @@ class StubSession:
             state=TaskState.COMPLETED if outcome else TaskState.RUNNING if running else TaskState.QUEUED,
             outcomes=outcome.outcomes if outcome else letter * chunk.size,
             attempt=outcome.attempt if outcome else 0,
-            owner="agent-1" if running else None,
+            owner=f"agent-1{self.text}" if running else None,
             claimable_at=0,
             stages=outcome.stages if outcome else Stages(submitted_at=1, queued_at=2),
         )
 
     def task(self, index: int) -> TaskRecord | None:
-        for chunk in self.chunks.values():
+        for number, chunk in self.chunks.items():
             if chunk.first_task <= index < chunk.first_task + chunk.size:
+                error = self._error_in(self.outcomes.get(number), index)
                 return TaskRecord(
                     session_id=self.session_id,
                     task_id=f"{self.session_id}_{index}",
                     index=index,
-                    state=TaskState.QUEUED,
+                    state=TaskState.FAILED if error else TaskState.QUEUED,
+                    error=error,
                     chunk=chunk.chunk,
-                    owner=None,
+                    owner=f"agent-1{self.text}" if self.text else None,
                     attempts=0,
                     retries=0,
                     options=self.options,
@@ -123,6 +129,24 @@ class StubSession:
                     stages=Stages(),
                 )
         return None
+
+    def error(self, index: int, message: str) -> TaskError:
+        """What an agent says of a task that failed."""
+        return TaskError(
+            kind=FailureKind.HANDLER,
+            type=f"ValueError{self.text}",
+            message=f"{self.text}{message}",
+            trace=(f"line of task {index}{self.text}",),
+            attempts=3,
+            agent=f"agent-1{self.text}",
+            host=f"host-1{self.text}",
+        )
+
+    def _error_in(self, outcome: ChunkOutcome | None, index: int) -> TaskError | None:
+        at = 0 if outcome is None else index - outcome.first_task
+        if outcome is None or outcome.results is None or outcome.outcomes[at] != "F":
+            return None
+        return TaskError.model_validate_json(decode_lines(outcome.results, outcome.size)[at])
 
     def letters(self) -> dict[int, DeadLetter]:
         """The dead letter of each chunk that has one."""
@@ -134,12 +158,12 @@ class StubSession:
                     chunk=number,
                     fingerprint=FINGERPRINT,
                     kind=FailureKind.HANDLER,
-                    type="ValueError",
-                    message=f"task {tasks[0]}",
+                    type=f"ValueError{self.text}",
+                    message=f"{self.text}task {tasks[0]}",
                     tasks=tasks,
                     attempts=3,
-                    agent="agent-1",
-                    host="host-1",
+                    agent=f"agent-1{self.text}",
+                    host=f"host-1{self.text}",
                     recorded_at=6,
                 )
         return found

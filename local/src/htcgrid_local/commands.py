@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from htcgrid import profiles
+from htcgrid.escaping import visible
 from htcgrid.profile import Profile
 from htcgrid_local import detached, logs
 from htcgrid_local.errors import LocalGridError, NoGridError
@@ -115,7 +116,7 @@ def status() -> None:
     )
     for label, text in (("step", state.step), ("error", state.error), ("endpoint", state.endpoint_url)):
         if text:
-            _console.print(f"{label:<9} {escape(text)}", highlight=False, soft_wrap=True)
+            _console.print(f"{label:<9} {escape(visible(text))}", highlight=False, soft_wrap=True)
     for child in state.children:
         restarts = f", started again {count} times" if (count := state.restarts.get(child.name)) else ""
         _console.print(f"{child.name:<9} process {child.pid}{restarts}", highlight=False)
@@ -140,7 +141,7 @@ def show_logs(
         files = logs.select(home, names or [])
         try:
             for line in logs.read(files, follow=follow):
-                typer.echo(line)
+                typer.echo(visible(line, keep="\t"))
         except KeyboardInterrupt:
             return
 
@@ -180,7 +181,7 @@ def _errors_shown() -> Iterator[None]:
     try:
         yield
     except LocalGridError as error:
-        _errors.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _errors.print(f"[red]Error:[/red] {escape(visible(str(error)))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

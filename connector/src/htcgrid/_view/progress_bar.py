@@ -78,7 +78,7 @@ class ProgressBar:
 @contextmanager
 def progress_of(collector: "Collector", *, shown: bool) -> Iterator[ProgressBar]:
     """A progress bar for as long as the context lasts, in the way that fits where standard error goes."""
-    bar = ProgressBar(collector, _view() if shown else NoView())
+    bar = ProgressBar(collector, _view() if shown and sys.stderr is not None else NoView())
     bar.show(last=False)
     try:
         yield bar

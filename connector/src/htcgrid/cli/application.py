@@ -9,16 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from htcgrid.cli import agents, config, dlq, doctor, errors, follow, results, sessions, submit, tasks
-from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput
-from htcgrid.cli.output import say
+from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput, OutputFailed
+from htcgrid.cli.output import drop_output, finish, print_line, say, use_utf8
 from htcgrid.errors import EmptySession, GridError, InvalidOption, InvalidTask
 
 COMMANDS = "htcgrid.commands"
 """Entry points of this group are Typer applications, each mounted under its own name."""
 
 _EXIT_CODES = """
-Exit codes: 0 done; 1 the grid says no, or a session or task did not complete, or a check found a fault;
-2 wrong usage or wrong input, nothing was changed; 130 interrupted by Ctrl-C (143 by SIGTERM), and the session goes on.
+Exit codes: 0 done; 1 the grid refuses, a session or task did not complete, a check found a fault, or the output cannot
+be written; 2 wrong usage or wrong input, nothing was changed; 130 interrupted by Ctrl-C (143 by SIGTERM), and the
+session goes on.
 """
 
 
@@ -31,7 +32,7 @@ class _Commands(TyperGroup):
         except (BadInput, InvalidOption, InvalidTask, EmptySession) as error:
             say(f"htcgrid: {error}")
             raise typer.Exit(WRONG_INPUT) from error
-        except GridError as error:
+        except (GridError, OutputFailed) as error:
             say(f"htcgrid: {error}")
             raise typer.Exit(FAILED) from error
 
@@ -52,7 +53,7 @@ for group in (submit, follow, sessions, results, errors, tasks, dlq, agents, con
 @app.command("version")
 def print_version() -> None:
     """Print the connector's version."""
-    typer.echo(version("htcgrid"))
+    print_line(version("htcgrid"))
 
 
 def _print_version_and_exit(*, asked: bool) -> None:
@@ -76,9 +77,29 @@ def options(
 
 def main() -> None:
     """Run the command line. The exit codes are in `htcgrid --help`."""
+    use_utf8()
     for command in entry_points(group=COMMANDS):
         _mount(command)
-    app()
+    code: object = FAILED
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code
+    except OSError as error:  # of what libraries print, such as the text of --help
+        say(f"htcgrid: the output cannot be written: {error.strerror}")
+        drop_output()
+    sys.exit(_written(code))  # type: ignore[arg-type]  # what SystemExit holds
+
+
+def _written(code: object) -> object:
+    """The exit code, when all output has been written."""
+    try:
+        finish()
+    except OutputFailed as error:
+        if code == 0:
+            say(f"htcgrid: {error}")
+        return code or FAILED
+    return code
 
 
 def _mount(command: EntryPoint) -> None:
@@ -89,7 +110,7 @@ def _mount(command: EntryPoint) -> None:
     try:
         app.add_typer(command.load(), name=command.name)
     except (ImportError, AttributeError) as error:
-        typer.echo(f"htcgrid: the command {command.name!r} cannot be loaded: {error}", err=True)
+        say(f"htcgrid: the command {command.name!r} cannot be loaded: {error}")
 
 
 def _stand_in(command: EntryPoint) -> typer.Typer:

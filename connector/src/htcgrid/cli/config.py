@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli.exits import BadInput
-from htcgrid.cli.output import print_fields, print_json, print_table, say
+from htcgrid.cli.output import print_fields, print_json, print_line, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption
 from htcgrid.errors import ProfileInvalid, ProfileMissing
 
@@ -78,11 +78,12 @@ def set_profile(
     except ValidationError as error:
         raise BadInput(f"the profile would be wrong: {first_fault(error)}") from None
     try:
-        typer.echo(f"written: {made.save(place)}")
+        saved = made.save(place)
     except ProfileInvalid as error:
         raise BadInput(str(error)) from error
     except OSError as error:
         raise BadInput(f"{place} cannot be written: {error.strerror}") from error
+    print_line(f"written: {saved}")
 
 
 def use(

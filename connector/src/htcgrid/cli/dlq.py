@@ -7,7 +7,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.fingerprints import group
-from htcgrid.cli.output import moment, print_fields, print_json, print_table, say
+from htcgrid.cli.output import moment, print_fields, print_json, print_line, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, connected
 from htcgrid.cli.tasks_file import json_value
 
@@ -59,7 +59,7 @@ def show_letters(
         for letter in grid.attach(session).dead_letters():
             if letter.fingerprint == fingerprint:
                 if told and not as_json:
-                    typer.echo()
+                    print_line()
                 _show(letter, as_json=as_json)
                 told = True
     if not told:
@@ -144,7 +144,7 @@ def _tell(count: int, what: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"tasks": count})
     else:
-        typer.echo(f"{count:,} {'task' if count == 1 else 'tasks'} {what}")
+        print_line(f"{count:,} {'task' if count == 1 else 'tasks'} {what}")
 
 
 def _show(letter: "DeadLetter", *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from htcgrid.cli.exits import FAILED
-from htcgrid.cli.output import print_json
+from htcgrid.cli.output import print_json, print_line
 from htcgrid.cli.parameters import JsonOption, ProfileOption
 
 if TYPE_CHECKING:
@@ -40,6 +40,6 @@ def _show(finding: "Finding", *, as_json: bool) -> None:
         )
         return
     mark = "ok   " if finding.good else "FAULT"
-    typer.echo(f"{mark}  {finding.check}: {finding.found}")
+    print_line(f"{mark}  {finding.check}: {finding.found}")
     if finding.what_to_do:
-        typer.echo(f"       → {finding.what_to_do}")
+        print_line(f"       → {finding.what_to_do}")

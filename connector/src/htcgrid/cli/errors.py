@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from htcgrid.cli.lines import error_of
-from htcgrid.cli.output import one_line, print_json, print_table, print_trace, say
+from htcgrid.cli.output import one_line, print_indented, print_json, print_line, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 from htcgrid.cli.results import finished_by_now
 from htcgrid.errors import TaskFailed
@@ -64,8 +64,9 @@ def _show_each(session: "Session", *, as_json: bool) -> None:
             continue
         tried = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
         where = f" on {failure.agent}" if failure.agent else ""
-        typer.echo(f"task {failure.index}, {failure.kind}, {tried}{where}: {failure.type}: {one_line(failure.message)}")
-        print_trace(failure.trace)
+        print_line(f"task {failure.index}, {failure.kind}, {tried}{where}: {failure.type}: {one_line(failure.message)}")
+        for entry in failure.trace:
+            print_indented(entry)
     if not told:
         say("No task has failed.")
 

@@ -1,14 +1,18 @@
-"""How the command line ends, other than well."""
+"""How the command line ends when it does not end well."""
 
 FAILED = 1
-"""The grid says no, or a session or a task did not complete, or a check found a fault."""
+"""The grid refuses, a session or task did not complete, a check found a fault, or the output cannot be written."""
 
 WRONG_INPUT = 2
-"""What was given is of no use, and nothing was changed."""
+"""The command was used wrongly or given wrong input. Nothing was changed."""
 
 INTERRUPTED = 130
 """Ctrl-C, as shells have it; 143 after SIGTERM. Sessions go on."""
 
 
 class BadInput(Exception):
-    """Raised when what a command was given is of no use. Nothing was changed."""
+    """Raised when a command cannot use what it was given. Nothing was changed."""
+
+
+class OutputFailed(Exception):
+    """Raised when what a command prints or writes cannot be written."""

@@ -6,7 +6,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, INTERRUPTED
 from htcgrid.cli.lines import line_of
-from htcgrid.cli.output import say
+from htcgrid.cli.output import on_terminal, print_line, say
 from htcgrid.cli.parameters import ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def attach(session: SessionArgument, profile: ProfileOption = None) -> None:
 def follow(session: "Session") -> int:
     """Print each result as it comes, until the session has its verdict. Gives the exit code."""
     try:
-        for task in session.as_completed(progress=True):
-            typer.echo(line_of(task))
+        # On a terminal the results themselves show the progress, and a bar would be drawn over them.
+        for task in session.as_completed(progress=not on_terminal()):
+            print_line(line_of(task))
         status = session.wait()
     except KeyboardInterrupt:
         say(f"htcgrid: the session goes on; to follow it again: htcgrid attach {session.id}")

@@ -1,9 +1,9 @@
 """One finished task as one line of JSON, or as the cells of a row."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from htcgrid.errors import TaskFailed
+from htcgrid.escaping import json_text
 
 if TYPE_CHECKING:
     from htcgrid.errors import GridError
@@ -17,7 +17,10 @@ def line_of(task: "FinishedTask") -> str:
         value["result"] = task.result
     else:
         value["error"] = error_of(task.error)
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    try:
+        return json_text(value)
+    except RecursionError:
+        return json_text({"index": task.index, "error": TOO_DEEP})
 
 
 def error_of(error: "GridError") -> dict[str, Any]:
@@ -33,5 +36,8 @@ def error_of(error: "GridError") -> dict[str, Any]:
         "agent": error.agent,
     }
 
+
+TOO_DEEP = {"kind": "unavailable", "message": "the result is nested too deeply to be written"}
+"""The error that stands for a result that `json` cannot write again."""
 
 _KINDS = {"SessionCancelled": "cancelled", "SessionTimedOut": "timed_out"}

@@ -1,13 +1,22 @@
-"""How commands print: values for programs as JSON, tables for people, colours only on a terminal."""
+"""How commands print: values for programs as JSON, tables for people, colours only on a terminal.
 
-import json
+Everything that a command prints passes through this module, so that no text of others reaches a terminal as it is, and
+an output that cannot be written ends in a sentence.
+"""
+
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
+
+from htcgrid.cli.exits import OutputFailed
+from htcgrid.errors import GridError
+from htcgrid.escaping import json_text, lines, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,26 +31,41 @@ _COLOURS = {
 }
 
 
+def use_utf8() -> None:
+    """Have both outputs take any text, whatever the locale says."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def say(text: str) -> None:
-    """Tell a person something that is no part of the output."""
-    typer.echo(text, err=True)
+    """Tell a person something that is no part of the output, on one line."""
+    try:
+        typer.echo(visible(text), err=True)
+    except (OSError, ValueError):  # nobody can be told
+        return
+
+
+def print_line(text: str = "") -> None:
+    """Print a line. Raises `OutputFailed`, as all of these do."""
+    _print(visible(text))
 
 
 def print_json(value: "BaseModel | dict[str, Any]") -> None:
     """Print a value as one line of JSON."""
-    typer.echo(json.dumps(value, separators=(", ", ": ")) if isinstance(value, dict) else value.model_dump_json())
+    _print(json_text(value if isinstance(value, dict) else value.model_dump(mode="json")))
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows in columns as wide as they need, those of `right` aligned to the right. States are coloured."""
-    lines = [heads, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for number, line in enumerate(lines):
+    table = [heads, *([visible(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(heads))]
+    for number, line in enumerate(table):
         cells = [
             (cell.rjust(width) if column in right else cell.ljust(width), "bold" if number == 0 else cell)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        typer.echo("  ".join(_coloured(text, style) for text, style in cells).rstrip())
+        _print("  ".join(_coloured(text, style) for text, style in cells).rstrip())
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -49,7 +73,13 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     pairs = list(fields)
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        typer.echo(f"{name:<{width}}  {value}")
+        print_line(f"{name:<{width}}  {value}")
+
+
+def print_indented(text: str) -> None:
+    """Print the lines of a text below what they belong to."""
+    for line in lines(text):
+        _print(f"    {line}")
 
 
 def moment(timestamp_ms: int | None) -> str:
@@ -59,21 +89,68 @@ def moment(timestamp_ms: int | None) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def print_trace(trace: Iterable[str]) -> None:
-    """Print the lines of a traceback below what they belong to. An entry may have several."""
-    for entry in trace:
-        for line in entry.rstrip().splitlines():
-            typer.echo(f"    {line}")
-
-
 def one_line(text: str, most: int = 100) -> str:
     """The first line of a text, shortened."""
     first = text.strip().split("\n", 1)[0]
     return first if len(first) <= most else first[: most - 1] + "…"
 
 
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Standard output, to write UTF-8 to. Raises `OutputFailed` when the block cannot write."""
+    with _writing():
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+
+
+def on_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def finish() -> None:
+    """Write what is still held back. Raises `OutputFailed`, after which nothing is held back any more."""
+    if sys.stdout is None:
+        return
+    try:
+        with _writing():
+            sys.stdout.flush()
+    except OutputFailed:
+        drop_output()
+        raise
+
+
+def drop_output() -> None:
+    """Forget what could not be written, which Python would try again, and complain about, at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _print(text: str) -> None:
+    with _writing():
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    if sys.stdout is None:
+        raise OutputFailed("standard output is closed")
+    try:
+        yield
+    except GridError:  # of which some are kinds of OSError
+        raise
+    except BrokenPipeError as error:
+        raise OutputFailed("standard output was closed before everything was written") from error
+    except OSError as error:
+        raise OutputFailed(f"standard output cannot be written: {error.strerror}") from error
+
+
 def _coloured(text: str, style: str) -> str:
     """See https://no-color.org for NO_COLOR."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not on_terminal() or os.environ.get("NO_COLOR"):
         return text
     return typer.style(text, bold=True if style == "bold" else None, fg=_COLOURS.get(style))

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
+from htcgrid.cli.output import print_line, say
 from htcgrid.cli.parameters import IndexArgument, ProfileOption, SessionArgument, connected
+from htcgrid.escaping import json_text, lines
 
 if TYPE_CHECKING:
     from htcgrid_events import TaskRecord
@@ -60,7 +62,7 @@ def replay(
     session: SessionArgument,
     index: IndexArgument,
     handler: Annotated[
-        str, typer.Option(metavar="MODULE:FUNCTION", help="The handler, looked for in the current folder first.")
+        str, typer.Option(metavar="MODULE.FUNCTION", help="The handler, looked for in the current folder first.")
     ],
     debug: Annotated[bool, typer.Option("--debug", help="Run it under the debugger (pdb).")] = False,
     profile: ProfileOption = None,
@@ -76,22 +78,22 @@ def replay(
     context = _context(record)
     try:
         result = pdb.runcall(function, event, context) if debug else function(event, context)
-        text = json.dumps(result, allow_nan=False)
+        json.dumps(result, allow_nan=False)  # what is not JSON is the handler's fault, and shown as such
     except Exception as error:  # noqa: BLE001 - whatever the handler raises is shown to its author
         _show(error, debug=debug)
         raise typer.Exit(FAILED) from None
-    typer.echo(text)
+    print_line(json_text(result))
 
 
 def load_handler(name: str) -> Callable[[Any, ReplayContext], Any]:
-    """A function by its name, as `module:function`.
+    """A function by its name, as `module.function`, which is how Lambda names handlers.
 
     Raises:
         BadInput: there is no such module or function, or the module cannot be loaded.
     """
-    module_name, _, function_name = name.partition(":")
+    module_name, _, function_name = name.replace(":", ".").rpartition(".")
     if not module_name or not function_name:
-        raise BadInput(f"{name!r} is no handler: give MODULE:FUNCTION, such as handler:handler")
+        raise BadInput(f"{name!r} does not name a handler: give MODULE.FUNCTION, such as handler.handler")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - a text is wanted
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
@@ -117,6 +119,8 @@ def _context(record: "TaskRecord") -> ReplayContext:
 
 def _show(error: Exception, *, debug: bool) -> None:
     frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame of this module
-    traceback.print_exception(type(error), error, frames)
+    for entry in traceback.format_exception(type(error), error, frames):
+        for line in lines(entry):
+            say(line)
     if debug:
         pdb.post_mortem(frames or error.__traceback__)

@@ -14,6 +14,7 @@ from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, c
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
+    from htcgrid.cli.writers import Lacking
     from htcgrid.results import FinishedTask
     from htcgrid.session import Session
 
@@ -22,6 +23,7 @@ class ResultFormat(StrEnum):
     """How results are written."""
 
     JSONL = "jsonl"
+    JSON = "json"
     CSV = "csv"
     PARQUET = "parquet"
 
@@ -45,11 +47,14 @@ def write_results(
         typer.Option("--format", help="How results are written. Default: by the output's name, else jsonl."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: standard output.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default, and -: standard output.")
     ] = None,
     order: Annotated[Order, typer.Option(help="In the order of the tasks, or as they finished.")] = Order.SUBMITTED,
     now: Annotated[
         bool, typer.Option("--now", help="Only what has finished by now; do not wait for the rest.")
+    ] = False,
+    raw_cells: Annotated[
+        bool, typer.Option("--raw-cells", help="Leave texts in CSV alone that a spreadsheet takes for formulas.")
     ] = False,
     profile: ProfileOption = None,
     *,
@@ -57,20 +62,37 @@ def write_results(
 ) -> None:
     """Write a session's results, in files or to other programs.
 
-    Waits for those that are not there yet. A line is {"index": 0, "result": …}, or {"index": 0, "error": {…}} for a
-    task that failed or was cancelled. CSV and Parquet have the columns index, result (as JSON), error_kind, error_type
-    and error_message. Parquet needs the package pyarrow: pip install 'htcgrid[parquet]'.
+    Waits for those that are not there yet. A line of JSON Lines, or an element of a JSON array, is
+    {"index": 0, "result": …}, or {"index": 0, "error": {…}} for a task that failed or was cancelled. CSV and Parquet
+    have the columns index, result (as JSON), error_kind, error_type and error_message. Parquet needs the package
+    pyarrow: pip install 'htcgrid[parquet]'.
     """
-    from htcgrid.cli.writers import written
+    from htcgrid.cli.writers import write_tasks
 
     chosen = ResultFormat.JSONL if as_json else written_as or _format_of(output)
-    if chosen is ResultFormat.PARQUET and output is None:
+    if chosen is ResultFormat.PARQUET and (output is None or str(output) == "-"):
         raise BadInput("Parquet is no text: give a file with -o")
     with connected(profile) as grid:
-        lacking = written(_chosen(grid.attach(session), order, now=now), chosen.value, output)
+        tasks = _chosen(grid.attach(session), order, now=now)
+        lacking = write_tasks(tasks, chosen.value, output, raw_cells=raw_cells)
     if lacking:
-        say(f"htcgrid: {lacking:,} tasks have no result; why: htcgrid errors {session}")
+        say(f"htcgrid: {_why(lacking, session)}")
         raise typer.Exit(FAILED)
+
+
+def _why(lacking: "Lacking", session: str) -> str:
+    """How many tasks have no result, and what became of them."""
+    told = [f"{lacking[kind]:,} {what.format(session)}" for kind, what in _LACKING.items() if lacking[kind]]
+    total = lacking.total()
+    return f"{total:,} {'task has' if total == 1 else 'tasks have'} no result: {', '.join(told)}"
+
+
+_LACKING = {
+    "failed": "failed (why: htcgrid errors {})",
+    "cancelled": "cancelled",
+    "timed_out": "not done at the session's deadline",
+    "unavailable": "no longer kept by the grid",
+}
 
 
 def finished_by_now(session: "Session") -> "Iterator[FinishedTask]":
@@ -92,5 +114,15 @@ def _in_order(session: "Session") -> "Iterator[FinishedTask]":
 
 
 def _format_of(output: Path | None) -> ResultFormat:
+    """By the name of the file; JSON Lines where it has no ending, as `/dev/stdout`.
+
+    Raises:
+        BadInput: the name ends as that of another format.
+    """
     suffix = "" if output is None else output.suffix.lower().removeprefix(".")
-    return ResultFormat(suffix) if suffix in set(ResultFormat) else ResultFormat.JSONL
+    if suffix in ("", "ndjson"):
+        return ResultFormat.JSONL
+    if suffix not in set(ResultFormat):
+        formats = ", ".join(f".{each.value}" for each in ResultFormat)
+        raise BadInput(f"{output} is no format that can be written: give a name that ends in {formats}, or --format")
+    return ResultFormat(suffix)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
-from htcgrid.cli.output import moment, print_fields, print_json, print_table, say
+from htcgrid.cli.output import moment, print_fields, print_json, print_line, print_table, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, connected
 
 if TYPE_CHECKING:
@@ -137,4 +137,4 @@ def _show_cancelled(done: "CancelledSessions", *, as_json: bool) -> None:
     if rows:
         print_fields(rows)
     elif not done.unknown:
-        typer.echo("There is no open session.")
+        print_line("There is no open session.")

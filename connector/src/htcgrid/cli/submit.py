@@ -7,7 +7,7 @@ import typer
 
 from htcgrid.cli.exits import INTERRUPTED, BadInput
 from htcgrid.cli.follow import follow
-from htcgrid.cli.output import print_json, say
+from htcgrid.cli.output import print_json, print_line, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, connected
 from htcgrid.cli.session_options import with_session_options
 from htcgrid.cli.signals import Interrupted, interruptible
@@ -137,7 +137,7 @@ def _count(tasks: TaskStream) -> int | None:
 
 def _announce(session_id: str, *, as_data: bool) -> None:
     if as_data:
-        typer.echo(session_id)
+        print_line(session_id)
     else:
         say(f"session {session_id}")
 

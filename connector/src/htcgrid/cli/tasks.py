@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli import replay
-from htcgrid.cli.output import moment, print_fields, print_json, print_table, print_trace
+from htcgrid.cli.output import moment, print_fields, print_indented, print_json, print_line, print_table
 from htcgrid.cli.parameters import IndexArgument, JsonOption, ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
@@ -117,13 +117,16 @@ def _way(stages: "Stages") -> Iterator[tuple[str, str]]:
 def _show_attempts(record: "TaskRecord") -> None:
     history = record.error.history if record.error else record.history
     for number, attempt in enumerate(history, 1):
-        typer.echo(f"\nattempt {number}, {moment(attempt.ended_at)}, on {attempt.agent or '-'}")
+        print_line()
+        print_line(f"attempt {number}, {moment(attempt.ended_at)}, on {attempt.agent or '-'}")
         _show_failure(attempt)
     if record.error:
-        typer.echo(f"\nfailed for good after {record.error.attempts} attempts, on {record.error.agent or '-'}")
+        print_line()
+        print_line(f"failed for good after {record.error.attempts} attempts, on {record.error.agent or '-'}")
         _show_failure(record.error)
 
 
 def _show_failure(failure: "Attempt | TaskError") -> None:
-    typer.echo(f"    {failure.kind.value}: {failure.type}: {failure.message}")
-    print_trace(failure.trace)
+    print_indented(f"{failure.kind.value}: {failure.type}: {failure.message}")
+    for entry in failure.trace:
+        print_indented(entry)

@@ -1,18 +1,18 @@
-"""Writing finished tasks as JSON Lines, CSV or Parquet, a batch at a time; a file appears whole or not at all."""
+"""Writing finished tasks as JSON Lines, a JSON array, CSV or Parquet, a batch at a time."""
 
-import csv
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from htcgrid.cli.exits import BadInput
-from htcgrid.cli.lines import error_of, line_of
+from htcgrid.cli.lines import TOO_DEEP, error_of, line_of
+from htcgrid.cli.output import on_terminal
+from htcgrid.cli.output_file import output_file
+from htcgrid.errors import TaskFailed
+from htcgrid.escaping import json_text, visible
 
 if TYPE_CHECKING:
     from htcgrid.results import FinishedTask
@@ -20,46 +20,78 @@ if TYPE_CHECKING:
 _BATCH = 10_000
 """Rows that are held before they are written as one row group of Parquet."""
 
-
 COLUMNS = ("index", "result", "error_kind", "error_type", "error_message")
 """Of CSV and Parquet. A result is JSON, and there is none beside an error."""
 
+Lacking = Counter[str]
+"""How many tasks have no result: `failed`, or the kind of their error; see `error_of`."""
 
-def written(tasks: "Iterable[FinishedTask]", written_as: str, output: Path | None) -> int:
-    """Write tasks to a file or to standard output. Gives how many have no result.
+
+def write_tasks(
+    tasks: "Iterable[FinishedTask]", written_as: str, output: Path | None, *, raw_cells: bool = False
+) -> Lacking:
+    """Write tasks to a file or to standard output.
+
+    Args:
+        tasks: What to write, in this order.
+        written_as: `jsonl`, `json`, `csv` or `parquet`.
+        output: Where to; see `output_file`.
+        raw_cells: Leave cells of CSV alone that a spreadsheet takes for formulas.
 
     Raises:
-        BadInput: the file cannot be written, or the format needs a package that is not there.
+        BadInput: the file cannot be opened, or the format needs a package that is not there.
+        OutputFailed: the file cannot be written to its end.
     """
-    tally = _Tally(tasks)
-    _WRITERS[written_as](tally, output)
-    return tally.lacking
+    lacking: Lacking = Counter()
+    counted = _counted(tasks, lacking)
+    if written_as == "parquet":
+        _write_parquet(counted, output)
+        return lacking
+    with output_file(output) as file:
+        if written_as == "csv":
+            shown = on_terminal() and (output is None or str(output) == "-")
+            _write(file, _csv(counted, raw_cells=raw_cells, keep="" if shown else "\t\r\n"))
+        else:
+            _write(file, _array(counted) if written_as == "json" else (line_of(task) + "\n" for task in counted))
+    return lacking
 
 
-class _Tally:
-    """Passes tasks on and counts those without a result."""
-
-    def __init__(self, tasks: "Iterable[FinishedTask]") -> None:
-        self._tasks = tasks
-        self.lacking = 0
-
-    def __iter__(self) -> "Iterator[FinishedTask]":
-        for task in self._tasks:
-            self.lacking += task.error is not None
-            yield task
+def _counted(tasks: "Iterable[FinishedTask]", lacking: Lacking) -> "Iterator[FinishedTask]":
+    for task in tasks:
+        if task.error is not None:
+            lacking["failed" if isinstance(task.error, TaskFailed) else error_of(task.error)["kind"]] += 1
+        yield task
 
 
-def _write_lines(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
-    with _text(output) as file:
-        for task in tasks:
-            file.write(line_of(task) + "\n")
+def _write(file: BinaryIO, texts: Iterable[str]) -> None:
+    for text in texts:
+        file.write(text.encode())
 
 
-def _write_csv(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
-    with _text(output) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(map(_row, tasks))
+def _array(tasks: "Iterable[FinishedTask]") -> Iterator[str]:
+    yield "["
+    for number, task in enumerate(tasks):
+        yield f"{',' if number else ''}\n{line_of(task)}"
+    yield "\n]\n"
+
+
+def _csv(tasks: "Iterable[FinishedTask]", *, raw_cells: bool, keep: str) -> Iterator[str]:
+    yield ",".join(COLUMNS) + "\n"
+    for task in tasks:
+        index, result, kind, *texts = _row(task)
+        cells = [str(index), result or "", kind or "", *(_cell(text or "", raw=raw_cells, keep=keep) for text in texts)]
+        yield ",".join(map(_quoted, cells)) + "\n"
+
+
+def _cell(text: str, *, raw: bool, keep: str) -> str:
+    """A user's text as a cell: with an apostrophe before it where a spreadsheet would run it as a formula."""
+    harmless = raw or not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return visible(text if harmless else f"'{text}", keep=keep)
+
+
+def _quoted(cell: str) -> str:
+    """As RFC 4180 has it. The module csv leaves carriage returns without quotes where lines end in a newline alone."""
+    return '"' + cell.replace('"', '""') + '"' if re.search(r'[",\r\n]', cell) else cell
 
 
 def _write_parquet(tasks: "Iterable[FinishedTask]", output: Path | None) -> None:
@@ -68,12 +100,11 @@ def _write_parquet(tasks: "Iterable[FinishedTask]", output: Path | None) -> None
         from pyarrow import parquet
     except ImportError:
         raise BadInput("Parquet needs the package pyarrow: pip install 'htcgrid[parquet]'") from None
-    assert output is not None  # noqa: S101 - the command sees to that
     schema = pyarrow.schema(
         [("index", pyarrow.int64()), *((name, pyarrow.string()) for name in COLUMNS if name != "index")]
     )
-    with _draft(output) as draft, parquet.ParquetWriter(draft, schema) as writer:
-        rows = map(_row, tasks)
+    with output_file(output) as file, parquet.ParquetWriter(pyarrow.PythonFile(file, mode="w"), schema) as writer:
+        rows = map(_encodable, map(_row, tasks))
         while batch := list(islice(rows, _BATCH)):
             columns = [
                 pyarrow.array(column, field.type)
@@ -82,47 +113,20 @@ def _write_parquet(tasks: "Iterable[FinishedTask]", output: Path | None) -> None
             writer.write_table(pyarrow.table(columns, schema=schema))
 
 
-_WRITERS: "dict[str, Callable[[Iterable[FinishedTask], Path | None], None]]" = {
-    "jsonl": _write_lines,
-    "csv": _write_csv,
-    "parquet": _write_parquet,
-}
+Row = tuple[int, str | None, str | None, str | None, str | None]
 
 
-def _row(task: "FinishedTask") -> tuple[int | str | None, ...]:
+def _encodable(row: Row) -> tuple[int | str | None, ...]:
+    """Without halves of surrogate pairs, which are in no file of UTF-8."""
+    return tuple(cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell for cell in row)
+
+
+def _row(task: "FinishedTask") -> Row:
     if task.error is None:
-        return (task.index, json.dumps(task.result, ensure_ascii=False), None, None, None)
-    error = error_of(task.error)
+        try:
+            return (task.index, json_text(task.result), None, None, None)
+        except RecursionError:
+            error = TOO_DEEP
+    else:
+        error = error_of(task.error)
     return (task.index, None, error["kind"], error.get("type"), error["message"])
-
-
-@contextmanager
-def _text(output: Path | None) -> Iterator[IO[str]]:
-    if output is None:
-        yield sys.stdout
-        return
-    with _draft(output) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        yield file
-
-
-@contextmanager
-def _draft(output: Path) -> Iterator[Path]:
-    """A file beside the output, which takes its place when all went well."""
-    try:
-        handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}-")
-    except OSError as error:
-        raise BadInput(f"{output} cannot be written: {error.strerror}") from error
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.chmod(0o666 & ~_umask())
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
