@@ -57,8 +57,11 @@ Outputs:
 _AGENT = """
 import os, subprocess, sys, time
 import boto3
+if "--check" in sys.argv:
+    sys.exit()
 print(os.environ["HTCGRID_AGENT_ID"], boto3.client("sts").get_caller_identity()["Arn"], flush=True)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("running", open(os.environ["HTCGRID_FUNCTION_DIR"] + "/handler.py").read().encode(), flush=True)
 print("the agent is up", flush=True)
 time.sleep(600)
 """

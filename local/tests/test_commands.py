@@ -195,6 +195,67 @@ def test_a_grid_whose_agent_ends_is_not_ready(shell: Shell, function: Path, extr
     assert not shell.state().children
 
 
+@pytest.mark.grid
+def test_agents_run_the_function_as_it_was_until_it_is_reloaded(shell: Shell, tmp_path: Path) -> None:
+    function = tmp_path / "function"
+    function.mkdir()
+    handler = function / "handler.py"
+    handler.write_text("def handler(event, context):\n    return 1\n")
+    code, output, errors = shell.run("up", "--function", str(function), "--detach")
+    assert code == 0, output + errors
+    first, agent = _version_and_agent(shell)
+    assert shell.run("status")[1].count(f"version {first} of {function}") == 1
+
+    handler.write_text("def handler(event, context):\n    return 2\n")
+    assert "return 1" in _handler_of(agent).read_text()
+    code, output, errors = shell.run("reload")
+    assert code == 0, errors
+    second, replaced = _version_and_agent(shell)
+    assert output == f"The agents run version {second} of the function.\n"
+    assert second != first
+    assert not agent.is_running()
+    assert "return 2" in _handler_of(replaced).read_text()
+    assert replaced.environ()["HTCGRID_AGENT_ID"] == "agent-0-1"
+
+    handler.write_text("import no_such_module\n")
+    code, _, errors = shell.run("reload")
+    assert code == 1
+    assert "the handler cannot be loaded: Runtime.ImportModuleError: Unable to import module 'handler'" in errors
+    assert _version_and_agent(shell) == (second, replaced)
+    shell.run("down")
+    assert not list(shell.home.functions.iterdir())
+
+
+def _version_and_agent(shell: Shell) -> tuple[str, psutil.Process]:
+    state = shell.state()
+    (agent,) = (child for child in state.children if child.name == "agent-0")
+    return state.function_digest, psutil.Process(agent.pid)
+
+
+def _handler_of(agent: psutil.Process) -> Path:
+    return Path(agent.environ()["HTCGRID_FUNCTION_DIR"]) / "handler.py"
+
+
+def test_without_a_grid_nothing_is_reloaded(shell: Shell) -> None:
+    code, _, errors = shell.run("reload")
+    assert code == 1
+    assert errors == f"Error: No grid is ready in {shell.home.root}.\n"
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("extra", [[], ["--detach"]])
+def test_a_grid_whose_handler_cannot_be_loaded_is_not_ready(shell: Shell, tmp_path: Path, extra: list[str]) -> None:
+    (tmp_path / "handler.py").write_text("import no_such_module\n\ndef handler(event, context):\n    return event\n")
+    code, output, errors = shell.run("up", "--function", str(tmp_path), *extra)
+
+    assert code == 1
+    assert "ready" not in output
+    assert "the handler cannot be loaded: Runtime.ImportModuleError: Unable to import module 'handler'" in errors
+    assert "No module named 'no_such_module'" in errors
+    assert shell.state().phase is Phase.FAILED
+    assert not shell.state().children
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

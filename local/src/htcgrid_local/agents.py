@@ -23,6 +23,8 @@ from htcgrid_local.processes import Child, Processes, kill_group
 _LOG = logging.getLogger(__name__)
 _PROFILE: Final = "htcgrid-agent"
 _GRACE: Final = timedelta(seconds=5)
+_DRAIN: Final = timedelta(seconds=40)
+"""Beyond the time that an agent gives its running tasks after SIGTERM (25 s) and needs to write what they yielded."""
 _FIRST_PAUSE: Final = timedelta(seconds=0.5)
 _LONGEST_PAUSE: Final = timedelta(seconds=30)
 _HEALTHY_AFTER: Final = timedelta(seconds=60)
@@ -39,10 +41,15 @@ class Agent:
     name: str
     child: Child
     began: float
+    starts: int = 1
+    """How often it was started, for whatever reason."""
     restarts: int = 0
+    """How often it was started again because it had died."""
     pause: timedelta = _FIRST_PAUSE
     due: float | None = None
     """When it is started again (monotonic seconds); none while it runs."""
+    log_begins: int = 0
+    """Where in its log the words of this process begin."""
 
     @property
     def pid(self) -> int:
@@ -83,6 +90,19 @@ class AgentPool:
             self._agents.append(agent)
             return agent
 
+    def replace(self, environment: Mapping[str, str]) -> None:
+        """Let all agents finish what they run and hand back the rest, then start them anew in another environment.
+
+        Raises:
+            AgentStartError: a new one ended, or did not come up in time.
+        """
+        with self._lock:
+            self._end_all(_DRAIN)
+            self._environment = dict(environment)
+            for agent in self._agents:
+                self._start_again(agent)
+        self.wait_until_up()
+
     def wait_until_up(self) -> None:
         """Return once every agent runs and has said that it is up.
 
@@ -94,7 +114,7 @@ class AgentPool:
         quiet = self._environment.get("HTCGRID_LOG_LEVEL", "INFO") not in ("DEBUG", "INFO")
         for agent in self.agents:
             log = self._home.log(agent.name)
-            while not (quiet or _UP in log.read_bytes()):
+            while not (quiet or _UP in log.read_bytes()[agent.log_begins :]):
                 _check_running(agent, log)
                 if time.monotonic() > deadline:
                     raise AgentStartError(f"{agent.name} was not up within {within.seconds} s; see {log}.")
@@ -109,11 +129,7 @@ class AgentPool:
     def stop(self) -> None:
         """Let all agents finish for a few seconds, then end them; the pool is empty afterwards."""
         with self._lock:
-            for agent in self._agents:
-                self._processes.ask_to_end(agent.child)
-            deadline = time.monotonic() + _GRACE.total_seconds()
-            for agent in self._agents:
-                self._processes.end(agent.child, timedelta(seconds=max(0.0, deadline - time.monotonic())))
+            self._end_all(_GRACE)
             self._agents.clear()
 
     def mend(self) -> bool:
@@ -135,15 +151,28 @@ class AgentPool:
                     _LOG.warning("%s ended with exit code %d; starting it again in %.1f s", agent.name, code, wait)
                 elif agent.due is not None and now >= agent.due:
                     agent.restarts += 1
-                    agent.due = None
-                    agent.began = now
-                    agent.child = self._start(agent.name, agent.restarts)
+                    self._start_again(agent)
                     started = True
         return started
 
-    def _start(self, name: str, restarts: int) -> Child:
+    def _end_all(self, grace: timedelta) -> None:
+        for agent in self._agents:
+            self._processes.ask_to_end(agent.child)
+        deadline = time.monotonic() + grace.total_seconds()
+        for agent in self._agents:
+            self._processes.end(agent.child, timedelta(seconds=max(0.0, deadline - time.monotonic())))
+
+    def _start_again(self, agent: Agent) -> None:
+        log = self._home.log(agent.name)
+        agent.due = None
+        agent.began = time.monotonic()
+        agent.log_begins = log.stat().st_size if log.exists() else 0
+        agent.child = self._start(agent.name, agent.starts)
+        agent.starts += 1
+
+    def _start(self, name: str, starts: int) -> Child:
         # A new id for every start, as for pods: the grid must never mistake an agent for its predecessor.
-        identity = {"HTCGRID_AGENT_ID": f"{name}-{restarts}"}
+        identity = {"HTCGRID_AGENT_ID": f"{name}-{starts}"}
         return self._processes.start(
             name,
             [sys.executable, "-m", "htcgrid_agent"],
@@ -160,9 +189,9 @@ def _check_running(agent: Agent, log: Path) -> None:
 
 
 def agent_environment(
-    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, function: Path, handler: str, workers: int
+    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, handler: str, workers: int
 ) -> dict[str, str]:
-    """What an agent is told: where the grid is, what to run, and no key of its own.
+    """What an agent is told, but for the folder of the function: where the grid is, and no key of its own.
 
     Raises:
         KeyError: the stack lacks an output that agents need.
@@ -182,7 +211,6 @@ def agent_environment(
         "HTCGRID_TASK_EVENTS_QUEUE_URL": outputs["TaskEventsQueueUrl"],
         "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
         "HTCGRID_WORKERS": str(workers),
-        "HTCGRID_FUNCTION_DIR": str(function),
         "HTCGRID_HANDLER": handler,
     }
 

@@ -103,6 +103,14 @@ def down() -> None:
 
 
 @app.command()
+def reload() -> None:
+    """Have the agents run the function as it is now; tasks that run are finished first."""
+    with _errors_shown(), _console.status("reloading …"):
+        digest = detached.reload(_home())
+    _console.print(f"The agents run version {digest} of the function.", highlight=False)
+
+
+@app.command()
 def status() -> None:
     """Say whether a grid runs; exits with 0 only when one is ready."""
     with _errors_shown():
@@ -114,7 +122,14 @@ def status() -> None:
     _console.print(
         f"grid      {state.phase} [dim](process {state.supervisor.pid}, home {home.root})[/dim]", highlight=False
     )
-    for label, text in (("step", state.step), ("error", state.error), ("endpoint", state.endpoint_url)):
+    version = f"version {state.function_digest} of {state.function}" if state.function_digest else ""
+    shown_fields = (
+        ("step", state.step),
+        ("error", state.error),
+        ("endpoint", state.endpoint_url),
+        ("function", version),
+    )
+    for label, text in shown_fields:
         if text:
             _console.print(f"{label:<9} {escape(visible(text))}", highlight=False, soft_wrap=True)
     for child in state.children:
@@ -128,7 +143,7 @@ def status() -> None:
 def show_logs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="supervisor, emulator, agent, functions, build, deploy.", show_default="all"),
+        typer.Argument(help="supervisor, emulator, agent, handler, functions, build, deploy.", show_default="all"),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:

@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Final
 
 from htcgrid_local.client_files import remove_client_files
-from htcgrid_local.errors import LocalGridError
+from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
 from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import StartupProgress
-from htcgrid_local.state import Phase, read_state
+from htcgrid_local.state import Phase, State, read_state
 
 _STOP_WITHIN: Final = timedelta(seconds=20)
 
@@ -67,6 +67,29 @@ def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], progress:
             said = failure_reason(home.log("supervisor")).removeprefix("Error: ")
             raise LocalGridError(error or said or "The grid did not start.")
         time.sleep(0.1)
+
+
+def reload(home: Home) -> str:
+    """Have the agents of the grid in `home` run the function as it is now, and return its digest.
+
+    Raises:
+        NoGridError: no grid is ready there, or it ended meanwhile.
+        LocalGridError: the function could not be reloaded; the agents run what they ran before.
+    """
+    before = _ready(home)
+    home.reload_request.touch()
+    while (state := _ready(home)).reloads == before.reloads:
+        time.sleep(0.1)
+    if state.reload_error:
+        raise LocalGridError(state.reload_error)
+    return state.function_digest
+
+
+def _ready(home: Home) -> State:
+    state = read_state(home.state)
+    if state is None or state.phase is not Phase.READY or not state.supervisor.alive:
+        raise NoGridError(f"No grid is ready in {home.root}.")
+    return state
 
 
 def stop(home: Home) -> str:

@@ -20,12 +20,15 @@ from htcgrid_local.deploying import deploy
 from htcgrid_local.emulator import REGION, Emulator
 from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError
 from htcgrid_local.function_logs import save_function_logs
+from htcgrid_local.function_snapshot import take_snapshot
 from htcgrid_local.handler import check_handler
+from htcgrid_local.handler_trial import HandlerTrial
 from htcgrid_local.home import Home
 from htcgrid_local.options import check_size
 from htcgrid_local.processes import Processes, kill_leftovers
 from htcgrid_local.progress import Silent, StartupProgress
 from htcgrid_local.project import Project, find_project
+from htcgrid_local.running_function import RunningFunction, environment_with
 from htcgrid_local.state import Phase, Report, read_state
 from htcgrid_local.users import add_user
 from htcgrid_local.watching import Watch
@@ -43,6 +46,7 @@ class _Up:
     emulator: Emulator
     outputs: dict[str, str]
     pool: AgentPool
+    function: RunningFunction
     profile: Profile
     watch: Watch
 
@@ -50,9 +54,9 @@ class _Up:
 class LocalGrid:
     """One grid in one home directory, from `start` to `stop`; also a context manager.
 
-    `agents` processes each keep `workers` workers busy with `handler` (module.function) from the directory
-    `function`. `environment` is added to the agents' (short leases in a test, for example). After `stop` nothing is
-    left but the logs. Raises OptionError for a grid that is too large for one machine.
+    `agents` processes each keep `workers` workers busy with `handler` (module.function) from the directory `function`,
+    as it was at the start or at the last `reload`. `environment` is added to the agents' (short leases in a test, for
+    example). After `stop` nothing is left but the logs. Raises OptionError for a grid too large for one machine.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class LocalGrid:
 
         Raises:
             NotInstalledError: the checkout or a tool is missing.
-            HandlerError: the function to run does not exist.
+            HandlerError: the function to run does not exist, or a worker cannot load its handler.
             HomeError: the home directory cannot be made or used, or holds a profile of the grid's name that is not its.
             GridRunningError: a grid already runs in this home.
             PortInUseError: the named port is taken.
@@ -181,6 +185,15 @@ class LocalGrid:
         """Kill an agent and its workers at once; it is started again after a pause."""
         self._up.pool.kill(index)
 
+    def reload(self) -> str:
+        """Have all agents run the function as it is now, and return its digest. Tasks that run are finished first.
+
+        Raises:
+            HandlerError: the function cannot be copied, or a worker cannot load its handler: agents run on as before.
+            AgentStartError: an agent did not come up again.
+        """
+        return self._up.function.reload()
+
     def stop_agents(self) -> None:
         """Let all agents finish, and end them; the grid runs on without any."""
         self._up.pool.stop()
@@ -226,22 +239,29 @@ class LocalGrid:
             step("deploy the template (sam deploy)")
             outputs = deploy(self._project, self._home, processes, emulator, template, self._progress.detail)
             step(f"start {self._first_agents} agent(s) with {self._workers} worker(s) each")
-            pool = self._start_agents(processes, emulator, outputs)
+            snapshot = take_snapshot(self._function, self._home)
+            report.note(function=str(self._function), function_digest=snapshot.digest)
+            environment = self._agent_environment(emulator, outputs)
+            pool = AgentPool(processes, self._home, environment_with(environment, snapshot))
+            trial = self._start_agents(processes, pool, environment_with(environment, snapshot))
             profile = _profile_of(emulator, outputs, _FIRST_USER)
             step("start the functions")
             for function, reason in emulator.warm_functions().items():
                 raise DeployError(f"The function {function} does not start: {reason}")
             pool.wait_until_up()
+            if trial is not None:
+                trial.wait()
         except KeyError as error:
             raise DeployError(f"The deployed template has no output {error}, which a grid needs.") from error
         except (BotoCoreError, ClientError) as error:
             # A client's complaint about an endpoint that has gone is the consequence, not the cause.
             raise emulator.failure() if emulator.ended else DeployError(f"The embedded AWS refused: {error}") from error
         write_client_files(self._home, profile, outputs)
-        watch = Watch(emulator, pool, report)
+        running = RunningFunction(self._function, self._home, processes, pool, environment, report)
+        watch = Watch(emulator, pool, report, running.carry_out_request)
         report.note(phase=Phase.READY, step="")
         self._progress.end()
-        return _Up(processes, report, emulator, outputs, pool, profile, watch)
+        return _Up(processes, report, emulator, outputs, pool, running, profile, watch)
 
     def _save_function_logs(self, emulator: Emulator) -> None:
         if emulator.ended:
@@ -251,20 +271,24 @@ class LocalGrid:
         except (BotoCoreError, ClientError) as error:
             _LOG.warning("the functions' logs could not be saved: %s", error)
 
-    def _start_agents(self, processes: Processes, emulator: Emulator, outputs: Mapping[str, str]) -> AgentPool:
+    def _start_agents(
+        self, processes: Processes, pool: AgentPool, environment: Mapping[str, str]
+    ) -> HandlerTrial | None:
+        """Start the agents, and beside them a trial of the handler that they are to load."""
+        for _ in range(self._first_agents):
+            pool.add()
+        return HandlerTrial(processes, self._home, environment) if self._first_agents else None
+
+    def _agent_environment(self, emulator: Emulator, outputs: Mapping[str, str]) -> dict[str, str]:
         write_credentials(self._home.agent_credentials, outputs["AgentRoleArn"])
         environment = agent_environment(
             outputs,
             emulator.endpoint_url,
             self._home.agent_credentials,
-            function=self._function,
             handler=self._handler,
             workers=self._workers,
         )
-        pool = AgentPool(processes, self._home, environment | self._environment)
-        for _ in range(self._first_agents):
-            pool.add()
-        return pool
+        return environment | self._environment
 
 
 def _profile_of(emulator: Emulator, outputs: Mapping[str, str], user: str) -> Profile:

@@ -69,6 +69,16 @@ class Home:
         return self.root / "local/tmp"
 
     @property
+    def functions(self) -> Path:
+        """Snapshots of the function that the agents run, gone with the grid."""
+        return self.root / "local/functions"
+
+    @property
+    def reload_request(self) -> Path:
+        """Lies there while somebody wants the agents to run the function as it is now."""
+        return self.root / "local/reload"
+
+    @property
     def agent_credentials(self) -> Path:
         """The AWS configuration file under which the agents run."""
         return self.root / "local/agent.aws"
@@ -146,9 +156,11 @@ class Home:
                 log.unlink()
 
     def clear_scratch(self) -> None:
-        """Empty the directory of temporary files."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        """Remove temporary files, snapshots of functions and requests."""
+        for folder in (self.scratch, self.functions):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        self.reload_request.unlink(missing_ok=True)
 
     def _unusable(self, reason: str) -> HomeError:
         return HomeError(f"The home {self.root} of a grid cannot be used ({reason}): {_NAME_ANOTHER}")

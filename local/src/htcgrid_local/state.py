@@ -70,6 +70,14 @@ class State(BaseModel):
     children: tuple[ProcessId, ...] = ()
     endpoint_url: str | None = None
     restarts: dict[str, int] = {}
+    function: str = ""
+    """The folder of the user's function."""
+    function_digest: str = ""
+    """Which version of it the agents run."""
+    reloads: int = 0
+    """How many requests to reload the function have been dealt with."""
+    reload_error: str | None = None
+    """Why the last of them failed; the agents then run what they ran before."""
     error: str | None = None
 
     def write(self, path: Path) -> None:

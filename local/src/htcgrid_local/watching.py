@@ -1,8 +1,12 @@
-"""Keeps a running grid running: agents that die are started again, and the embedded AWS's end is the grid's."""
+"""Keeps a running grid running: agents that die are started again, and the embedded AWS's end is the grid's.
+
+It also carries out requests to reload the function, since only the process that runs the grid may replace its agents.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from htcgrid_local.agents import AgentPool
@@ -16,7 +20,9 @@ _LOOK_EVERY: Final = 0.2
 class Watch:
     """A thread that looks after the processes of a grid until it is stopped or the grid has failed."""
 
-    def __init__(self, emulator: Emulator, pool: AgentPool, report: Report) -> None:
+    def __init__(self, emulator: Emulator, pool: AgentPool, report: Report, reload: Callable[[], None]) -> None:
+        """`reload` is called in between; it carries out what was asked for, if anything."""
+        self._reload = reload
         self._emulator = emulator
         self._pool = pool
         self._report = report
@@ -45,5 +51,6 @@ class Watch:
                     return
                 if self._pool.mend():
                     self._report.note(restarts=self._pool.restarts)
+                self._reload()
         finally:
             self._ended.set()
