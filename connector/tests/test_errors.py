@@ -1,9 +1,17 @@
 """Errors tell what happened over there, and travel."""
 
+import copy
+import importlib
+import inspect
 import pickle
+import pkgutil
 import traceback
+from typing import Any
 
-from htcgrid import Attempt, TaskFailed
+import pytest
+
+import htcgrid
+from htcgrid import Attempt, GridError, ResultsUnavailable, TaskFailed
 from htcgrid.results import Arrival, Part
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import ChunkOutcome, FailureKind, Stages, TaskError, new_id
@@ -56,10 +64,62 @@ def test_it_is_readable_where_it_is_raised() -> None:
     assert "  1. after 1.5 s on agent-1: crash: Killed: no memory" in shown
 
 
-def test_it_crosses_process_borders() -> None:
-    error = failure()
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    assert type(again) is TaskFailed
-    assert str(again) == str(error)
-    assert again.history == error.history
-    assert again.__notes__ == error.__notes__
+GIVEN: dict[str, Any] = {
+    "message": "what and why",
+    "status": 409,
+    "reason": "Conflict",
+    "index": 7,
+    "size": 9,
+    "limit": 8,
+    "session_id": "0" * 32,
+    "kind": "handler",
+    "type": "ValueError",
+    "number": 2,
+}
+"""Values of the parameters of errors, by their names."""
+
+
+def every_error() -> list[type[GridError]]:
+    """The tree below the root, from all modules of the connector."""
+    for module in pkgutil.walk_packages(htcgrid.__path__, "htcgrid."):
+        importlib.import_module(module.name)
+    found: list[type[GridError]] = [GridError]
+    for kind in found:
+        found.extend(kind.__subclasses__())
+    return found
+
+
+def made(kind: type[GridError]) -> GridError:
+    if kind is TaskFailed:
+        return failure()
+    initialiser = kind.__init__
+    if not inspect.isfunction(initialiser):
+        return kind("a text")
+    parameters = list(inspect.signature(initialiser).parameters.values())[1:]
+    keywords = {each.name: GIVEN[each.name] for each in parameters if each.kind is each.KEYWORD_ONLY}
+    positional = [GIVEN.get(each.name, "a text") for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    return kind(*positional, **keywords)
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_every_error_survives_pickle_and_copy(kind: type[GridError]) -> None:
+    error = made(kind)
+    error.add_note("a note")
+    pickled = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    twins = [copy.copy(error), copy.deepcopy(error), *map(pickle.loads, pickled)]
+    for twin in twins:
+        assert type(twin) is kind
+        assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_a_result_that_is_nested_too_deeply_leaves_the_others() -> None:
+    lines = [b"1", b"[" * 5_000 + b"]" * 5_000, b"9" * 5_000, b"{", b"2"]
+    outcome = ChunkOutcome(chunk=0, first_task=0, outcomes="CCCCC", attempt=1, agent="a", stages=Stages())
+    first, deep, long, torn, last = Part(new_id(), Arrival(outcome, encode_lines(lines)))
+    assert (first.get(), last.get()) == (1, 2)
+    with pytest.raises(ResultsUnavailable, match=r"task 1 of session .* is nested too deeply for Python's recursion"):
+        deep.get()
+    with pytest.raises(ResultsUnavailable, match=r"task 2 of session .* Exceeds the limit \(4300 digits\)"):
+        long.get()
+    with pytest.raises(ResultsUnavailable, match=r"task 3 of session .* 1 bytes that are not JSON"):
+        torn.get()

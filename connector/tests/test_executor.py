@@ -124,6 +124,9 @@ def test_calls_that_were_not_sent_can_be_cancelled(stub: StubGrid, grid: Grid, m
     assert first.cancel()
     executor.shutdown(wait=False, cancel_futures=True)
     assert second.cancelled()
+    done, waiting = concurrent.futures.wait([first, second], timeout=0)
+    assert (done, waiting) == ({first, second}, set())
+    assert set(concurrent.futures.as_completed([first, second], timeout=0)) == done
     monkeypatch.undo()
     assert not stub.sessions
 

@@ -11,6 +11,16 @@ class GridError(Exception):
 
     retryable = False
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        """Pickled and copied without `__init__`, whose arguments are not those of the exception."""
+        return _restored, (type(self), self.args, dict(vars(self)))
+
+
+def _restored(kind: type[GridError], args: "tuple[Any, ...]", attributes: "dict[str, Any]") -> GridError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
+
 
 class ProfileMissing(GridError):
     """Raised when no profile says where the grid is."""
@@ -50,10 +60,11 @@ class UnexpectedAnswer(GridError):
 
 
 class GridClosed(GridError):
-    """Raised when a grid, or a session of it, is used after `Grid.close()`."""
+    """Raised when a grid, or a session of it, is used after `Grid.close()`, or in a process that was forked after
+    `Grid.connect()`."""
 
-    def __init__(self) -> None:
-        super().__init__("the grid was closed: connect anew")
+    def __init__(self, message: str = "the grid was closed: connect anew") -> None:
+        super().__init__(message)
 
 
 class NotificationsUnavailable(GridError):
@@ -173,16 +184,8 @@ class TaskFailed(GridError):
         if history:
             self.add_note("Earlier attempts:\n" + "\n".join(_line(number, at) for number, at in enumerate(history, 1)))
 
-    def __reduce__(self) -> "tuple[object, ...]":
-        """Pickled by its keywords, so that it crosses process borders."""
-        return _failed_again, (dict(vars(self)),)
-
 
 def _line(number: int, attempt: "Attempt") -> str:
     seconds = (attempt.ended_at - attempt.started_at) / 1000
     where = f" on {attempt.agent or attempt.host}" if attempt.agent or attempt.host else ""
     return f"  {number}. after {seconds:.1f} s{where}: {attempt.kind.value}: {attempt.type}: {attempt.message}"
-
-
-def _failed_again(values: "dict[str, Any]") -> TaskFailed:
-    return TaskFailed(**{name: value for name, value in values.items() if not name.startswith("__")})

@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
+from htcgrid._aio.process import OwnProcess
 from htcgrid.calls import call_event
 from htcgrid.options import SubmitOptions, session_options
 
@@ -49,6 +50,7 @@ class GridExecutor(Executor):
         self._encode = encode
         self._options = session_options(options)
         self._gatherer: Gatherer | None = None
+        self._process = OwnProcess()
         self._lock = threading.Lock()
         self._shut = False
 
@@ -66,6 +68,7 @@ class GridExecutor(Executor):
             RuntimeError: the executor was shut down; `BrokenExecutor`: the grid took no more calls.
         """
         event = self._encode(fn, args, kwargs)
+        self._process.check()
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -83,6 +86,7 @@ class GridExecutor(Executor):
             wait: Wait until all calls are done.
             cancel_futures: Cancel those that have not been sent yet. Those on the grid go on.
         """
+        self._process.check()
         with self._lock:
             self._shut = True
             gatherer = self._gatherer

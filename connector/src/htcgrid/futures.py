@@ -1,10 +1,11 @@
 """The future of one task."""
 
-from concurrent.futures import Future
 from typing import Any
 
+from htcgrid._aio.process import OwnFuture
 
-class TaskFuture(Future[Any]):
+
+class TaskFuture(OwnFuture):
     """The outcome of one task, in time. Made by `Session.futures` and `Grid.submit_one`."""
 
     def __init__(self, session_id: str, index: int, session: Any) -> None:

@@ -131,9 +131,12 @@ def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator
 def _value(session_id: str, index: int, line: bytes) -> FinishedTask:
     try:
         return FinishedTask(index, json.loads(line))
-    except ValueError:
-        message = f"the result of task {index} of session {session_id} is damaged: {len(line)} bytes that are not JSON"
-        return FinishedTask(index, error=ResultsUnavailable(message))
+    except RecursionError:
+        why = "it is nested too deeply for Python's recursion limit, see sys.setrecursionlimit"
+    except ValueError as error:
+        why = f"it is damaged, {len(line)} bytes that are not JSON: {error}"
+    message = f"the result of task {index} of session {session_id} cannot be read: {why}"
+    return FinishedTask(index, error=ResultsUnavailable(message))
 
 
 def _failure(session_id: str, index: int, line: bytes, outcome: "ChunkOutcome") -> GridError:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from htcgrid._view.progress_bar import progress_of
-from htcgrid.errors import GridError
+from htcgrid.errors import GridClosed, GridError
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order
 from htcgrid.progress import html_of
 from htcgrid.results import FinishedTask
@@ -27,8 +27,9 @@ class Session:
 
     As a context manager it does on leaving the block what its `on_exit` says: see `OnExit`.
 
-    Every method raises `GridClosed` after its grid was closed, and `GridUnreachable`, `GridUnavailable` or
-    `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing is lost.
+    Every method raises `GridClosed` after its grid was closed and in a forked process, and `GridUnreachable`,
+    `GridUnavailable` or `AuthenticationFailed` when the grid cannot be asked; calls may then be repeated, and nothing
+    is lost.
     """
 
     def __init__(self, connection: "Connection", link: "SessionLink", on_exit: OnExit) -> None:
@@ -73,6 +74,7 @@ class Session:
 
         check_chunk_size(chunk_size)
         check_tasks(tasks)
+        self._connection.check_process()
         with self._feeding:
             feed = self._link.open_feed()
             first = feed.encoder.tasks
@@ -93,6 +95,7 @@ class Session:
         Raises:
             EmptySession: it has no task; it is cancelled.
         """
+        self._connection.check_process()
         with self._feeding:
             self._connection.run(self._core.close())
 
@@ -294,8 +297,13 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._feeding:
-            self._connection.run(self._core.__aexit__(kind, error, trace))
+        try:
+            self._connection.check_process()
+            with self._feeding:
+                self._connection.run(self._core.__aexit__(kind, error, trace))
+        except GridClosed:
+            if error is None:
+                raise
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"

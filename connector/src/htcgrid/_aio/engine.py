@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from htcgrid._aio.process import OwnProcess
 from htcgrid.errors import GridClosed, GridError
 
 _T = TypeVar("_T")
@@ -15,6 +16,7 @@ class Engine:
     """Runs coroutines for callers that have no event loop of their own. Safe to use from any thread."""
 
     def __init__(self) -> None:
+        self.process = OwnProcess()
         self._loop = asyncio.new_event_loop()
         # Reentrant, since the garbage collector may finish a reader of results while this thread holds it.
         self._closing = threading.RLock()
@@ -27,11 +29,13 @@ class Engine:
         """The outcome of `work`, which is cancelled when the caller is interrupted.
 
         Raises:
-            GridClosed: the engine was closed.
+            GridClosed: the engine was closed, or this process was forked after it was started.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self._check()
+        except GridError:
             work.close()
-            raise GridError("a callback of the grid cannot wait for the grid: do so from another thread")
+            raise
         with self._closing:
             if self._closed:
                 work.close()
@@ -47,13 +51,27 @@ class Engine:
 
     def post(self, call: Callable[[], object]) -> bool:
         """Have something done soon, without waiting; not at all once the engine is closed. Whether it will be."""
+        if not self.process.current:
+            return False
         with self._closing:
             if not self._closed:
                 self._loop.call_soon_threadsafe(call)
             return not self._closed
 
+    @property
+    def is_caller(self) -> bool:
+        """Whether the caller runs on the engine's thread."""
+        return threading.current_thread() is self._thread
+
+    def _check(self) -> None:
+        self.process.check()
+        if self.is_caller:
+            raise GridError("a callback of the grid cannot wait for the grid: do so from another thread")
+
     def close(self) -> None:
-        """Cancel what still runs and end the thread. A second call does nothing."""
+        """Cancel what still runs and end the thread. Does nothing a second time, or in a forked process."""
+        if not self.process.current:
+            return
         with self._closing:
             if self._closed:
                 return

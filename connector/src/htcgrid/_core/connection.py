@@ -1,5 +1,6 @@
 """A client and the thread it runs in: what a grid and its sessions share."""
 
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
@@ -57,8 +58,13 @@ class Connection:
         """See `Engine.post`."""
         return self._engine.post(call)
 
+    def check_process(self) -> None:
+        """Raises `GridClosed` in a forked process. To be called before a lock is taken, which might be held there by
+        a thread that does not exist."""
+        self._engine.process.check()
+
     def close(self) -> None:
-        """Drop the connections and end the thread. A second call does nothing."""
+        """Drop the connections and end the thread. A second call does nothing, nor does one in a forked process."""
         self._end()
 
 
@@ -67,6 +73,11 @@ async def _next(pages: AsyncIterator[_T]) -> _T | None:
 
 
 def _shut(engine: Engine, client: Client, delivery: DeliveryThread) -> None:
+    if not engine.process.current:
+        return
+    if engine.is_caller:  # let go of by a coroutine of its own, which cannot wait for its own end
+        threading.Thread(target=_shut, args=(engine, client, delivery), name="htcgrid end", daemon=True).start()
+        return
     engine.run(client.close())
     engine.close()
     delivery.close()

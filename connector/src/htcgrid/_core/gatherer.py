@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from htcgrid._aio.process import OwnFuture
 from htcgrid._follow.delivery import Futures
 from htcgrid._submit.encoding import (
     BATCH_CHUNKS,
@@ -55,7 +56,7 @@ class Gatherer:
     def add(self, event: object) -> "Future[Any]":
         """Send an event soon. Raises `InvalidTask` when it is not JSON."""
         line = json_line(self._taken, event)  # type: ignore[arg-type]  # this is what it finds out
-        future: Future[Any] = Future()
+        future: Future[Any] = OwnFuture()
         with self._lock:
             self._taken += 1
             self.futures.add(future)
@@ -74,7 +75,8 @@ class Gatherer:
         with self._lock:
             pending, self._pending = self._pending, deque()
         for future, _ in pending:
-            future.cancel()
+            if future.cancel():
+                future.set_running_or_notify_cancel()  # else `concurrent.futures.wait` would wait for it for ever
 
     def close(self) -> None:
         """Send what is pending and close the session, in the background."""

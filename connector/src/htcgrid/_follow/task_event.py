@@ -20,6 +20,8 @@ async def task_event(api: "Api", session_id: str, index: int) -> Any:
         raise ResultsUnavailable(f"the grid no longer keeps the event of task {index} of session {session_id}")
     try:
         return json.loads(decode_lines(data, place.lines)[place.line])
+    except RecursionError:
+        why = "it is nested too deeply for Python's recursion limit, see sys.setrecursionlimit"
     except (DataPlaneError, ValueError) as error:
-        what = f"the event of task {index} of session {session_id} is damaged: {error}"
-        raise ResultsUnavailable(what) from error
+        why = f"it is damaged: {error}"
+    raise ResultsUnavailable(f"the event of task {index} of session {session_id} cannot be read: {why}")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from htcgrid._aio.backoff import RetryDelay
+from htcgrid._aio.process import OwnProcess
 from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachable
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Http:
         logging.getLogger("httpx").addFilter(_without_queries)
         self._patience = patience
         self._hint = f"; {hint}" if hint else ""
+        self._process = OwnProcess()
         self.closed = False
         """Whether requests are refused here, since the grid was closed."""
         self._client = httpx.AsyncClient(
@@ -67,8 +69,9 @@ class Http:
         Raises:
             GridUnreachable: nothing answered within the time limit.
             GridUnavailable: the grid said "not now" until the time limit.
-            GridClosed: the grid was closed.
+            GridClosed: the grid was closed, or this process was forked after it was connected.
         """
+        self._process.check()  # the connections are the other process's
         patience = self._patience
         ends = patience.clock() + patience.limit.total_seconds()
         failures = 0
