@@ -88,9 +88,17 @@ lock: $(UV) ## lock requirements/*.in anew (versions move)
 		requirements/functions.in -o requirements/functions.txt
 	$(if $(shell command -v npm),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
 
+# Built by the locked hatchling of .venv, so that nothing unlocked takes part; the sums say what was built.
+.PHONY: dist
+dist: $(VENV) ## build the packages' wheels, and their hashes, into dist
+	rm -rf dist
+	for package in $(PACKAGES); do \
+		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$package; done
+	cd dist && sha256sum *.whl >SHA256SUMS && cat SHA256SUMS
+
 .PHONY: clean
 clean: ## remove everything that make built
-	rm -rf .venv .tools .aws-sam .htcgrid .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools dist .aws-sam .htcgrid .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- environments: each is rebuilt when its lock changes, and its stamp says that it is whole ---
@@ -110,7 +118,7 @@ $(UV): requirements/uv.txt
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	@touch $@
 
-$(VENV): .venv/.locked $(addsuffix /pyproject.toml,$(PACKAGES))
+$(VENV): .venv/.locked $(addsuffix /pyproject.toml,$(PACKAGES)) events/src/htcgrid_events/version.py
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ./,$(PACKAGES))
 	@touch $@
 

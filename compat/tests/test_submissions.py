@@ -1,6 +1,5 @@
 """Session ids of the user's own making, and more tasks for the same session."""
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from connector.tests.stub_grid import PASSWORD, USER, Answer, StubGrid
 from api.connector import AWSConnector
 from htcgrid import InvalidOption, InvalidTask, SessionNotFound
 
-_OWN = str(uuid.uuid1())
+_OWN = "3dba632c-ea3b-11f1-8e79-02fc00000001"
 
 
 def jobs(connector: AWSConnector, session_id: str | None, tasks: Sequence[Any]) -> dict[str, Any]:

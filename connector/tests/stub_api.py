@@ -9,6 +9,7 @@ from connector.tests.stub_session import FINGERPRINT, StubSession, paged
 
 from htcgrid_events import (
     BUCKET_SIZE,
+    VERSION,
     AddChunks,
     CancelledSessions,
     CancelSessions,
@@ -104,7 +105,7 @@ class StubApi:
 
     def _info(self) -> GridInfo:
         return GridInfo(
-            version="0.1.0",
+            version=VERSION,
             region="eu-west-1",
             partitions=("default", "gpu"),
             notification_topic=self._grid.topic,

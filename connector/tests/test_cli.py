@@ -11,7 +11,7 @@ import pytest
 from connector.tests.stub_grid import StubGrid
 
 from htcgrid import Grid
-from htcgrid_events import new_id
+from htcgrid_events import VERSION, new_id
 
 
 @pytest.fixture
@@ -82,4 +82,4 @@ def test_wrong_usage_is_exit_code_2(profile: Path, arguments: list[str]) -> None
 @pytest.mark.parametrize("spelling", ["version", "--version"])
 def test_the_version_is_printed(profile: Path, spelling: str) -> None:
     done = htcgrid(spelling, profile=profile)
-    assert (done.returncode, done.stdout) == (0, "0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, f"{VERSION}\n")
