@@ -18,6 +18,7 @@ from htcgrid_events import (
     ChunkInput,
     ChunkOutcome,
     ChunksFrame,
+    FailureKind,
     SessionEndedFrame,
     SessionState,
     Stages,
@@ -49,6 +50,8 @@ class StubGrid:
         self.page_size = 50
         self.slim_pushes = False
         """Whether pushes leave out results, as those that do not fit into a frame."""
+        self.failure_kind = FailureKind.HANDLER
+        """How tasks fail that raise `Failing`."""
         self.keep_open = False
         """Whether sessions get no verdict."""
         self.forgetful = False
@@ -155,7 +158,7 @@ class StubGrid:
                 lines.append(json.dumps(handler(json.loads(session.events.get(index, line)))).encode())
                 codes += "C"
             except Failing as error:
-                lines.append(session.error(index, str(error)).model_dump_json().encode())
+                lines.append(session.error(index, str(error), self.failure_kind).model_dump_json().encode())
                 codes += "F"
         results = encode_lines(lines)
         place: dict[str, object] = {"results": results}

@@ -130,10 +130,10 @@ class StubSession:
                 )
         return None
 
-    def error(self, index: int, message: str) -> TaskError:
+    def error(self, index: int, message: str, kind: FailureKind = FailureKind.HANDLER) -> TaskError:
         """What an agent says of a task that failed."""
         return TaskError(
-            kind=FailureKind.HANDLER,
+            kind=kind,
             type=f"ValueError{self.text}",
             message=f"{self.text}{message}",
             trace=(f"line of task {index}{self.text}",),

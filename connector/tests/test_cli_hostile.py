@@ -74,7 +74,7 @@ WITHOUT_A_SESSION: dict[tuple[str, ...], list[list[str]]] = {
     ("list",): [[], ["--json"]],
     ("config", "show"): [[]],
     ("config", "list"): [[]],
-    ("doctor",): [[]],
+    ("doctor",): [["--no-probe"]],
     ("version",): [[]],
 }
 

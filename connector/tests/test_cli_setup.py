@@ -5,16 +5,17 @@ import os
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from connector.tests.cli_runs import Shell
-from connector.tests.stub_grid import PASSWORD, USER, Answer, StubGrid
+from connector.tests.stub_grid import PASSWORD, USER, Answer, Failing, StubGrid
 
 from htcgrid import GridUnreachable, Profile
-from htcgrid.cli.checks import advice_on
+from htcgrid.cli.findings import advice_on
 from htcgrid.cli.output import print_table
-from htcgrid_events import GridInfo
+from htcgrid_events import FailureKind, GridInfo
 
 FIELDS = {
     "--api-url": "https://api.example.com",
@@ -138,10 +139,17 @@ def checks(shell: Shell, profile: Profile | None = None) -> dict[str, dict[str, 
     return found
 
 
-ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "push connection"]
+ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "push connection", "probe task"]
 
 
-def test_a_grid_in_good_health(shell: Shell) -> None:
+@pytest.fixture
+def working(stub: StubGrid) -> StubGrid:
+    """A grid that runs tasks at once."""
+    stub.handler = lambda event: event
+    return stub
+
+
+def test_a_grid_in_good_health(working: StubGrid, shell: Shell) -> None:
     found = checks(shell)
     assert list(found) == ALL
     assert all(value["good"] for value in found.values())
@@ -161,14 +169,45 @@ def test_a_wrong_password(stub: StubGrid, shell: Shell) -> None:
     assert "--ask-password" in str(found["sign-in"]["what_to_do"])
 
 
-def test_a_user_who_may_not(stub: StubGrid, shell: Shell) -> None:
+@pytest.mark.parametrize(("kind", "good"), [("handler", True), ("timeout", True), ("init", False), ("crash", False)])
+def test_a_probe_task_that_fails(stub: StubGrid, shell: Shell, kind: str, good: bool) -> None:
+    def refuse(event: object) -> object:
+        assert event == {"htcgrid_probe": True}
+        raise Failing("no such module")
+
+    stub.handler, stub.failure_kind = refuse, FailureKind(kind)
+    found = checks(shell)["probe task"]
+    assert found["good"] is good
+    assert "ValueError: no such module" in str(found["found"])
+    (session,) = stub.sessions.values()
+    assert session.options.max_retries == 0
+    if kind == "init":
+        assert str(found["found"]).startswith("the handler cannot be loaded: ")
+        assert f"htcgrid errors {session.session_id} --all" in str(found["what_to_do"])
+
+
+def test_a_probe_task_that_nobody_runs(stub: StubGrid, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("htcgrid.cli.probe.PROBE_WITHIN", timedelta(seconds=0.2))
+    found = checks(shell)["probe task"]
+    assert found["found"] == "no agent has run it within 0 s"
+    (session,) = stub.sessions.values()
+    assert session.cancelled
+
+
+def test_no_task_runs_where_none_is_wanted(stub: StubGrid, shell: Shell) -> None:
+    assert "probe task" not in shell.succeed("doctor", "--no-probe").out
+    assert not stub.sessions
+
+
+def test_a_user_who_may_not(working: StubGrid, shell: Shell) -> None:
+    stub = working
     stub.fail("GET /api/sessions", Answer(403, b'{"message":"Forbidden"}'))
     found = checks(shell)["permissions"]
     assert not found["good"]
     assert "Forbidden" in str(found["found"])
 
 
-def test_another_version_and_another_time(stub: StubGrid, shell: Shell) -> None:
+def test_another_version_and_another_time(working: StubGrid, shell: Shell) -> None:
     info = GridInfo(
         version="7.0.1",
         region="eu-west-1",
@@ -177,7 +216,7 @@ def test_another_version_and_another_time(stub: StubGrid, shell: Shell) -> None:
         tenant="ada",
         now=int(time.time() * 1000) - 300_000,
     )
-    stub.fail("GET /api/grid", Answer(200, info.model_dump_json().encode()))
+    working.fail("GET /api/grid", Answer(200, info.model_dump_json().encode()))
     found = checks(shell)
     assert not found["versions"]["good"]
     assert "htcgrid==7.0.1" in str(found["versions"]["what_to_do"])
@@ -185,7 +224,7 @@ def test_another_version_and_another_time(stub: StubGrid, shell: Shell) -> None:
 
 
 def test_no_push_connection(shell: Shell) -> None:
-    with StubGrid(push=False) as deaf:
+    with StubGrid(lambda event: event, push=False) as deaf:
         found = checks(shell, deaf.profile())
     assert [name for name, value in found.items() if not value["good"]] == ["push connection"]
 

@@ -2,24 +2,16 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from htcgrid._aio.engine import Engine
 from htcgrid._core.client import Client
+from htcgrid.cli.findings import Finding, advice_on
 from htcgrid.cli.parameters import REQUEST_TIMEOUT
-from htcgrid.errors import (
-    AuthenticationFailed,
-    GridError,
-    GridUnavailable,
-    GridUnreachable,
-    ProfileInvalid,
-    ProfileMissing,
-    RequestRejected,
-    UnexpectedAnswer,
-)
+from htcgrid.cli.probe import probe
+from htcgrid.errors import GridError, ProfileInvalid, ProfileMissing
 from htcgrid.profile import Profile
 
 if TYPE_CHECKING:
@@ -29,18 +21,8 @@ CLOCK_SKEW = timedelta(seconds=30)
 """By how much two clocks may differ: certificates and presigned links bear more, but times of tasks would mislead."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found."""
-
-    check: str
-    good: bool
-    found: str
-    what_to_do: str = ""
-
-
-def findings(named: str | None) -> Iterator[Finding]:
-    """Run the checks; each finding comes as soon as it is there."""
+def findings(named: str | None, *, with_probe: bool) -> Iterator[Finding]:
+    """Run the checks, at last a task if `with_probe`; each finding comes as soon as it is there."""
     try:
         profile = Profile.load(named)
     except (ProfileMissing, ProfileInvalid) as error:
@@ -50,7 +32,7 @@ def findings(named: str | None) -> Iterator[Finding]:
     yield _encrypted(profile)
     engine = Engine()
     try:
-        checks = _over_the_network(profile)
+        checks = _over_the_network(profile, with_probe=with_probe)
         while (finding := engine.run(_next(checks))) is not None:
             yield finding
     finally:
@@ -61,7 +43,7 @@ async def _next(checks: AsyncIterator[Finding]) -> Finding | None:
     return await anext(checks, None)
 
 
-async def _over_the_network(profile: Profile) -> AsyncIterator[Finding]:
+async def _over_the_network(profile: Profile, *, with_probe: bool) -> AsyncIterator[Finding]:
     try:
         client = await Client.connect(profile, None, None, REQUEST_TIMEOUT)
     except GridError as error:
@@ -80,6 +62,8 @@ async def _over_the_network(profile: Profile) -> AsyncIterator[Finding]:
         yield _same_time(info, before, time.time())
         yield await _permitted(client)
         yield await _pushed(client, profile)
+        if with_probe:
+            yield await probe(client)
     finally:
         await client.close()
 
@@ -128,25 +112,3 @@ async def _pushed(client: Client, profile: Profile) -> Finding:
         return Finding("push connection", True, profile.push_url)
     todo = "let WebSockets through to this address, or have the grid asked instead: sessions work without, but slower"
     return Finding("push connection", False, f"{profile.push_url} cannot be connected to", todo)
-
-
-def advice_on(error: GridError) -> str:
-    """What to do about an error, as far as there is something."""
-    said = str(error).lower()
-    if "certificate" in said or "ssl" in said:
-        return "if a proxy of your company opens TLS, name its certificates in SSL_CERT_FILE; else check the clock"
-    if isinstance(error, ProfileMissing):
-        return "write one with `htcgrid config set`, or start a grid with `htcgrid local up`"
-    if isinstance(error, ProfileInvalid):
-        return "mend it with `htcgrid config set`"
-    if isinstance(error, AuthenticationFailed):
-        return "check user and password: `htcgrid config set --username NAME --ask-password`"
-    if isinstance(error, GridUnreachable):
-        return "check the address in `htcgrid config show`, the network, and HTTPS_PROXY"
-    if isinstance(error, GridUnavailable):
-        return "try again later; if it stays so, ask who runs the grid"
-    if isinstance(error, UnexpectedAnswer):
-        return "check that the address is a grid's, and of this connector's version"
-    if isinstance(error, RequestRejected):
-        return "ask who runs the grid whether your user may use it"
-    return ""

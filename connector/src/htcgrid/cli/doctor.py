@@ -1,6 +1,6 @@
 """`htcgrid doctor`: is everything between this machine and the grid as it should be?"""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,7 @@ from htcgrid.cli.output import print_json, print_line
 from htcgrid.cli.parameters import JsonOption, ProfileOption
 
 if TYPE_CHECKING:
-    from htcgrid.cli.checks import Finding
+    from htcgrid.cli.findings import Finding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,16 +17,23 @@ def add_to(app: typer.Typer) -> None:
     app.command("doctor")(examine)
 
 
-def examine(profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
+def examine(
+    profile: ProfileOption = None,
+    *,
+    probe: Annotated[
+        bool, typer.Option(help="Run one task, with an event that the handler does not know: {'htcgrid_probe': true}.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
     """Check everything between this machine and the grid.
 
-    That is profile, TLS, addresses, credentials, permissions, versions, clocks and the push connection. Says of each
-    fault what to do about it, and exits with 1 if there is any.
+    That is profile, TLS, addresses, credentials, permissions, versions, clocks, the push connection, and whether a
+    worker runs a task. Says of each fault what to do about it, and exits with 1 if there is any.
     """
     from htcgrid.cli.checks import findings
 
     faults = 0
-    for finding in findings(profile):
+    for finding in findings(profile, with_probe=probe):
         faults += not finding.good
         _show(finding, as_json=as_json)
     if faults:
