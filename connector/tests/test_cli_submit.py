@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import Answer, StubGrid
 
 from htcgrid.cli.json_array import elements
+from htcgrid.cli.stream import TasksReadAhead
 from htcgrid_dataplane import decode_lines
 from htcgrid_events import Priority
 
@@ -370,7 +373,7 @@ def test_pressing_ctrl_c_again_keeps_what_was_sent_too(
     assert f"to go on: htcgrid submit {file} --resume {shell.kept[0].stem}" in done.err
 
 
-def process(shell: Shell, *arguments: str) -> "subprocess.Popen[str]":
+def process(shell: Shell, *arguments: str, stdin: int | None = None) -> "subprocess.Popen[str]":
     """A command as a process of its own, which tells its largest size in MB as it ends."""
     code = (
         "import atexit, pathlib, sys; from htcgrid.cli import main;"
@@ -380,7 +383,8 @@ def process(shell: Shell, *arguments: str) -> "subprocess.Popen[str]":
     )
     environment = {**os.environ, "HTCGRID_PROFILE": str(shell.profile), "HTCGRID_HOME": str(shell.home)}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_long_file_takes_no_more_memory_than_a_short_one(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
@@ -409,3 +413,103 @@ def test_following_is_left_by_ctrl_c_and_the_session_goes_on(stub: StubGrid, she
     assert f"the session goes on; to follow it again: htcgrid attach {session_id}" in err
     assert "Traceback" not in err
     assert not stub.sessions[session_id].cancelled
+
+
+# --- streams ---
+
+
+def test_results_of_a_stream_are_printed_while_it_is_still_read(stub: StubGrid, shell: Shell) -> None:
+    stub.handler = lambda event: event
+    submitting = process(shell, "submit", "-", "--follow", stdin=subprocess.PIPE)
+    assert submitting.stdin is not None
+    assert submitting.stdout is not None
+    for number in range(4):
+        submitting.stdin.write(f"{number * 10}\n")
+        submitting.stdin.flush()
+        assert json.loads(submitting.stdout.readline()) == {"index": number, "result": number * 10}
+    _, err = submitting.communicate(timeout=30)
+    assert submitting.returncode == 0, err
+    (session,) = stub.sessions.values()
+    assert session.account().completed == 4
+
+
+def test_a_task_waits_no_longer_than_a_moment_for_others() -> None:
+    go_on, drawn = threading.Event(), []
+
+    def source() -> Iterator[tuple[int, int]]:
+        for number in range(1000):
+            drawn.append(number)
+            yield number, 1
+        go_on.wait(30)
+        yield 1000, 1
+
+    groups = iter(TasksReadAhead(source()))
+    first: list[object] = []
+    while len(first) < 1000:
+        first += next(groups)
+    assert first == list(range(1000))
+    go_on.set()
+    assert next(groups) == [1000]
+    assert next(groups, None) is None
+
+
+def test_a_stream_is_not_read_further_ahead_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("htcgrid.cli.stream.MOST_BYTES", 100)
+    ahead = TasksReadAhead((number, 30) for number in range(1000))
+    sizes = [len(group) for group in ahead]
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 4
+
+
+def test_a_bad_line_of_a_stream_that_is_followed_cancels_what_was_sent(stub: StubGrid, shell: Shell) -> None:
+    done = shell.run("submit", "-", "--follow", stdin="1\n" * 300 + "oops\n")
+    assert done.code == 2
+    assert "line 301 of standard input is not JSON" in done.err
+    assert "has been cancelled" in done.err
+    assert [session.cancelled for session in stub.sessions.values()] == [True]
+    assert shell.kept == []
+
+
+def test_an_empty_stream_is_told(stub: StubGrid, shell: Shell) -> None:
+    done = shell.run("submit", "-", "--follow", stdin="")
+    assert (done.code, "give at least one" in done.err) == (2, True)
+    assert all(session.cancelled for session in stub.sessions.values())
+
+
+def test_a_closed_standard_input_is_told(shell: Shell) -> None:
+    for options in ("", "--follow"):
+        command = f'"$0" -c "from htcgrid.cli import main; main()" submit - {options} <&-'
+        environment = {**os.environ, "HTCGRID_PROFILE": str(shell.profile), "HTCGRID_HOME": str(shell.home)}
+        done = subprocess.run(
+            ["bash", "-c", command, sys.executable], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "standard input cannot be read: it is closed" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("lost", [[], [3, 4], [0]])
+def test_a_stream_that_was_followed_goes_on_with_the_same_chunks(stub: StubGrid, shell: Shell, lost: list[int]) -> None:
+    submitting = process(shell, "submit", "-", "--follow", stdin=subprocess.PIPE)
+    assert submitting.stdin is not None
+    for first, end in ((0, 1), (1, 301), (301, 308)):  # groups of their own
+        submitting.stdin.write("".join(f"{number}\n" for number in range(first, end)))
+        submitting.stdin.flush()
+        stub.wait_for(lambda end=end: [s.account().submitted for s in stub.sessions.values()] == [end])  # type: ignore[misc]
+    submitting.send_signal(signal.SIGINT)
+    _, err = submitting.communicate(timeout=30)
+    assert submitting.returncode == 130, err
+    (session_id,) = stub.sessions
+    assert f"to go on: htcgrid submit - --resume {session_id}" in err
+    session = stub.sessions[session_id]
+    before = dict(session.chunks)
+    for number in lost:
+        del session.chunks[number]
+    stub.handler = lambda event: event
+    done = shell.succeed("submit", "-", "--resume", session_id, "--follow", stdin="".join(f"{n}\n" for n in range(500)))
+    assert tasks_of(stub, session_id) == list(range(500))
+    assert {number: session.chunks[number].first_task for number in before} == {
+        number: chunk.first_task for number, chunk in before.items()
+    }
+    assert len(done.values()) == 500
+    assert shell.kept == []

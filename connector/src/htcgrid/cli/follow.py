@@ -36,11 +36,16 @@ def follow(session: "Session") -> int:
             print_line(line_of(task))
         status = session.wait()
     except KeyboardInterrupt:
-        say(f"htcgrid: the session goes on; to follow it again: htcgrid attach {session.id}")
-        return INTERRUPTED
+        return goes_on(session)
     if status.state.value == "COMPLETED":
         return 0
     account = status.account
     what = f"{account.failed:,} failed, {account.cancelled:,} cancelled"
     say(f"htcgrid: session {session.id} is {status.state.value}: {what}")
     return FAILED
+
+
+def goes_on(session: "Session") -> int:
+    """Tell that a session goes on although nobody follows it any more. Gives the exit code."""
+    say(f"htcgrid: the session goes on; to follow it again: htcgrid attach {session.id}")
+    return INTERRUPTED

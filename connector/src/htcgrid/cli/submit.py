@@ -1,12 +1,14 @@
 """`htcgrid submit`: a file of tasks as one session, in bounded memory, to be interrupted and gone on with at will."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from htcgrid.cli.exits import INTERRUPTED, BadInput
-from htcgrid.cli.follow import follow
+from htcgrid.cli.follow import follow, goes_on
 from htcgrid.cli.output import print_json, print_line, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, connected
 from htcgrid.cli.session_options import with_session_options
@@ -15,6 +17,7 @@ from htcgrid.cli.tasks_file import STANDARD_INPUT, Format, TaskFile, TaskStream,
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
+    from htcgrid.cli.stream import Follower
     from htcgrid.cli.submissions import SubmissionState
     from htcgrid.grid import Grid
     from htcgrid.session import Session
@@ -60,9 +63,11 @@ def submit(
         if resume is not None and not state.kept:
             _check_that_it_goes_on(grid, resume)
         _announce(state.session_id, as_data=not as_json and not follow_it)
-        session = _send(grid, state, tasks, profile)
+        streamed = not isinstance(tasks, TaskFile) and (follow_it or resume is not None)
+        with _kept(state, profile):
+            session, follower = (_stream if streamed else _send)(grid, state, tasks, follow_it=follow_it)
         if follow_it:
-            raise typer.Exit(follow(session))
+            raise typer.Exit(_exit_code(session, follower))
         if as_json:
             print_json(session.status())
 
@@ -142,11 +147,46 @@ def _announce(session_id: str, *, as_data: bool) -> None:
         say(f"session {session_id}")
 
 
-def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "str | None") -> "Session":
+def _send(
+    grid: "Grid", state: "SubmissionState", tasks: TaskStream, *, follow_it: bool
+) -> "tuple[Session, Follower | None]":
+    """Submit tasks whose results are asked for later, if at all."""
+    session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
+    return session, None
+
+
+def _stream(
+    grid: "Grid", state: "SubmissionState", tasks: TaskStream, *, follow_it: bool
+) -> "tuple[Session, Follower | None]":
+    """Submit tasks as they come and follow them meanwhile. How they are cut into chunks depends on when they come."""
+    from htcgrid.cli.stream import Follower, TasksReadAhead, feed, known_chunks
+
+    known = known_chunks(grid, state.session_id)
+    session = grid.open_session(session_id=state.session_id, **state.options)
+    ahead = TasksReadAhead(tasks.with_sizes())
+    follower = Follower(lambda: follow(session), on_failure=ahead.stop) if follow_it else None
+    if follower is not None:
+        follower.start()
+    feed(session, ahead, state.chunk_size, known)
+    return session, follower
+
+
+def _exit_code(session: "Session", follower: "Follower | None") -> int:
+    if follower is None:
+        return follow(session)
+    try:
+        return follower.exit_code()
+    except KeyboardInterrupt:
+        return goes_on(session)
+
+
+@contextmanager
+def _kept(state: "SubmissionState", profile: "str | None") -> Iterator[None]:
+    """Keep what tells how to go on while a session is submitted, and tell it where the submission breaks off."""
     state.save()
     try:
         with interruptible():
-            session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
+            yield
     except (Interrupted, KeyboardInterrupt) as interruption:  # the latter when Ctrl-C was pressed again
         say(f"htcgrid: interrupted: what was sent is kept; to go on: {_resumption(state, profile)}")
         raise typer.Exit(getattr(interruption, "exit_code", INTERRUPTED)) from None
@@ -156,7 +196,6 @@ def _send(grid: "Grid", state: "SubmissionState", tasks: TaskStream, profile: "s
         state.forget()  # what was sent has been cancelled
         raise
     state.forget()
-    return session
 
 
 def _forget_or_tell(error: GridError, state: "SubmissionState", profile: "str | None") -> NoReturn:

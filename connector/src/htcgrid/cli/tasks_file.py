@@ -7,6 +7,7 @@ of the whole.
 import csv
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from io import BufferedIOBase
+from io import BufferedIOBase, UnsupportedOperation
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -52,14 +53,18 @@ class TaskStream:
 
     def __iter__(self) -> "Iterator[JSON]":
         """Raises `BadInput`, which names the line, for a file that cannot be read or a line that holds no task."""
+        return (task for task, _ in self.with_sizes())
+
+    def with_sizes(self) -> "Iterator[tuple[JSON, int]]":
+        """The tasks with the bytes that they have as JSON. Raises as `__iter__` does."""
         from htcgrid._submit.encoding import json_line
 
         for index, (line, task) in enumerate(self._read()):
             try:
-                json_line(index, task)
+                size = len(json_line(index, task))
             except InvalidTask as error:
                 raise BadInput(f"line {line} of {_named(self.place)}: {error}") from error
-            yield task
+            yield task, size
 
     def _read(self) -> "Iterator[tuple[int, JSON]]":
         with _opened(self.place) as file:
@@ -128,7 +133,7 @@ def json_value(text: str) -> Any:
 @contextmanager
 def _opened(place: str) -> Iterator[BufferedIOBase]:
     if place == STANDARD_INPUT:
-        yield cast("BufferedIOBase", sys.stdin.buffer)
+        yield _standard_input()
         return
     with ExitStack() as opened:
         try:
@@ -136,6 +141,16 @@ def _opened(place: str) -> Iterator[BufferedIOBase]:
         except OSError as error:
             raise BadInput(f"{place} cannot be read: {error.strerror}") from error
         yield file
+
+
+def _standard_input() -> BufferedIOBase:
+    """A reader of its own, since Python cannot end while a thread waits in that of `sys.stdin`."""
+    if sys.stdin is None:
+        raise BadInput("standard input cannot be read: it is closed")
+    try:
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    except UnsupportedOperation:  # not a file of the system
+        return cast("BufferedIOBase", sys.stdin.buffer)
 
 
 def _lines(name: str, file: BufferedIOBase) -> Iterator[tuple[int, str]]:
