@@ -12,12 +12,17 @@ from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionChanged
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.rules.tiling import Span
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, SessionOptions, Stages, new_id
 
 EXPIRES = 1_760_000_600
 FIRST = 7 * BUCKET_SIZE
+
+
+def spans(sizes: dict[int, int]) -> list[Span]:
+    return [Span(chunk, chunk, size) for chunk, size in sizes.items()]
 
 
 class Ledger:
@@ -31,7 +36,7 @@ class Ledger:
         self.sessions.create(Session(self.session_id, TENANT, SessionOptions(), START, START + 1000))
 
     def submit(self, sizes: dict[int, int], expected: int = BUCKET_SIZE) -> None:
-        self.accounts.add_submitted(self.session_id, 7, sizes, expected, EXPIRES)
+        self.accounts.add_submitted(self.session_id, 7, spans(sizes), expected, EXPIRES)
 
     def record(self, outcomes: Iterable[ChunkOutcome]) -> list[int]:
         return self.accounts.record(self.session_id, 7, list(outcomes), START)[1]
@@ -65,7 +70,7 @@ def test_chunks_are_counted_as_submitted_once(ledger: Ledger) -> None:
 
 def test_what_adding_gives_is_what_is_then_written(ledger: Ledger) -> None:
     for sizes in ({FIRST: 10}, {FIRST: 10, FIRST + 1: 1}, {FIRST: 10}):
-        given_back = ledger.accounts.add_submitted(ledger.session_id, 7, sizes, BUCKET_SIZE, EXPIRES)
+        given_back = ledger.accounts.add_submitted(ledger.session_id, 7, spans(sizes), BUCKET_SIZE, EXPIRES)
         written = ledger.accounts.read(ledger.session_id, [7])[0]
         assert (given_back.tasks.submitted, given_back.submitted) == (written.tasks.submitted, written.submitted)
 

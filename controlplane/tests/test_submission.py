@@ -1,11 +1,14 @@
 """Sessions are taken over whole, repeated requests change nothing, and contradictions are refused."""
 
+import re
 import zlib
 
 import pytest
 from tests.support.control_plane_harness import TENANT, Harness, inputs
 
+from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound, UnknownPartition
+from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import (
     AddChunks,
@@ -23,8 +26,11 @@ from htcgrid_events import (
 def add(
     harness: Harness, session: Session, *sizes: int, first: int = 0, totals: tuple[int, int] | None = None
 ) -> Session:
+    """Add chunks behind those that are there, and behind chunks of one task where none are."""
+    rows = (harness.grid.chunks.read(ChunkKey(session.session_id, chunk)) for chunk in range(first))
+    first_task = sum(row.size if row else 1 for row in rows)
     closing = Totals(chunks=totals[0], tasks=totals[1]) if totals else None
-    request = AddChunks(chunks=inputs(*sizes, first_chunk=first, first_task=10 * first), totals=closing)
+    request = AddChunks(chunks=inputs(*sizes, first_chunk=first, first_task=first_task), totals=closing)
     return harness.grid.submissions.add(TENANT, session.session_id, request)
 
 
@@ -230,3 +236,87 @@ def test_the_same_tasks_compressed_otherwise_are_the_same_submission(harness: Ha
     request = CreateSession(chunks=(again,), totals=Totals(chunks=1, tasks=2), options=session.options)
     harness.grid.submissions.create(TENANT, session.session_id, request)
     assert submitted(harness, session) == (1, 2)
+
+
+def test_a_chunk_that_begins_beyond_the_session_is_refused_and_creates_nothing(harness: Harness) -> None:
+    session_id = new_id()
+    chunks = inputs(1, first_task=10**12)
+    with pytest.raises(SessionConflict, match="No chunk holds the tasks 0 to 999999999999"):
+        harness.grid.submissions.create(
+            TENANT, session_id, CreateSession(chunks=chunks, totals=Totals(chunks=1, tasks=1))
+        )
+    with pytest.raises(SessionNotFound):
+        harness.grid.sessions.read(session_id)
+    session = harness.create(1, close=False)
+    with pytest.raises(SessionConflict, match="before chunk 5"):
+        harness.grid.submissions.add(
+            TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=5, first_task=10**12))
+        )
+    assert submitted(harness, session) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first_task", "sentence"),
+    [(1, "Chunks overlap in the tasks 1 to 1"), (3, "No chunk holds the tasks 2 to 2")],
+)
+@pytest.mark.parametrize("chunk", [1, 130])
+def test_a_session_whose_chunks_do_not_follow_each_other_is_cancelled_when_it_is_closed(
+    harness: Harness, first_task: int, sentence: str, chunk: int
+) -> None:
+    session = harness.create(*[1] * (chunk - 1), 2, close=False)
+    first_task += chunk - 1
+    harness.grid.submissions.add(
+        TENANT, session.session_id, AddChunks(chunks=inputs(1, first_chunk=chunk, first_task=first_task))
+    )
+    sentence = re.sub(r"\b[12]\b", lambda number: str(int(number[0]) + chunk - 1), sentence)
+    with pytest.raises(SessionConflict, match=sentence):
+        add(harness, session, totals=(chunk + 1, chunk + 2))
+    refused = harness.read(session)
+    assert (refused.stop_reason, refused.totals) == (EndReason.CANCELLED, None)
+    assert "Session Stopping" in [name for name, _ in harness.events()]
+    assert harness.grid.lifecycle.settle(session.session_id, EndReason.CANCELLED, 0) is None
+    assert harness.grid.lifecycle.end(session.session_id, EndReason.CANCELLED).state is SessionState.CANCELLED
+
+
+def test_closing_costs_a_read_for_a_hundred_buckets_however_many_chunks_there_are(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = harness.create(*[1] * 300, close=False)
+    monkeypatch.setattr(type(harness.grid.chunks), "bucket", lambda *_: pytest.fail("a row was read"))
+    assert add(harness, session, totals=(300, 300)).totals == Totals(chunks=300, tasks=300)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("reason", [EndReason.CANCELLED, EndReason.TIMED_OUT, EndReason.FAILURES])
+def test_a_repeated_request_is_accepted_after_the_session_was_stopped(
+    harness: Harness, reason: EndReason, ended: bool, closed: bool
+) -> None:
+    session = harness.create(2, 1, close=closed)
+    harness.grid.lifecycle.settle(session.session_id, reason, 0)
+    if ended:
+        harness.grid.lifecycle.end(session.session_id, reason)
+    stopped = harness.read(session)
+    harness.messages()
+    assert harness.create(2, 1, session_id=session.session_id, close=closed) == stopped
+    assert add(harness, session, 2, 1, totals=(2, 3) if closed else None) == stopped
+    assert add(harness, session, 2) == stopped
+    assert harness.messages() == []
+    assert harness.read(session) == stopped
+    with pytest.raises(SessionClosed):
+        harness.create(2, 1, 1, session_id=session.session_id, close=False)
+    with pytest.raises(SessionConflict, match="other tasks"):
+        add(harness, session, 1)
+    if not closed:
+        with pytest.raises(SessionClosed):
+            harness.create(2, 1, session_id=session.session_id)
+
+
+def test_a_repeated_request_is_accepted_after_the_session_has_completed(harness: Harness) -> None:
+    session = harness.create(2, 1)
+    harness.record(session, harness.finish(session, {0: "CC", 1: "C"}))
+    ended = harness.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    assert ended.state is SessionState.COMPLETED
+    assert harness.create(2, 1, session_id=session.session_id).state is SessionState.COMPLETED
+    assert add(harness, session, 2, 1, totals=(2, 3)).state is SessionState.COMPLETED
+    assert harness.row(session).finished

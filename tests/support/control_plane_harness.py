@@ -194,9 +194,10 @@ class Harness:
         return found
 
 
-def inputs(*sizes: int, first_chunk: int = 0, first_task: int = 0) -> tuple[ChunkInput, ...]:
-    """Chunks of these sizes, one after another."""
+def inputs(*sizes: int, first_chunk: int = 0, first_task: int | None = None) -> tuple[ChunkInput, ...]:
+    """Chunks of these sizes, one after another; without `first_task`, behind chunks of one task each."""
     made = []
+    first_task = first_chunk if first_task is None else first_task
     for place, size in enumerate(sizes):
         made.append(
             ChunkInput(chunk=first_chunk + place, first_task=first_task, size=size, inputs=encode_lines([b"{}"] * size))

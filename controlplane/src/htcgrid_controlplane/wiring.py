@@ -75,6 +75,7 @@ class ControlPlane:
             queues=self.queues,
             bus=self.bus,
             budgets=self.budgets,
+            stops=self.stops,
             waker=self.waker,
             clock=self.clock,
             retention_days=self.settings.retention_days,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from htcgrid_controlplane.errors import AccountOpen
+from htcgrid_controlplane.rules.tiling import BucketSpans
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, SessionState, Totals
 
 
@@ -30,6 +31,8 @@ class BucketAccount:
     """Chunk number to the last attempt before its redrive: outcomes up to it count no more."""
     redrives: int = 0
     """How often a chunk of the bucket was reopened."""
+    edges: int | None = 0
+    """The sum over the edges of its chunks, see `rules/tiling.py`; none if an earlier release began the bucket."""
     expected: int = BUCKET_SIZE
     """Chunks that the bucket will hold once the session is closed; only the last bucket holds fewer than its size."""
 
@@ -40,6 +43,11 @@ class BucketAccount:
     def outdates(self, outcome: ChunkOutcome) -> bool:
         """Whether tasks of the chunk were redriven after this outcome, which is then to be forgotten."""
         return outcome.attempt <= self.reopened.get(outcome.chunk, -1)
+
+    @property
+    def spans(self) -> BucketSpans:
+        """What it knows of the places of its chunks."""
+        return BucketSpans(self.bucket, len(self.submitted), self.tasks.submitted, self.edges)
 
     @property
     def full(self) -> bool:

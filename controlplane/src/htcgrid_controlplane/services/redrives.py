@@ -31,6 +31,7 @@ from htcgrid_controlplane.rules.letters import (
     without,
 )
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.rules.tiling import torn_bucket
 from htcgrid_controlplane.services.dead_letters import DeadLetters
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import ChunkLetters
@@ -161,6 +162,10 @@ class Redrives:
             raise SessionConflict(
                 f"Session {session.session_id} was stopped while it was being submitted, and lacks chunks: "
                 "submit its tasks anew."
+            )
+        if torn_bucket([account.spans for account in accounts]):
+            raise SessionConflict(
+                f"The chunks of session {session.session_id} overlap or leave gaps: submit its tasks anew."
             )
         last = session.buckets - 1
         self.accounts.expect(session.session_id, last, len(accounts[last].submitted))

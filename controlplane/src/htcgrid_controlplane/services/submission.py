@@ -26,13 +26,16 @@ from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.outbound.waker import Waker
 from htcgrid_controlplane.rules.accounting import (
     BucketAccount,
+    EndReason,
     buckets_in,
     chunks_expected,
     missing_chunks,
     total_of,
 )
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.rules.tiling import Span, fault_in_bucket, fault_within, torn_bucket
 from htcgrid_controlplane.services.budgets import Budgets
+from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
@@ -62,6 +65,7 @@ class Submissions:
     queues: TaskQueues
     bus: EventBus
     budgets: Budgets
+    stops: Stops
     waker: Waker
     clock: Clock
     retention_days: int
@@ -70,11 +74,13 @@ class Submissions:
         """Create a session, with its first chunks. Repeating the same request changes nothing.
 
         Raises:
-            SessionConflict: the id is taken by a session with other options, or the totals contradict the chunks.
+            SessionConflict: the id is taken by a session with other options, the totals contradict the chunks, or the
+                chunks overlap or leave gaps.
             SessionNotFound: the id is taken by another tenant.
             UnknownPartition: there is no such partition.
         """
         self.queues.check(request.options.partition)
+        _check_within(request.chunks, request.totals)
         if request.totals:
             _check_whole(request.chunks, request.totals)
         if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
@@ -89,20 +95,33 @@ class Submissions:
 
         Raises:
             SessionNotFound: there is no such session among the tenant's.
-            SessionClosed: the session is being stopped or has ended.
-            SessionConflict: the totals contradict what was submitted.
+            SessionClosed: the session is being stopped or has ended, and the request asks for something new.
+            SessionConflict: the totals contradict what was submitted, or chunks overlap or leave gaps.
         """
         return self._add(self.sessions.read_of(tenant, session_id), request)
 
     def _add(self, session: Session, request: AddChunks) -> Session:
         if session.stop_reason is not None and request.chunks:
-            raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
+            return self._repeated(session, request)
         totals = request.totals or session.totals
-        _check_within(session, request.chunks, totals)
+        _check_within(request.chunks, totals)
         accounts = self._insert(session, request.chunks, totals) if request.chunks else []
         if request.totals is None:
             return session
         return self._close(session, request.totals, accounts)
+
+    def _repeated(self, session: Session, request: AddChunks) -> Session:
+        """Accept what a session holds that takes no more: its client repeats it, since it has not seen the answer."""
+        buckets = sorted({bucket_of(chunk.chunk) for chunk in request.chunks})
+        counted = frozenset[int]().union(
+            *(account.submitted for account in self.accounts.read(session.session_id, buckets))
+        )
+        if any(chunk.chunk not in counted for chunk in request.chunks):
+            raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
+        self._check_repeated([_row(session, chunk, session.created_at) for chunk in request.chunks])
+        if request.totals not in (None, session.totals):
+            raise SessionClosed(f"Session {session.session_id} was stopped before it was closed.")
+        return session
 
     def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
         now = self.clock()
@@ -114,21 +133,21 @@ class Submissions:
             self.chunks.pause([row for row in stored if row.waits])
         else:
             self.chunks.resume([row for row in stored if row.state is ChunkState.PAUSED])
-        by_bucket: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        by_bucket: defaultdict[int, list[Span]] = defaultdict(list)
         for chunk in chunks:
-            by_bucket[bucket_of(chunk.chunk)][chunk.chunk] = chunk.size
+            by_bucket[bucket_of(chunk.chunk)].append(_span(chunk))
         if max(by_bucket) >= session.buckets:
             self.sessions.reserve_buckets(session.session_id, max(by_bucket) + 1)
         accounts = [
             self.accounts.add_submitted(
                 session.session_id,
                 bucket,
-                sizes,
+                spans,
                 expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
                 expires_at=session.expires_at,
                 paused=session.paused,
             )
-            for bucket, sizes in sorted(by_bucket.items())
+            for bucket, spans in sorted(by_bucket.items())
         ]
         if not session.paused:
             self.queues.send(session, [chunk.chunk for chunk in chunks])
@@ -154,6 +173,7 @@ class Submissions:
             seen = self.accounts.read(session.session_id, buckets)
             if not _holds(seen, totals):
                 raise SessionConflict(_contradiction(seen, totals))
+        self._check_tiling(session, seen)
         if session.totals is None:
             session = self.sessions.close(session.session_id, totals)
             last = buckets_in(totals) - 1
@@ -164,6 +184,21 @@ class Submissions:
         session = self.budgets.judge(session)
         self.waker.wake(session)
         return session
+
+    def _check_tiling(self, session: Session, accounts: Sequence[BucketAccount]) -> None:
+        """Refuse a session whose chunks overlap or leave gaps. No further request could mend that, since chunks do not
+        change, so the session is stopped: nothing runs of what has no right result."""
+        torn = torn_bucket([account.spans for account in accounts])
+        if torn is None:
+            return
+        bucket, first_task = torn
+        rows = self.chunks.rows(session.session_id, bucket)
+        fault = fault_in_bucket(first_task, (Span(row.key.chunk, row.first_task, row.size) for row in rows))
+        self.stops.stop(session.session_id, EndReason.CANCELLED)
+        raise SessionConflict(
+            f"{fault or f'The chunks of bucket {bucket} do not follow each other.'} "
+            f"Session {session.session_id} is cancelled."
+        )
 
     def _new_session(self, tenant: str, session_id: str, request: CreateSession) -> Session:
         now = self.clock()
@@ -219,11 +254,13 @@ def _contradiction(accounts: Sequence[BucketAccount], totals: Totals) -> str:
     return f"The chunks hold {total_of(accounts).submitted} tasks, not {totals.tasks}."
 
 
-def _check_within(session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> None:
-    if totals and (beyond := [chunk.chunk for chunk in chunks if chunk.chunk >= totals.chunks]):
-        raise SessionConflict(
-            f"Session {session.session_id} holds {totals.chunks} chunks, so there is no chunk {beyond[0]}."
-        )
+def _check_within(chunks: Sequence[ChunkInput], totals: Totals | None) -> None:
+    if chunks and (fault := fault_within(map(_span, chunks), totals)):
+        raise SessionConflict(fault)
+
+
+def _span(chunk: ChunkInput) -> Span:
+    return Span(chunk.chunk, chunk.first_task, chunk.size)
 
 
 def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:

@@ -1,9 +1,10 @@
 """The bucket accounts: one row for every `BUCKET_SIZE` chunks, beside them under the same partition key.
 
     submitted_chunks  number set      chunks that the API has taken over
+    edges             number          a sum over the places of these chunks, see `rules/tiling.py`
     finished          map             chunk number → moment (ms) at which its outcome was counted
     reopened          map             chunk number → the attempt that was counted before its tasks were redriven
-    redrives          number          how often a chunk was taken out of `finished` for that; see `redrive_store.py`
+    redrives          number          how often a chunk was taken out of `finished` for that; see `storage/redrive.py`
     submitted, completed, failed, cancelled    tasks
 
 A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
@@ -13,7 +14,7 @@ either: whether there was one is a condition of every such write.
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from htcgrid_controlplane.rules.accounting import (
     BucketAccount,
     latest,
 )
+from htcgrid_controlplane.rules.tiling import Span, sum_of_edges
 from htcgrid_controlplane.storage.batch_get import batch_get
 from htcgrid_controlplane.storage.conditional import (
     condition_failed,
@@ -68,13 +70,13 @@ class AccountStore:
         self,
         session_id: str,
         bucket: int,
-        sizes: Mapping[int, int],
+        spans: Sequence[Span],
         expected: int,
         expires_at: int,
         *,
         paused: bool = False,
     ) -> BucketAccount:
-        """Count chunks (number → tasks) as submitted; those that are counted already change nothing.
+        """Count chunks as submitted; those that are counted already change nothing.
 
         The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
         whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `paused` is what
@@ -86,7 +88,7 @@ class AccountStore:
         account: BucketAccount | None = None
         for retry in range(1, _TRIES + 1):
             known = account.submitted if account else frozenset()
-            new = {chunk: size for chunk, size in sizes.items() if chunk not in known}
+            new = [span for span in spans if span.chunk not in known]
             if account and not new:
                 return account
             try:
@@ -105,8 +107,14 @@ class AccountStore:
                     time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
                 account = self.read(session_id, [bucket])[0]
                 continue
-            added = Account(submitted=(account.tasks.submitted if account else 0) + sum(new.values()))
-            return BucketAccount(bucket, added, known | frozenset(new), expected=expected)
+            before = account if account and account.submitted else BucketAccount(bucket)
+            return BucketAccount(
+                bucket,
+                Account(submitted=before.tasks.submitted + sum(span.size for span in new)),
+                known.union(span.chunk for span in new),
+                edges=None if before.edges is None else before.edges + sum_of_edges(new),
+                expected=expected,
+            )
         raise StorageUnavailable(f"bucket {bucket} of session {session_id} is being written by too many at once")
 
     def expect(self, session_id: str, bucket: int, chunks: int) -> BucketAccount:
@@ -215,15 +223,19 @@ class AccountStore:
         self,
         session_id: str,
         bucket: int,
-        sizes: Mapping[int, int],
+        spans: Sequence[Span],
         seen: BucketAccount | None,
         expected: int,
         expires_at: int,
     ) -> "TransactWriteItemTypeDef":
         values: dict[str, AttributeValueTypeDef] = {
-            ":chunks": numbers(sizes),
-            ":tasks": number(sum(sizes.values())),
+            ":chunks": numbers(span.chunk for span in spans),
+            ":tasks": number(sum(span.size for span in spans)),
         }
+        added = "ADD submitted_chunks :chunks, submitted :tasks"
+        if seen is None or not seen.submitted or seen.edges is not None:
+            values[":edges"] = number(sum_of_edges(spans))
+            added += ", edges :edges"
         if seen is None or not seen.submitted:
             # The first chunks of a bucket make its row; `submitted` only grows, so it tells whether someone else wrote.
             values |= {
@@ -236,17 +248,16 @@ class AccountStore:
             update = (
                 "SET finished = :finished, reopened = :reopened, completed = :zero, failed = :zero, cancelled = :zero, "
                 "expected = if_not_exists(expected, :expected), expires_at = :expires "
-                "ADD submitted_chunks :chunks, submitted :tasks"
             )
             condition = "attribute_not_exists(submitted)"
         else:
             values[":seen"] = number(seen.tasks.submitted)
-            update, condition = "ADD submitted_chunks :chunks, submitted :tasks", "submitted = :seen"
+            update, condition = "", "submitted = :seen"
         return {
             "Update": {
                 "TableName": self._table,
                 "Key": _key(session_id, bucket),
-                "UpdateExpression": update,
+                "UpdateExpression": update + added,
                 "ConditionExpression": condition,
                 "ExpressionAttributeValues": values,
             }
@@ -295,6 +306,7 @@ def _account(bucket: int, item: Item) -> BucketAccount:
         finished={int(chunk): at for chunk, at in item.number_map("finished").items()},
         reopened={int(chunk): attempt for chunk, attempt in item.number_map("reopened").items()},
         redrives=item.number("redrives"),
+        edges=item.number("edges") if "edges" in item else None,
         expected=item.number("expected", BUCKET_SIZE),
     )
 
