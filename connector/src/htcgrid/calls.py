@@ -35,8 +35,9 @@ def call_handler(*packages: str) -> Callable[[Any, object], object]:
     """A handler that carries out the events of `call_event`.
 
     Args:
-        packages: The modules and packages whose functions may be called. Whoever may submit tasks may call these with
-            any arguments, so name what is meant for it.
+        packages: The modules and packages whose functions may be called: those that are defined in them, not what
+            they import from elsewhere. Whoever may submit tasks may call these with any arguments, so name what is
+            meant for it.
 
     Raises:
         ValueError: no package is given.
@@ -46,15 +47,25 @@ def call_handler(*packages: str) -> Callable[[Any, object], object]:
 
     def handler(event: Any, _context: object = None) -> object:
         module, _, name = event["function"].partition(":")
-        if not any(module == package or module.startswith(f"{package}.") for package in packages):
+        if not _lies_in(module, packages):
             raise PermissionError(f"{module} is not among the packages whose functions may be called")
         import_module(module)
         function = _found(module, name)
         if function is None:
             raise LookupError(f"there is no function {name} in {module}")
+        # A module also gives what it imports: `risk:os.popen` would run any shell command.
+        if not callable(function) or not _lies_in(getattr(function, "__module__", None), packages):
+            raise PermissionError(
+                f"{name} is not a function that is defined in the packages whose functions may be called"
+            )
         return function(*event["args"], **event["kwargs"])
 
     return handler
+
+
+def _lies_in(module: object, packages: tuple[str, ...]) -> bool:
+    """Whether a module's name is that of one of the packages or of something within."""
+    return isinstance(module, str) and any(module == name or module.startswith(f"{name}.") for name in packages)
 
 
 def _found(module: str, name: str) -> Any:
