@@ -70,7 +70,7 @@ def test_a_closed_session_takes_no_tasks(stub: StubGrid, grid: Grid) -> None:
 def test_a_wrong_list_leaves_an_open_session_as_it_was(stub: StubGrid, grid: Grid) -> None:
     session = grid.open_session()
     session.add([1])
-    with pytest.raises(InvalidTask, match="task 2 is not JSON"):
+    with pytest.raises(InvalidTask, match="task 2: nan is not JSON"):
         session.add([2, float("nan")])
     assert session.add([3]) == range(1, 2)
     session.close()

@@ -100,6 +100,6 @@ def test_a_wrong_selection_changes_nothing(
 
 
 def test_a_new_event_that_is_no_json_changes_nothing(stub: StubGrid, failed: Session) -> None:
-    with pytest.raises(InvalidTask, match="task 1 is not JSON"):
+    with pytest.raises(InvalidTask, match="task 1: nan is not JSON"):
         failed.redrive(events={1: float("nan")})
     assert stub.count("POST .*/redrive") == 0

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from htcgrid._core.client import Client
 from htcgrid._follow.delivery import hand_over
 from htcgrid._follow.pages import session_pages
-from htcgrid._submit.encoding import (
-    Encoder,
-    check_chunk_size,
-    check_tasks,
-)
+from htcgrid._submit.encoding import Encoder, check_chunk_size
+from htcgrid._submit.tables import tasks_of
 from htcgrid._submit.window import Window
 from htcgrid.async_session import AsyncSession
 from htcgrid.options import (
@@ -80,7 +77,7 @@ class AsyncGrid:
         check_on_exit(on_exit)
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
         check_chunk_size(chunk_size)
-        check_tasks(tasks)
+        tasks = tasks_of(tasks)
         encoder = Encoder()
         batches = encoder.encode(tasks, chunk_size)
         link, feed = await self._client.open(wanted_id, settings, encoder)

@@ -23,10 +23,8 @@ from htcgrid._submit.dead_letter_requests import (
     purges,
     redrives,
 )
-from htcgrid._submit.encoding import (
-    check_chunk_size,
-    check_tasks,
-)
+from htcgrid._submit.encoding import check_chunk_size
+from htcgrid._submit.tables import tasks_of
 from htcgrid._view.progress_bar import progress_of
 from htcgrid.errors import GridError, TaskNotFound
 from htcgrid.options import JSON, OnExit, Order, as_seconds, check_order, task_number
@@ -66,7 +64,7 @@ class AsyncSession:
     async def add(self, tasks: Iterable[JSON], *, chunk_size: int | None = None) -> range:
         """See `Session.add`."""
         check_chunk_size(chunk_size)
-        check_tasks(tasks)
+        tasks = tasks_of(tasks)
         async with self._feeding:
             feed = self._link.open_feed()
             first = feed.encoder.tasks

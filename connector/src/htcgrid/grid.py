@@ -113,16 +113,13 @@ class Grid:
             GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
             GridUnavailable: the grid keeps saying "not now"; likewise.
         """
-        from htcgrid._submit.encoding import (
-            Encoder,
-            check_chunk_size,
-            check_tasks,
-        )
+        from htcgrid._submit.encoding import Encoder, check_chunk_size
+        from htcgrid._submit.tables import tasks_of
 
         check_on_exit(on_exit)
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
         check_chunk_size(chunk_size)
-        check_tasks(tasks)
+        tasks = tasks_of(tasks)
         encoder = Encoder()
         batches = encoder.encode(tasks, chunk_size)
         link, feed = self._connection.run(self._client.open(wanted_id, settings, encoder))

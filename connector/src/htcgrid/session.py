@@ -67,13 +67,11 @@ class Session:
             SessionClosed: the session takes no more tasks, or was not opened by this program.
             InvalidTask: a task is not JSON; says which.
         """
-        from htcgrid._submit.encoding import (
-            check_chunk_size,
-            check_tasks,
-        )
+        from htcgrid._submit.encoding import check_chunk_size
+        from htcgrid._submit.tables import tasks_of
 
         check_chunk_size(chunk_size)
-        check_tasks(tasks)
+        tasks = tasks_of(tasks)
         self._connection.check_process()
         with self._feeding:
             feed = self._link.open_feed()

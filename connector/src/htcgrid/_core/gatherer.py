@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from htcgrid._aio.process import OwnFuture
 from htcgrid._follow.delivery import Futures
-from htcgrid._submit.encoding import (
-    BATCH_CHUNKS,
-    Encoder,
-    batches,
-    json_line,
-)
+from htcgrid._submit.encoding import BATCH_CHUNKS, Encoder, batches
+from htcgrid._submit.json_line import json_line
 from htcgrid.errors import GridClosed, GridError
 
 if TYPE_CHECKING:

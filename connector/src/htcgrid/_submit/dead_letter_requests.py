@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from htcgrid._submit.encoding import json_line
+from htcgrid._submit.json_line import json_line
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON, task_number
 from htcgrid_events import DeadLettersDone, PurgeTasks, RedriveTasks

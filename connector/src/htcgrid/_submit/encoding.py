@@ -1,7 +1,5 @@
 """From the user's tasks to chunks that can be sent."""
 
-import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -15,10 +13,11 @@ from htcgrid._submit.chunking import (
     cut,
     growing_size,
 )
-from htcgrid.errors import InvalidOption, InvalidTask, PayloadTooLarge
+from htcgrid._submit.json_line import json_line
+from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
 from htcgrid_dataplane import encode_lines
-from htcgrid_events import BUCKET_SIZE, INLINE_BYTES, MAX_TASK_BYTES, MAX_TASKS_PER_CHUNK
+from htcgrid_events import BUCKET_SIZE, INLINE_BYTES, MAX_TASKS_PER_CHUNK
 
 BATCH_CHUNKS = BUCKET_SIZE
 """Chunks in one request: those of one bucket, so that no two requests move the same row of the account."""
@@ -29,12 +28,6 @@ the connector's memory, since a few of them are on their way at a time."""
 
 BATCH_AGE = timedelta(milliseconds=250)
 """How long a slow stream of tasks may hold back those that are ready."""
-
-MAX_TASK_DEPTH = 500
-"""Arrays and objects of a task that lie in one another: half of what Python's recursion limit lets a program read, so
-that whoever reads the task can."""
-
-_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +43,6 @@ class EncodedChunk:
     def inline(self) -> bool:
         """Whether the inputs are small enough to lie in the request."""
         return len(self.inputs) <= INLINE_BYTES
-
-
-def check_tasks(tasks: Iterable[JSON]) -> None:
-    """Refuse what can be iterated over but was surely meant otherwise.
-
-    Raises:
-        InvalidTask: it is a text, bytes, a mapping, or nothing iterable.
-    """
-    if isinstance(tasks, str | bytes | bytearray | dict) or not isinstance(tasks, Iterable):
-        raise InvalidTask(f"tasks must be a list or an iterable of JSON values, not one {type(tasks).__name__}")
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
@@ -143,25 +126,3 @@ def batches(
         held += len(chunk.inputs)
     if batch:
         yield batch
-
-
-def json_line(index: int, task: JSON) -> bytes:
-    """A task's event as it travels. Raises `InvalidTask` when it is not JSON or (`PayloadTooLarge`) too large."""
-    try:
-        line = _json(task).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTask(f"task {index} is not JSON: {error}", index=index) from error
-    if len(line) > MAX_TASK_BYTES:
-        raise PayloadTooLarge(index=index, size=len(line), limit=MAX_TASK_BYTES)
-    if line.count(b"[") + line.count(b"{") > MAX_TASK_DEPTH and _depth(line) > MAX_TASK_DEPTH:
-        raise InvalidTask(f"task {index} is nested more than {MAX_TASK_DEPTH} deep", index=index)
-    return line
-
-
-def _depth(line: bytes) -> int:
-    """How many arrays and objects of a JSON text lie in one another."""
-    deepest = depth = 0
-    for mark in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)):
-        depth += 1 if mark in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest

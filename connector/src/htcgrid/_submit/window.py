@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from htcgrid._submit.encoding import (
-    check_chunk_size,
-    check_tasks,
-)
+from htcgrid._submit.encoding import check_chunk_size
+from htcgrid._submit.tables import tasks_of
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
 
@@ -31,7 +29,7 @@ class Window:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InvalidOption(f"buffersize={size!r} is not legal: give a whole number of tasks from 1 up")
         check_chunk_size(chunk_size)
-        check_tasks(tasks)
+        tasks = tasks_of(tasks)
         self._tasks = iter(tasks)
         self._encoder = encoder
         self._size = size

@@ -57,7 +57,7 @@ class TaskStream:
 
     def with_sizes(self) -> "Iterator[tuple[JSON, int]]":
         """The tasks with the bytes that they have as JSON. Raises as `__iter__` does."""
-        from htcgrid._submit.encoding import json_line
+        from htcgrid._submit.json_line import json_line
 
         for index, (line, task) in enumerate(self._read()):
             try:
