@@ -69,6 +69,31 @@ def test_an_unknown_session_is_one_sentence(shell: Shell) -> None:
         assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status {}", "attach {}", "results {}", "errors {}", "tasks {}", "task show {} 0", "dlq list {}"),
+        *(f"dlq show {{}} {FINGERPRINT}", "dlq redrive {} --task 0", "dlq purge {} --task 0"),
+        *("pause {}", "resume {}", "cancel {}"),
+    ],
+)
+def test_a_session_is_found_by_the_beginning_of_its_id(stub: StubGrid, grid: Grid, shell: Shell, command: str) -> None:
+    one, two = "abcd1" + "0" * 27, "abcd2" + "0" * 27
+    for session_id in (one, two, "f" * 32):
+        grid.submit([3], session_id=session_id)
+    stub.page_size = 1
+    if command not in ("pause {}", "resume {}", "cancel {}"):
+        stub.run(one, fails_on_threes)
+    failed = command in ("attach {}", "results {}")
+    assert shell.run(*command.format("abcd1").split()).code == failed
+    several = shell.run(*command.format("abcd").split())
+    assert (several.code, several.out, several.err.count("\n")) == (2, "", 1)
+    assert f"several sessions begin with abcd, such as {two} and {one}: give more digits" in several.err
+    none = shell.run(*command.format("0123").split())
+    assert (none.code, none.out, none.err.count("\n")) == (1, "", 1)
+    assert "you have no session '0123'" in none.err
+
+
 def test_results_are_lines_in_the_order_of_the_tasks(stub: StubGrid, grid: Grid, shell: Shell) -> None:
     session = grid.submit(list(range(300)))
     stub.run(session.id, lambda event: [event])
@@ -354,7 +379,7 @@ def test_a_replay_that_fails_shows_the_handlers_traceback_alone(grid: Grid, shel
     assert done.code == 1
     assert "LookupError: oh" in done.err
     assert "in bad" in done.err
-    assert "replay.py" not in done.err
+    assert "task_replay.py" not in done.err
 
 
 @pytest.mark.usefixtures("handlers")

@@ -16,7 +16,7 @@ from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import Answer, StubGrid
 
 from htcgrid.cli.json_array import elements
-from htcgrid.cli.stream import TasksReadAhead
+from htcgrid.cli.task_stream import TasksReadAhead
 from htcgrid_dataplane import decode_lines
 from htcgrid_events import Priority
 
@@ -233,7 +233,7 @@ def test_a_bad_file_changes_nothing(
     [
         (["no-such-file"], "no-such-file cannot be read: No such file or directory"),
         (["."], ". cannot be read: Is a directory"),
-        (["-", "--task-timeout", "soon"], "'soon' is no length of time"),
+        (["-", "--task-timeout", "soon"], "'soon' is not a length of time"),
         (["-", "--max-retries", "99"], "max_retries=99 is not legal"),
         (["-", "--chunk-size", "0"], "chunk_size=0 is not legal"),
         (["-", "--resume", "mine"], "'mine' is no session's id"),
@@ -454,7 +454,7 @@ def test_a_task_waits_no_longer_than_a_moment_for_others() -> None:
 
 
 def test_a_stream_is_not_read_further_ahead_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("htcgrid.cli.stream.MOST_BYTES", 100)
+    monkeypatch.setattr("htcgrid.cli.task_stream.MOST_BYTES", 100)
     ahead = TasksReadAhead((number, 30) for number in range(1000))
     sizes = [len(group) for group in ahead]
     assert sum(sizes) == 1000

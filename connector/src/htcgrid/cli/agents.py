@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_agents(profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
-    """List the agents that run tasks of yours now.
+    """List the agents that run your tasks now.
 
     Agents are known by the chunks that they hold: idle ones, and those that work for others, are not shown.
     """

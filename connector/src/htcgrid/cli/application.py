@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from htcgrid.cli import agents, config, dlq, doctor, errors, follow, results, sessions, submit, tasks
+from htcgrid.cli import agents, attach, cancel, config, dlq, doctor, errors, pause, results, status, submit, task, tasks
+from htcgrid.cli import list as list_command
 from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput, OutputFailed
 from htcgrid.cli.output import drop_output, finish, print_line, say, use_utf8
 from htcgrid.errors import EmptySession, GridError, InvalidOption, InvalidTask
@@ -46,8 +47,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (submit, follow, sessions, results, errors, tasks, dlq, agents, config, doctor):
-    group.add_to(app)
+for command in (
+    submit,
+    attach,
+    status,
+    list_command,
+    cancel,
+    pause,
+    results,
+    errors,
+    tasks,
+    task,
+    dlq,
+    agents,
+    config,
+    doctor,
+):
+    command.add_to(app)
 
 
 @app.command("version")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
-from htcgrid.cli.fingerprints import group
+from htcgrid.cli.failure_groups import group
 from htcgrid.cli.output import moment, print_fields, print_json, print_line, print_table, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, attached, connected
 from htcgrid.cli.tasks_file import json_value
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _TaskOption = Annotated[list[int] | None, typer.Option("--task", min=0, help="On
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    dlq = typer.Typer(help="Look at tasks that failed for good, and redrive them.", no_args_is_help=True)
+    dlq = typer.Typer(help="Tasks that failed for good: list them, run them again, forget them.", no_args_is_help=True)
     dlq.command("list")(list_letters)
     dlq.command("show")(show_letters)
     dlq.command("redrive")(redrive)
@@ -30,9 +30,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_letters(session: SessionArgument, profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
-    """List dead letters, those that failed alike as one."""
+    """List the failed tasks of a session, grouped by how they failed."""
     with connected(profile) as grid:
-        groups = group(grid.attach(session).dead_letters())
+        groups = group(attached(grid, session).dead_letters())
     if as_json:
         for each in groups:
             print_json(each.as_json())
@@ -50,13 +50,13 @@ def show_letters(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the dead letters of one fingerprint.
+    """Show the failed tasks of one fingerprint.
 
-    Which tasks, where, when, and after how many attempts.
+    Tells which tasks, where, when, and after how many attempts.
     """
     told = False
     with connected(profile) as grid:
-        for letter in grid.attach(session).dead_letters():
+        for letter in attached(grid, session).dead_letters():
             if letter.fingerprint == fingerprint:
                 if told and not as_json:
                     print_line()
@@ -79,14 +79,15 @@ def redrive(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Run dead letters again.
+    """Run failed tasks again.
 
-    All of a session, those of a fingerprint, or some tasks. A session that has ended reopens until they are done.
+    All of a session, those of a fingerprint, or some by their numbers. A
+    session that has ended reopens until they are done.
     """
     events = None if event is None else _events(event, task)
     _confirm(f"Run {_named(session, fingerprint, task)} again?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
-        found = grid.attach(session)
+        found = attached(grid, session)
         count = found.redrive(fingerprint=fingerprint, tasks=task or None, events=events)
         left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
@@ -105,10 +106,10 @@ def purge(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget dead letters. Their tasks stay failed."""
+    """Forget failed tasks, so that they are no longer listed or run again. They stay failed."""
     _confirm(f"Forget {_named(session, fingerprint, task)}?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
-        count = grid.attach(session).purge(fingerprint=fingerprint, tasks=task or None)
+        count = attached(grid, session).purge(fingerprint=fingerprint, tasks=task or None)
     _tell(count, "forgotten", as_json=as_json)
 
 

@@ -30,7 +30,7 @@ def examine(
     That is profile, TLS, addresses, credentials, permissions, versions, clocks, the push connection, and whether a
     worker runs a task. Says of each fault what to do about it, and exits with 1 if there is any.
     """
-    from htcgrid.cli.checks import findings
+    from htcgrid.cli.doctor_checks import findings
 
     faults = 0
     for finding in findings(profile, with_probe=probe):

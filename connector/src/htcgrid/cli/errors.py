@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from htcgrid.cli.lines import error_of
 from htcgrid.cli.output import one_line, print_indented, print_json, print_line, print_table, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
 from htcgrid.cli.results import finished_by_now
+from htcgrid.cli.task_json import error_of
 from htcgrid.errors import TaskFailed
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ def show_errors(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which tasks have failed by now, and why.
+    """Show which tasks have failed so far, and why.
 
-    Those that failed alike are one line, unless --all is given.
+    Tasks that failed alike share a line, unless --all is given.
     """
     with connected(profile) as grid:
-        found = grid.attach(session)
+        found = attached(grid, session)
         if every:
             _show_each(found, as_json=as_json)
         else:
@@ -39,7 +39,7 @@ def show_errors(
 
 
 def _show_groups(session: "Session", *, as_json: bool) -> None:
-    from htcgrid.cli.fingerprints import group
+    from htcgrid.cli.failure_groups import group
 
     groups = group(session.dead_letters())
     if as_json:

@@ -10,11 +10,11 @@ import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.output import say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
-    from htcgrid.cli.writers import Lacking
+    from htcgrid.cli.result_writers import Lacking
     from htcgrid.results import FinishedTask
     from htcgrid.session import Session
 
@@ -47,42 +47,45 @@ def write_results(
         typer.Option("--format", help="How results are written. Default: by the output's name, else jsonl."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to. Default, and -: standard output.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The file to write; - for standard output, the default."),
     ] = None,
     order: Annotated[Order, typer.Option(help="In the order of the tasks, or as they finished.")] = Order.SUBMITTED,
     now: Annotated[
-        bool, typer.Option("--now", help="Only what has finished by now; do not wait for the rest.")
+        bool, typer.Option("--now", help="Write what has finished by now, and do not wait for the rest.")
     ] = False,
     raw_cells: Annotated[
-        bool, typer.Option("--raw-cells", help="Leave texts in CSV alone that a spreadsheet takes for formulas.")
+        bool,
+        typer.Option("--raw-cells", help="Leave texts in CSV as they are, even those like formulas."),
     ] = False,
     profile: ProfileOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a session's results, in files or to other programs.
+    """Write a session's results to a file or to standard output.
 
     Waits for those that are not there yet. A line of JSON Lines, or an element of a JSON array, is
     {"index": 0, "result": …}, or {"index": 0, "error": {…}} for a task that failed or was cancelled. CSV and Parquet
     have the columns index, result (as JSON), error_kind, error_type and error_message. Parquet needs the package
     pyarrow: pip install 'htcgrid[parquet]'.
     """
-    from htcgrid.cli.writers import write_tasks
+    from htcgrid.cli.result_writers import write_tasks
 
     chosen = ResultFormat.JSONL if as_json else written_as or _format_of(output)
     if chosen is ResultFormat.PARQUET and (output is None or str(output) == "-"):
         raise BadInput("Parquet is no text: give a file with -o")
     with connected(profile) as grid:
-        tasks = _chosen(grid.attach(session), order, now=now)
+        found = attached(grid, session)
+        tasks = _chosen(found, order, now=now)
         lacking = write_tasks(tasks, chosen.value, output, raw_cells=raw_cells)
     if lacking:
-        say(f"htcgrid: {_why(lacking, session)}")
+        say(f"htcgrid: {_why(lacking, found.id)}")
         raise typer.Exit(FAILED)
 
 
-def _why(lacking: "Lacking", session: str) -> str:
+def _why(lacking: "Lacking", session_id: str) -> str:
     """How many tasks have no result, and what became of them."""
-    told = [f"{lacking[kind]:,} {what.format(session)}" for kind, what in _LACKING.items() if lacking[kind]]
+    told = [f"{lacking[kind]:,} {what.format(session_id)}" for kind, what in _LACKING.items() if lacking[kind]]
     total = lacking.total()
     return f"{total:,} {'task has' if total == 1 else 'tasks have'} no result: {', '.join(told)}"
 

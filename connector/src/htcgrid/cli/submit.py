@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from htcgrid.cli.attach import follow, goes_on
 from htcgrid.cli.exits import INTERRUPTED, BadInput
-from htcgrid.cli.follow import follow, goes_on
 from htcgrid.cli.output import print_json, print_line, say
 from htcgrid.cli.parameters import JsonOption, ProfileOption, connected
 from htcgrid.cli.session_options import with_session_options
@@ -17,8 +17,8 @@ from htcgrid.cli.tasks_file import STANDARD_INPUT, Format, TaskFile, TaskStream,
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
-    from htcgrid.cli.stream import Follower
     from htcgrid.cli.submissions import SubmissionState
+    from htcgrid.cli.task_stream import Follower
     from htcgrid.grid import Grid
     from htcgrid.session import Session
 
@@ -30,15 +30,15 @@ def add_to(app: typer.Typer) -> None:
 
 @with_session_options
 def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Tasks, one a line; - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file of tasks; - for standard input.")],
     written_as: Annotated[
-        Format | None, typer.Option("--format", help="How tasks are written. Default: by the file's name.")
+        Format | None, typer.Option("--format", help="How the tasks are written. Default: by the file's name.")
     ] = None,
     follow_it: Annotated[
-        bool, typer.Option("--follow", "-f", help="Wait, and print results as JSON Lines, progress on stderr.")
+        bool, typer.Option("--follow", "-f", help="Print results as they come, as JSON Lines; progress is on stderr.")
     ] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="SESSION", help="Go on with a submission that was interrupted.")
+        str | None, typer.Option(metavar="SESSION", help="Continue a submission that was interrupted.")
     ] = None,
     chunk_size: Annotated[
         int | None, typer.Option(help="Tasks that are scheduled together, 1 to 1000. Default: chosen.")
@@ -48,11 +48,11 @@ def submit(
     as_json: JsonOption = False,
     options: dict[str, Any],
 ) -> None:
-    """Submit a file of tasks (JSON Lines or CSV) as one session.
+    """Submit a file of tasks (JSON Lines, a JSON array, or CSV) as one session.
 
-    The session's id is printed at once. A submission that is interrupted goes on with --resume and the same file;
-    what the grid has already is not done twice. A file is checked to its end before anything is sent; of standard
-    input, what was sent before a bad line is cancelled.
+    The session's id is printed at once. An interrupted submission is continued with --resume and the same file; no task
+    is submitted twice. A file is checked to its end before anything is sent. Standard input is sent while it is read,
+    and what was sent before a bad line is cancelled.
     """
     _check(options, chunk_size)
     if resume is None:
@@ -159,7 +159,7 @@ def _stream(
     grid: "Grid", state: "SubmissionState", tasks: TaskStream, *, follow_it: bool
 ) -> "tuple[Session, Follower | None]":
     """Submit tasks as they come and follow them meanwhile. How they are cut into chunks depends on when they come."""
-    from htcgrid.cli.stream import Follower, TasksReadAhead, feed, known_chunks
+    from htcgrid.cli.task_stream import Follower, TasksReadAhead, feed, known_chunks
 
     known = known_chunks(grid, state.session_id)
     session = grid.open_session(session_id=state.session_id, **state.options)

@@ -1,13 +1,13 @@
-"""Following a session: its results as they come, on standard output, its progress on standard error."""
+"""`htcgrid attach`: the results of a session as they come, and its progress on standard error."""
 
 from typing import TYPE_CHECKING
 
 import typer
 
 from htcgrid.cli.exits import FAILED, INTERRUPTED
-from htcgrid.cli.lines import line_of
 from htcgrid.cli.output import on_terminal, print_line, say
-from htcgrid.cli.parameters import ProfileOption, SessionArgument, connected
+from htcgrid.cli.parameters import ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.task_json import line_of
 
 if TYPE_CHECKING:
     from htcgrid.session import Session
@@ -19,13 +19,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def attach(session: SessionArgument, profile: ProfileOption = None) -> None:
-    """Follow a session: its results as they come.
+    """Follow a session, and print its results as they come.
 
-    Results are JSON Lines on standard output, from the first; progress is on standard error. Ctrl-C leaves the session
-    alone.
+    Results are JSON Lines on standard output, from the first one on; progress is on standard error. Ctrl-C ends the
+    command and not the session.
     """
     with connected(profile) as grid:
-        raise typer.Exit(follow(grid.attach(session)))
+        raise typer.Exit(follow(attached(grid, session)))
 
 
 def follow(session: "Session") -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from htcgrid.cli.exits import BadInput
-from htcgrid.cli.lines import TOO_DEEP, error_of, line_of
 from htcgrid.cli.output import on_terminal
 from htcgrid.cli.output_file import output_file
+from htcgrid.cli.task_json import TOO_DEEP, error_of, line_of
 from htcgrid.errors import TaskFailed
 from htcgrid.escaping import json_text, visible
 
