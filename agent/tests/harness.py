@@ -76,6 +76,10 @@ class AgentProcess:
         return psutil.Process(self.pid).children()
 
     @property
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
+
+    @property
     def log_lines(self) -> list[dict[str, Any]]:
         lines = self.log.read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
@@ -139,6 +143,7 @@ class Place:
             "HTCGRID_HANDLER": "handler.handler",
             "HTCGRID_RUNTIME": self.runtime,
             "HTCGRID_WORKERS": "2",
+            "HTCGRID_SHARED_DIRS": json.dumps([str(self.folder)]),
             "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({"PLACE": self.mark}),
         }
         for name, value in settings.items():

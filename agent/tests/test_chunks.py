@@ -112,7 +112,7 @@ def test_no_misbehaviour_leaves_anything_behind(place: Place) -> None:
         assert place.row(session).outcome() == outcome
     until(place.is_clean)
     # What ran is gone with all that it had started, and two healthy workers are in its place.
-    until(lambda: {process.pid for process in place.processes()} == {worker.pid for worker in agent.workers})
+    until(lambda: {process.pid for process in place.processes()} == {process.pid for process in agent.family})
     until(lambda: len(agent.workers) == 2)
     # A task's words reach its user, and a function's its own log, but no line of the agent's.
     assert max(len(json.dumps(said)) for said in agent.log_lines) < 2_000

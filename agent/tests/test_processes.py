@@ -1,11 +1,13 @@
 """The end of a worker's process, moment by moment."""
 
 import asyncio
+import os
 from typing import cast
 
 import pytest
 
 from htcgrid_agent.runtimes.child_process import WorkerProcess
+from htcgrid_agent.runtimes.last_words import LastWords
 
 
 class EndedProcess:
@@ -13,9 +15,7 @@ class EndedProcess:
 
     pid = 2**22 + 1
     """More than Linux ever gives, so that nobody is killed."""
-
-    def __init__(self) -> None:
-        self.stderr = asyncio.StreamReader()
+    returncode = 3
 
     async def wait(self) -> int:
         return 3
@@ -24,12 +24,15 @@ class EndedProcess:
 @pytest.mark.parametrize("turns", range(12))
 def test_who_stops_waiting_for_an_end_is_never_held_up(turns: int) -> None:
     async def stop_after_turns() -> None:
-        process = EndedProcess()
-        ending = asyncio.create_task(WorkerProcess(cast("asyncio.subprocess.Process", process)).ended())
+        words = LastWords()
+        writer = os.dup(words.descriptor)
+        words.start()
+        process = cast("asyncio.subprocess.Process", EndedProcess())
+        ending = asyncio.create_task(WorkerProcess(process, words, lambda pid: None).ended())
         for _ in range(5):
             await asyncio.sleep(0)
-        process.stderr.feed_data(b"last words\n")
-        process.stderr.feed_eof()
+        os.write(writer, b"last words\n")
+        os.close(writer)
         for _ in range(turns):
             await asyncio.sleep(0)
         if not ending.done():

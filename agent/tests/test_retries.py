@@ -114,7 +114,7 @@ def test_the_message_of_a_held_chunk_is_deleted(place: Place, tmp_path: Path) ->
 def test_a_task_that_kills_its_agents_is_said_to_be_lost(place: Place, tmp_path: Path) -> None:
     session = place.submit([{"do": "kill_agent"}, {"do": "echo", "value": 2}], max_retries=1)
     while not place.events_of(session):
-        agent = place.agent(lease_seconds=3, workers=1)
+        agent = place.agent(lease_seconds=3, workers=1, sandbox="folder")
         until(lambda agent=agent: agent.process.poll() is not None or bool(place.events_of(session)))  # type: ignore[misc]
     error, two = place.results(session)
     assert (error.kind, error.attempts, two) == (FailureKind.LOST, 2, 2)

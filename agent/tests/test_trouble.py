@@ -276,7 +276,7 @@ def test_a_task_that_kills_its_agents_is_found_and_fails_alone(place: Place, tmp
     def finished() -> bool:
         # As Kubernetes does.
         if not place.agents or place.agents[-1].process.poll() is not None:
-            place.agent(lease_seconds=3, workers=3)
+            place.agent(lease_seconds=3, workers=3, sandbox="folder")
         return bool(place.events_of(session))
 
     until(finished, 60)

@@ -58,6 +58,9 @@ class HttpRuntime:
         self._asking.cancel()
         self._writer.close()
 
+    def task_begins(self) -> None:
+        pass
+
     def met(self) -> None:
         pass
 

@@ -222,6 +222,8 @@ def place() -> Iterator[Place]:
                 "AWS_ENDPOINT_URL": agents_network.url,
                 "HTCGRID_LEASE_SECONDS": str(int(LEASE.total_seconds())),
                 "HTCGRID_GRACE_SECONDS": "2",
+                # Some tasks kill their agent, which they do not see from namespaces of their own.
+                "HTCGRID_SANDBOX": "folder",
                 "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({_MARK: mark}),
                 _MARK: mark,
             },

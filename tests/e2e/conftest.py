@@ -1,5 +1,6 @@
 """One grid for all end-to-end tests: the real template on the embedded AWS, with IAM enforced."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def local_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGrid]:
         function=FUNCTION,
         agents=2,
         workers=2,
-        environment={"HTCGRID_LEASE_SECONDS": "6"},
+        environment={
+            "HTCGRID_LEASE_SECONDS": "6",
+            "HTCGRID_SHARED_DIRS": json.dumps([str(tmp_path_factory.getbasetemp())]),
+        },
         progress=Silent(),
     ) as grid:
         yield grid

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from datetime import timedelta
@@ -18,6 +19,8 @@ from htcgrid_agent.execution.trial import try_handler
 from htcgrid_agent.runtimes.child_process import Spawner
 from htcgrid_agent.runtimes.function import Function
 from htcgrid_agent.runtimes.launcher import Launcher
+from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate
+from htcgrid_agent.runtimes.sandbox.host import secrets_of
 from htcgrid_agent.runtimes.sidecar import Pod
 from htcgrid_agent.settings import Settings, load_settings
 from htcgrid_agent.telemetry.json_log import set_up
@@ -41,10 +44,13 @@ def main() -> int:
     try:
         settings = load_settings()
         session = botocore.session.get_session()
-        launcher, arn = _runtimes(settings, session.get_config_variable("region") or "")
+        launcher, arn, isolation = _runtimes(settings, session.get_config_variable("region") or "")
         if check:
             return _checked(settings, launcher, arn)
         set_up(settings.agent_id, settings.log_level)
+        guard_agent()
+        if isolation:
+            _LOG.info(" ".join(isolation.lines()))
         return uvloop.run(_run(Agent(settings, session, launcher, arn)))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
@@ -65,11 +71,12 @@ def _checked(settings: Settings, launcher: Launcher, arn: str) -> int:
     return 0
 
 
-def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str]:
-    """Where workers come from, and the ARN by which they know their function.
+def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation | None]:
+    """Where workers come from, the ARN by which they know their function, and how those started here are isolated.
 
     Raises:
         BadFunction: the program that would run the function is missing.
+        BadSettings: the host does not allow the sandbox that is demanded.
     """
     function = Function(
         path=(settings.function_dir or Path()).resolve(),
@@ -81,8 +88,19 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str]:
         runtime=settings.runtime,
     )
     if settings.worker_dir:
-        return Pod(settings.worker_dir, settings.runtime_port), function.arn
-    return Spawner(function, settings.worker_memory_mb), function.arn
+        return Pod(settings.worker_dir, settings.runtime_port), function.arn, None
+    program = Path(function.command()[0])
+    sandbox = Sandbox(
+        namespaces=True,
+        own_user=False,
+        disk_mb=settings.worker_tmp_mb,
+        memory_mb=settings.worker_memory_mb,
+        shown=(*function.folders, *settings.shared_dirs),
+        hidden=secrets_of(os.environ),
+    )
+    needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]
+    sandbox, isolation = isolate(settings.sandbox, sandbox, needed)
+    return Spawner(function, sandbox), function.arn, isolation
 
 
 async def _run(agent: Agent) -> int:

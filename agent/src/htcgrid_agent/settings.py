@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from htcgrid_agent.errors import BadSettings
 from htcgrid_agent.runtimes.function import RuntimeKind
+from htcgrid_agent.runtimes.sandbox import SandboxKind
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"
@@ -71,6 +72,18 @@ class Settings(BaseSettings):
 
     worker_memory_mb: Annotated[int, Field(ge=64, le=16_777_216)] | None = None
     """Most memory that a worker started here may take, in MB. Default: none, but for the container's limit."""
+
+    sandbox: SandboxKind = SandboxKind.AUTO
+    """What each worker started here has of its own: `namespaces` (files and processes), `folder` (a temporary folder),
+    or `auto` for as much as the host allows. Default: `auto`."""
+
+    worker_tmp_mb: Annotated[int, Field(ge=16, le=1_048_576)] = 512
+    """How much a worker started here may keep in `/tmp` and the other folders of its own, in MB; with `namespaces` it
+    counts as memory. Default: 512, as on Lambda."""
+
+    shared_dirs: list[DirectoryPath] = []
+    """Folders below `/tmp`, `/var/tmp`, `/dev/shm` or the function's that workers started here see and write to as the
+    agent does, all the same ones: a JSON list. Default: none."""
 
     prefetch: Annotated[int, Field(ge=0, le=100)] = 1
     """Most chunks per worker that wait in the agent while all workers are busy. Default: 1."""

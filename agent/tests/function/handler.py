@@ -71,8 +71,8 @@ def do_exit(event: dict[str, Any], context: Any) -> Any:
 
 
 def do_kill_agent(event: dict[str, Any], context: Any) -> Any:
-    """As a task that brings its host down."""
-    os.kill(os.getppid(), signal.SIGKILL)
+    """As a task that brings its host down. Needs the sandbox `folder`: in namespaces it cannot even see the agent."""
+    os.kill(int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     return do_hang(event, context)
 
 
@@ -137,6 +137,13 @@ def do_child(event: dict[str, Any], context: Any) -> Any:
     if event["then"] == "exit":
         os._exit(5)
     return do_hang(event, context)
+
+
+def do_run(event: dict[str, Any], context: Any) -> Any:
+    """Run the event's code, and give what it calls `result`."""
+    scope: dict[str, Any] = {"event": event}
+    exec(event["code"], scope)  # noqa: S102 - it is the test's own
+    return scope.get("result")
 
 
 def do_nap(event: dict[str, Any], context: Any) -> Any:

@@ -163,6 +163,8 @@ class Worker:
         self._batch = batch
         self._began = time.monotonic()
         self._watch(batch)
+        if self._running:
+            self._running.task_begins()
         if connection.takes_batches:
             self._permits.give(len(batch.tasks))
         else:

@@ -1,26 +1,21 @@
-"""Workers as processes of the agent: each cannot outlive it, and is ended with all that it started."""
+"""Workers as processes of the agent: each in a sandbox, ends with it, and cannot outlive the agent."""
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import resource
 import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import deque
-from collections.abc import Sequence
-from functools import partial
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from htcgrid_agent.runtimes.function import Function
+from htcgrid_agent.runtimes.last_words import LastWords
 from htcgrid_agent.runtimes.launcher import Exit
 from htcgrid_agent.runtimes.permits import Permits
+from htcgrid_agent.runtimes.sandbox import Sandbox
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
-_TAIL_LINES = 20
-_TAIL_LINE = 500
 _CLOSING_SECONDS = 0.5
+_ORPHAN_SECONDS = 1.0
 
 
 class Spawner:
@@ -28,9 +23,10 @@ class Spawner:
 
     own = True
 
-    def __init__(self, function: Function, memory_mb: int | None) -> None:
+    def __init__(self, function: Function, sandbox: Sandbox) -> None:
         self._function = function
-        self._memory = memory_mb * 1024 * 1024 if memory_mb else None
+        self._sandbox = sandbox
+        self._known: set[int] = set()
         # Says at once what is wrong.
         function.command()
 
@@ -40,40 +36,52 @@ class Spawner:
 
     async def launch(self, number: int, runtime_api: str, permits: Permits) -> "WorkerProcess":
         """See `Launcher`. The process leads a group of its own."""
-        process = await asyncio.create_subprocess_exec(
-            *self._function.command(permits.descriptor),
-            stdin=DEVNULL,
-            stdout=None,
-            stderr=PIPE,
-            cwd=self._function.path,
-            env=self._function.variables(runtime_api, f"worker-{number}"),
-            start_new_session=True,
-            pass_fds=(permits.descriptor,) if self._function.takes_batches else (),
-            preexec_fn=partial(_prepare, os.getpid(), self._memory),
-        )
-        return WorkerProcess(process)
+        self._reap_orphans()
+        program = self._function.command(permits.descriptor)
+        place = self._sandbox.place(number, self._function.path, program, os.getpid())
+        words = LastWords()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *place.command,
+                stdin=DEVNULL,
+                stdout=None,
+                stderr=words.descriptor,
+                cwd=self._function.path,
+                env=self._function.variables(runtime_api, f"worker-{number}", place.temporary),
+                start_new_session=True,
+                pass_fds=(permits.descriptor,) if self._function.takes_batches else (),
+            )
+        finally:
+            words.start()
+        self._known.add(process.pid)
+        return WorkerProcess(process, words, self._has_ended)
+
+    def _has_ended(self, process: int) -> None:
+        self._known.discard(process)
+        # If somebody killed it, what is left of its sandbox ends a moment later.
+        asyncio.get_running_loop().call_later(_ORPHAN_SECONDS, self._reap_orphans)
+
+    def _reap_orphans(self) -> None:
+        """Reap what an agent inherits that is the first process of its container: sandboxes that somebody killed."""
+        for child in set(_children()) - self._known:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
 
 
 class WorkerProcess:
-    """A process, and the last lines that it wrote to its stderr."""
+    """A process that watches over a sandbox, and the last words of what runs in it."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, words: LastWords, has_ended: Callable[[int], None]) -> None:
         self._process = process
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._copying = asyncio.create_task(self._copy_stderr())
+        self._words = words
+        self._has_ended = has_ended
 
     async def ended(self) -> Exit:
         """See `Running`."""
         code = await self._process.wait()
-        # Children that the handler left behind go with it; one that fled the group may still hold the pipe open.
-        self.kill()
-        # Not wait_for, which before Python 3.12 swallows a cancellation that comes just when the copying ends: whoever
-        # stopped the worker then waited for ever.
-        done, _ = await asyncio.wait({self._copying}, timeout=_CLOSING_SECONDS)
-        for copying in done:
-            copying.result()
-        self._copying.cancel()
-        return Exit(code, tuple(self._tail))
+        self._has_ended(self._process.pid)
+        # One that fled the sandbox may still hold the pipe open.
+        return Exit(code, tuple(await self._words.end(_CLOSING_SECONDS)))
 
     def met(self) -> None:
         """See `Running`."""
@@ -81,38 +89,19 @@ class WorkerProcess:
     def lost_touch(self) -> None:
         """See `Running`. Nothing to do: the end of a child is noticed as it is."""
 
-    def kill(self) -> None:
+    def task_begins(self) -> None:
         """See `Running`."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._words.task_begins()
 
-    async def _copy_stderr(self) -> None:
-        stream = self._process.stderr
-        if stream is None:
-            return
-        unfinished = b""
-        while data := await stream.read(64 * 1024):
-            sys.stderr.buffer.write(data)
-            sys.stderr.buffer.flush()
-            *lines, unfinished = (unfinished + data).split(b"\n")
-            self._keep(lines[-_TAIL_LINES:])
-            unfinished = unfinished[:_TAIL_LINE]
-        if unfinished:
-            self._keep([unfinished])
-
-    def _keep(self, lines: Sequence[bytes]) -> None:
-        self._tail.extend(line[:_TAIL_LINE].decode(errors="replace") for line in lines)
+    def kill(self) -> None:
+        """See `Running`. The process ends the sandbox, and then itself."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGTERM)
 
 
-def _prepare(parent: int, memory: int | None) -> None:
-    # Runs between fork and exec. The signal comes when the thread that forked ends, which is the agent's main thread.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    if memory:
-        # What a process may write to; unlike its address space, which runtimes reserve without using it.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    # If the host runs out of memory, a worker is to die and not the agent.
-    adjustment = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(adjustment, b"1000")
-    os.close(adjustment)
+def _children() -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):
+                yield from map(int, (thread / "children").read_text().split())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from htcgrid_agent.errors import BadFunction
 
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-"""What a worker takes over of the agent's environment: no credentials and no settings of the grid are among it."""
+_KEPT = ("PATH", "LANG", "LC_ALL")
+"""What a worker takes over of the agent's environment: no credentials and no settings of the grid are among it, nor the
+agent's home, where they may lie."""
 _NODE_CLIENT = "aws-lambda-ric"
 
 
@@ -77,9 +78,17 @@ class Function:
             case _:
                 return [sys.executable, "-m", "htcgrid_agent.runtimes.python_runtime", self.handler, str(permits)]
 
-    def variables(self, runtime_api: str, log_stream: str) -> dict[str, str]:
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """What its runtime reads besides what every program of this host does."""
+        python = [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
+        client = [Path(self.command()[0]).parent.parent] if self._kind() is RuntimeKind.NODE else []
+        return tuple(path.resolve() for path in (self.path, *python, *client) if path.is_dir())
+
+    def variables(self, runtime_api: str, log_stream: str, temporary: str) -> dict[str, str]:
         """The whole environment of a worker whose Runtime API answers on `runtime_api` (host:port)."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        folders = {"HOME": temporary, "TMPDIR": temporary}
         lambdas = {
             "AWS_LAMBDA_RUNTIME_API": runtime_api,
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
@@ -94,7 +103,7 @@ class Function:
             "_HANDLER": self.handler,
             "TZ": ":UTC",
         }
-        return {**kept, **self.environment, **lambdas}
+        return {**kept, **folders, **self.environment, **lambdas}
 
     def _kind(self) -> RuntimeKind:
         if self.runtime is not RuntimeKind.AUTO:

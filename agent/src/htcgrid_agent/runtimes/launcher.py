@@ -23,6 +23,9 @@ class Running(Protocol):
     def kill(self) -> None:
         """End it and all that it started at once. Harmless if it has ended."""
 
+    def task_begins(self) -> None:
+        """It is about to be given a task: what it said before is not about that."""
+
     def met(self) -> None:
         """It has asked for a task."""
 

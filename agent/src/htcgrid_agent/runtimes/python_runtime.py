@@ -26,6 +26,8 @@ HEAD: Final = struct.Struct("!cQQ")
 """The head of a frame: its kind, the length of its body, and how many microseconds the task ran."""
 RESULT: Final = b"r"
 ERROR: Final = b"e"
+NEXT_TASK: Final = b"\0\x1enext task\x1e\0"
+"""Written to stderr between the tasks of a batch, so that the agent knows which of them the words before belong to."""
 READY: Final = b"n"
 """No task is left: the worker waits for a batch."""
 

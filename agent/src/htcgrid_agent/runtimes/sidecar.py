@@ -56,6 +56,9 @@ class ExternalRuntime:
         if not self._end.done():
             self._place.order("kill")
 
+    def task_begins(self) -> None:
+        """See `Running`. The words of a runtime there stay there."""
+
     def met(self) -> None:
         """See `Running`."""
         self._place.began = True

@@ -1,0 +1,271 @@
+"""What a worker has of its own, in namespaces and without them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from agent.tests.embedded import until
+from agent.tests.harness import Place
+
+from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, SandboxKind, describe, isolate
+from htcgrid_events import FailureKind, OutcomeCode
+
+KINDS = [SandboxKind.NAMESPACES, SandboxKind.FOLDER]
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def run(code: str, **more: object) -> dict[str, object]:
+    return {"do": "run", "code": code, **more}
+
+
+@each_kind
+def test_what_a_task_writes_it_reads_back(place: Place, kind: SandboxKind) -> None:
+    place.agent(sandbox=kind)
+    code = (
+        "import tempfile, time, pathlib\n"
+        "file = pathlib.Path(tempfile.gettempdir(), 'a-fixed-name')\n"
+        "file.write_text(str(event['value']))\n"
+        "time.sleep(0.002)\n"
+        "result = int(file.read_text())"
+    )
+    session = place.submit(*([run(code, value=chunk * 20 + task) for task in range(20)] for chunk in range(10)))
+    assert place.results(session) == list(range(200))
+
+
+OWN = """
+import os, pathlib
+folders = ["/tmp", "/var/tmp", "/dev/shm"]
+result = [sorted(os.listdir(folder)) for folder in folders]
+for folder in folders:
+    pathlib.Path(folder, "left-here").touch()
+"""
+
+
+def test_folders_that_all_write_to_are_its_own(place: Place) -> None:
+    place.agent(workers=1, sandbox="namespaces")
+    session = place.submit([run(OWN), {"do": "exit"}, run(OWN)], max_retries=0)
+    first, _, second = place.results(session)
+    # Nothing is there of the host's but what is shown on purpose, and nothing of an earlier worker.
+    assert "left-here" not in str(first)
+    assert second == first
+    assert not Path("/dev/shm/left-here").exists()
+    assert first[1:] == [[], []]
+
+
+def test_a_temporary_folder_goes_with_its_worker(place: Place) -> None:
+    place.agent(workers=1, sandbox="folder")
+    code = "import tempfile, pathlib; result = tempfile.gettempdir(); pathlib.Path(result, 'left-here').touch()"
+    first, _, second = place.results(place.submit([run(code), {"do": "exit"}, run(code)], max_retries=0))
+    assert first != second
+    assert not Path(first).exists()
+    place.close_agents()
+    assert not Path(second).exists()
+
+
+@each_kind
+def test_a_killed_agent_leaves_nothing(place: Place, tmp_path: Path, kind: SandboxKind) -> None:
+    agent = place.agent(workers=1, sandbox=kind)
+    note = tmp_path / "note"
+    code = (
+        "import subprocess, tempfile, time, pathlib\n"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "pathlib.Path(event['name']).write_text(tempfile.gettempdir())\n"
+        "time.sleep(600)"
+    )
+    place.submit([run(code, name=str(note))])
+    until(lambda: note.exists() and bool(note.read_text()))
+    agent.signal(signal.SIGKILL)
+    agent.process.wait(5)
+    until(lambda: not place.processes(), 5)
+    until(lambda: note.read_text() == "/tmp" or not Path(note.read_text()).exists())
+
+
+@each_kind
+@pytest.mark.parametrize("end", ["timeout", "exit", "cancel"])
+def test_what_a_task_starts_ends_with_its_worker(place: Place, tmp_path: Path, kind: SandboxKind, end: str) -> None:
+    agent = place.agent(workers=1, sandbox=kind, lease_seconds=3)
+    note = tmp_path / "note"
+    # In a session of its own, through a parent that has ended, and without the environment by which it could be found.
+    code = (
+        "import subprocess, time, os, pathlib\n"
+        "subprocess.run(['sh', '-c', 'setsid env -i sleep 654 >/dev/null 2>&1 &'])\n"
+        "pathlib.Path(event['name']).touch()\n"
+        "os._exit(5) if event['end'] == 'exit' else time.sleep(600)"
+    )
+
+    def survivors() -> list[psutil.Process]:
+        return [process for process in agent.family if process.name() == "sleep"]
+
+    session = place.submit([run(code, name=str(note), end=end)], max_retries=0, timeout=2 if end == "timeout" else 60)
+    until(note.exists)
+    others = [process for process in psutil.process_iter(["cmdline"]) if "654" in (process.info["cmdline"] or [])]
+    if end == "cancel":
+        place.store.cancel([place.row(session)], place.row(session).claimable_at)
+    place.finished(session)
+    until(lambda: not survivors())
+    until(lambda: not [process for process in others if process.is_running()])
+
+
+READ_PROC = """
+import pathlib
+result = []
+for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+    try:
+        if event["mark"].encode() in file.read_bytes():
+            result.append(str(file))
+    except OSError:
+        pass
+"""
+
+
+@each_kind
+def test_an_agent_keeps_its_credentials_to_itself(place: Place, tmp_path: Path, kind: SandboxKind) -> None:
+    secrets = tmp_path / "credentials"
+    secrets.write_text("[default]\naws_access_key_id = AKIA\n")
+    place.agent(
+        sandbox=kind,
+        AWS_SHARED_CREDENTIALS_FILE=secrets,
+        AWS_CONFIG_FILE=secrets,
+        AWS_PROFILE="default",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI="http://169.254.170.23/v1/credentials",
+        AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=secrets,
+        AWS_ROLE_ARN="arn:aws:iam::000000000000:role/agent",
+    )
+    session = place.submit(
+        [
+            {"do": "facts"},
+            run(READ_PROC, mark=f"HTCGRID_CHUNKS_TABLE={place.mark}"),
+            run("import pathlib; result = pathlib.Path(event['file']).read_text()", file=str(secrets)),
+        ],
+        max_retries=0,
+    )
+    facts, readable, text = place.results(session)
+    environment = facts["environment"]
+    assert not [name for name in environment if name.startswith(("AWS_", "HTCGRID_")) and name not in ALLOWED]
+    assert environment["HOME"] != str(place.folder)
+    assert readable == []
+    if kind is SandboxKind.NAMESPACES:
+        assert text == ""
+
+
+ALLOWED = {
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+}
+
+
+def test_what_is_hidden_stays_hidden(place: Place, tmp_path: Path) -> None:
+    secrets = tmp_path / "credentials"
+    secrets.write_text("[default]\naws_access_key_id = AKIA\n")
+    place.agent(sandbox="namespaces", AWS_CONFIG_FILE=secrets)
+    code = (
+        "import subprocess, pathlib\n"
+        "for way in (['umount', event['file']], ['umount', '-l', event['file']], ['umount', '/proc']):\n"
+        "    subprocess.run(way, capture_output=True)\n"
+        "    subprocess.run(['unshare', '-rm', *way], capture_output=True)\n"
+        "result = [pathlib.Path(event['file']).read_text(), len(list(pathlib.Path('/proc').glob('[0-9]*')))]"
+    )
+    ((text, processes),) = place.results(place.submit([run(code, file=str(secrets))], max_retries=0))
+    assert text == ""
+    assert processes < 5
+
+
+WRITE = """
+import tempfile, pathlib, time
+with open(pathlib.Path(tempfile.gettempdir(), "large"), "wb") as file:
+    for _ in range(32):
+        file.write(bytes(1024 * 1024))
+time.sleep(event["seconds"])
+"""
+
+
+@each_kind
+def test_its_files_are_bounded(place: Place, kind: SandboxKind) -> None:
+    place.agent(sandbox=kind, worker_tmp_mb=16)
+    (error,) = place.results(place.submit([run(WRITE, seconds=30)], max_retries=0, timeout=60))
+    if kind is SandboxKind.NAMESPACES:
+        assert (error.kind, error.type) == (FailureKind.HANDLER, "OSError")
+        assert "No space left" in error.message
+    else:
+        assert error.kind is FailureKind.CRASH
+        assert "temporary folder" in error.trace[-1]
+
+
+def test_the_function_cannot_be_changed_by_its_tasks(place: Place) -> None:
+    place.agent(sandbox="namespaces")
+    (error,) = place.results(place.submit([run("open('note', 'w')")], max_retries=0))
+    assert (error.type, "Read-only" in error.message) == ("OSError", True)
+
+
+@each_kind
+def test_an_agent_that_is_process_1_leaves_no_zombies(place: Place, tmp_path: Path, kind: SandboxKind) -> None:
+    log = (tmp_path / "log").open("wb")
+    unshare = shutil.which("unshare")
+    assert unshare
+    first = subprocess.Popen(
+        [unshare, "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "htcgrid_agent"],
+        env=place.environment(sandbox=kind, workers=1),
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        code = (
+            "import subprocess\n"
+            "subprocess.run(['sh', '-c', 'setsid sleep 0.01 >/dev/null 2>&1 &'])\n"
+            "result = subprocess.run(['true']).returncode"
+        )
+        session = place.submit(*([run(code), {"do": "exit"}] for _ in range(5)), max_retries=0)
+        assert {outcome.outcomes for outcome in place.finished(session)} == {"CF"}
+        (agent,) = psutil.Process(first.pid).children()
+        for _ in range(5):
+            # Whoever watches over a sandbox is killed, and the agent inherits what is left of it.
+            until(lambda: bool(agent.children()))
+            watcher = agent.children()[0]
+            watcher.kill()
+            until(lambda watcher=watcher: not watcher.is_running())  # type: ignore[misc]
+            assert place.results(place.submit([{"do": "echo", "value": 1}])) == [1]
+        until(lambda: all(child.status() != psutil.STATUS_ZOMBIE for child in agent.children(recursive=True)), 5)
+    finally:
+        first.kill()
+        first.wait()
+        log.close()
+
+
+def test_a_user_of_its_own_is_taken_where_it_can_read_what_it_needs(tmp_path: Path) -> None:
+    sandbox = Sandbox(namespaces=True, own_user=False, disk_mb=16)
+    open_sandbox, isolation = isolate(SandboxKind.AUTO, sandbox, [Path("/usr/bin/env")])
+    assert open_sandbox.own_user == isolation.own_user == (os.geteuid() == 0)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    closed_sandbox, isolation = isolate(SandboxKind.FOLDER, sandbox, [closed])
+    assert not closed_sandbox.own_user
+    assert os.geteuid() or str(closed) in isolation.lacks[-1]
+
+
+def test_what_a_host_does_not_allow_is_said() -> None:
+    assert describe()
+    said = Isolation(namespaces=False, own_user=False, lacks=("no namespaces: unshare: not permitted",)).lines()
+    assert said[-1] == "no namespaces: unshare: not permitted"
+    assert "TMPDIR" in said[0]
+
+
+def test_how_workers_are_isolated_is_said_once(place: Place) -> None:
+    agent = place.agent(sandbox="namespaces")
+    session = place.submit([{"do": "exit"}, {"do": "echo", "value": 1}], max_retries=0)
+    assert place.finished(session)[0].outcomes == OutcomeCode.FAILED.value + OutcomeCode.COMPLETED.value
+    assert len([line for line in agent.log_lines if "Each worker has its own /tmp" in line["message"]]) == 1
+    assert json.dumps(agent.log_lines).count("Each worker has") == 1
