@@ -1,5 +1,6 @@
 """The user's function as its runtime is told of it: the command, the environment and the facts that Lambda gives."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -13,21 +14,38 @@ from htcgrid_agent.errors import BadFunction
 _KEPT = ("PATH", "LANG", "LC_ALL")
 """What a worker takes over of the agent's environment: no credentials and no settings of the grid are among it, nor the
 agent's home, where they may lie."""
+_PYTHON = (sys.executable, "-P", "-m", "htcgrid_agent.runtimes.python_runtime")
+"""With `-P` modules are not looked for in the function's folder, so that its own may be named `types` or `logging`."""
 _NODE_CLIENT = "aws-lambda-ric"
+_JAVA_CLIENT = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda"
 
 
 class RuntimeKind(StrEnum):
     """Which program speaks the Runtime API for the function."""
 
     AUTO = "auto"
-    """`provided` if the function's directory holds an executable `bootstrap`, `node` if the handler's file is
-    JavaScript, else `python`."""
+    """`provided` if the function's directory holds an executable `bootstrap`, `nodejs` if the handler's file is
+    JavaScript, `java` if the handler has the form `package.Class::method`, else `python`."""
     PYTHON = "python"
     """The grid's own client around `awslambdaric`, which takes many tasks in one message."""
     PYTHON_LAMBDA = "python-lambda"
     """`awslambdaric` as it is on Lambda, which asks for each task."""
-    NODE = "node"
+    NODEJS = "nodejs"
+    """`aws-lambda-ric`, from the function's folder or the PATH."""
+    JAVA = "java"
+    """Classes and jars in the function's folder, among them `aws-lambda-java-runtime-interface-client`."""
     PROVIDED = "provided"
+    """An executable `bootstrap` in the function's folder: any language."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "RuntimeKind | None":
+        # Its name until version 0.1.
+        return cls.NODEJS if value == "node" else None
+
+    @property
+    def is_python(self) -> bool:
+        """Whether a result that is not JSON is the runtime's fault; elsewhere it is text, as on Lambda."""
+        return self in (RuntimeKind.PYTHON, RuntimeKind.PYTHON_LAMBDA)
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class Function:
     @property
     def takes_batches(self) -> bool:
         """Whether its runtime is one that takes many tasks in one message."""
-        return self._kind() is RuntimeKind.PYTHON
+        return self.kind is RuntimeKind.PYTHON
 
     def command(self, permits: int = -1) -> list[str]:
         """The program that speaks the Runtime API for the function. `permits` is a descriptor that it inherits.
@@ -58,37 +76,42 @@ class Function:
         Raises:
             BadFunction: there is no such program.
         """
-        match self._kind():
+        match self.kind:
             case RuntimeKind.PROVIDED:
                 bootstrap = self.path / "bootstrap"
                 if not os.access(bootstrap, os.X_OK):
                     raise BadFunction(f"The function directory {self.path} has no executable file 'bootstrap'.")
                 return [str(bootstrap)]
-            case RuntimeKind.NODE:
-                places = os.pathsep.join([str(self.path / "node_modules/.bin"), os.environ.get("PATH", os.defpath)])
-                client = shutil.which(_NODE_CLIENT, path=places)
+            case RuntimeKind.NODEJS:
+                client = shutil.which(_NODE_CLIENT, path=f"{self.path}/node_modules/.bin{os.pathsep}{_search_path()}")
                 if client is None:
                     raise BadFunction(
                         f"The Node.js runtime client {_NODE_CLIENT} is neither on the PATH nor in {self.path}; "
                         f"run: npm install {_NODE_CLIENT}"
                     )
                 return [client, self.handler]
+            case RuntimeKind.JAVA:
+                java = shutil.which("java", path=_search_path())
+                if java is None:
+                    raise BadFunction("The program java is not on the PATH; install a Java runtime.")
+                places = [self.path, self.path / "*", self.path / "lib/*"]
+                return [java, "-cp", os.pathsep.join(map(str, places)), _JAVA_CLIENT, self.handler]
             case RuntimeKind.PYTHON_LAMBDA:
-                return [sys.executable, "-m", "awslambdaric", self.handler]
+                return [*_PYTHON, self.handler]
             case _:
-                return [sys.executable, "-m", "htcgrid_agent.runtimes.python_runtime", self.handler, str(permits)]
+                return [*_PYTHON, self.handler, str(permits)]
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """What its runtime reads besides what every program of this host does."""
         python = [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
-        client = [Path(self.command()[0]).parent.parent] if self._kind() is RuntimeKind.NODE else []
+        client = [Path(self.command()[0]).parent.parent] if self.kind is RuntimeKind.NODEJS else []
         return tuple(path.resolve() for path in (self.path, *python, *client) if path.is_dir())
 
     def variables(self, runtime_api: str, log_stream: str, temporary: str) -> dict[str, str]:
         """The whole environment of a worker whose Runtime API answers on `runtime_api` (host:port)."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        folders = {"HOME": temporary, "TMPDIR": temporary}
+        folders = {"HOME": temporary, "TMPDIR": temporary, "TZ": ":UTC"}
         lambdas = {
             "AWS_LAMBDA_RUNTIME_API": runtime_api,
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
@@ -100,17 +123,44 @@ class Function:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "LAMBDA_TASK_ROOT": str(self.path),
+            "LAMBDA_RUNTIME_DIR": self._runtime_folder(),
             "_HANDLER": self.handler,
-            "TZ": ":UTC",
         }
-        return {**kept, **folders, **self.environment, **lambdas}
+        return {**kept, **folders, **self._search_paths(), **self.environment, **lambdas}
 
-    def _kind(self) -> RuntimeKind:
+    def _search_paths(self) -> dict[str, str]:
+        """Where programs look for libraries and modules, as on Lambda; the function's environment may say otherwise."""
+        runtime = self._runtime_folder()
+        libraries = [runtime, f"{runtime}/lib", str(self.path), str(self.path / "lib")]
+        paths = {"LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+        if self.kind.is_python:
+            paths["PYTHONPATH"] = runtime
+        elif self.kind is RuntimeKind.NODEJS:
+            paths["NODE_PATH"] = os.pathsep.join([f"{runtime}/node_modules", runtime, str(self.path)])
+        return paths
+
+    def _runtime_folder(self) -> str:
+        """Where the runtime's client is installed."""
+        if self.kind.is_python:
+            spec = importlib.util.find_spec("awslambdaric")
+            if spec and spec.origin:
+                return str(Path(spec.origin).parent.parent)
+        if self.kind is RuntimeKind.NODEJS:
+            return str(Path(self.command()[0]).parent.parent.parent)
+        return str(self.path)
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """Which program it is, found out by the files if need be."""
         if self.runtime is not RuntimeKind.AUTO:
             return self.runtime
         if os.access(self.path / "bootstrap", os.X_OK):
             return RuntimeKind.PROVIDED
         file = self.path / self.handler.rpartition(".")[0]
         if any(file.with_name(file.name + suffix).is_file() for suffix in (".js", ".mjs", ".cjs")):
-            return RuntimeKind.NODE
-        return RuntimeKind.PYTHON
+            return RuntimeKind.NODEJS
+        return RuntimeKind.JAVA if "::" in self.handler else RuntimeKind.PYTHON
+
+
+def _search_path() -> str:
+    return os.environ.get("PATH", os.defpath)

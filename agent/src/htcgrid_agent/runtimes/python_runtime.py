@@ -1,8 +1,8 @@
-"""`python -m htcgrid_agent.runtimes.python_runtime <handler> <permits>`: a Python worker that takes batches of tasks.
+"""`python -P -m htcgrid_agent.runtimes.python_runtime <handler> [<permits>]`: a Python worker.
 
-All that a handler sees is done by `awslambdaric`, Lambda's own runtime client: how it is loaded, its event and context,
-its logs, what becomes of its result or its error. Only the way of tasks to it and of results from it is another: see
-`batch_api.py`. `permits` is the descriptor of an eventfd: see `permits.py`.
+All that a handler sees is done by parts of `awslambdaric`, Lambda's own runtime client: how it is loaded, its event and
+context, its logs; see `python_loop.py`. With `permits`, the descriptor of an eventfd (see `permits.py`), the worker
+takes batches of tasks (see `batch_protocol.py`); without, that client asks for each task as on Lambda.
 
 Runs beside the user's code, so it needs nothing but that client.
 """
@@ -17,8 +17,9 @@ import uuid
 from collections import deque
 from typing import Final
 
-from awslambdaric import bootstrap
 from awslambdaric.lambda_runtime_client import InvocationRequest, LambdaRuntimeClient
+
+from htcgrid_agent.runtimes.python_loop import run
 
 PATH: Final = "/htcgrid/batches"
 PROTOCOL: Final = "htcgrid-batches"
@@ -38,13 +39,17 @@ class BatchClient(LambdaRuntimeClient):  # type: ignore[misc]
     def __init__(self, address: str, permits: int) -> None:
         super().__init__(address)
         self._permits = permits
-        self._socket: socket.socket | None = None
+        # Now: a handler that is loaded may change how sockets are made. And no timeout may come to it.
+        self._socket = self._connect()
+        self._stderr = os.dup(2)
         self._tasks: deque[tuple[bytes, bytes]] = deque()
         self._unsent = b""
         self._began = 0
 
     def wait_next_invocation(self) -> InvocationRequest:
         """The next task, as the Runtime API would tell of it."""
+        if self._tasks:
+            os.write(self._stderr, NEXT_TASK)
         while not (self._tasks and self._is_permitted()):
             self._receive_batch()
         context, event = self._tasks.popleft()
@@ -83,15 +88,14 @@ class BatchClient(LambdaRuntimeClient):  # type: ignore[misc]
         frame = HEAD.pack(kind, len(body), microseconds) + body
         if self._tasks:
             # At once: the next task may run for long, or be the last of this process.
-            self._connection().sendall(frame)
+            self._socket.sendall(frame)
         else:
             # The word that there is none left follows on its heels.
             self._unsent = frame
 
     def _receive_batch(self) -> None:
         self._tasks.clear()
-        connection = self._connection()
-        connection.sendall(self._unsent + HEAD.pack(READY, 0, 0))
+        self._socket.sendall(self._unsent + HEAD.pack(READY, 0, 0))
         self._unsent = b""
         line = self._incoming.readline()
         if not line:
@@ -104,26 +108,30 @@ class BatchClient(LambdaRuntimeClient):  # type: ignore[misc]
         lines = self._incoming.read(shared["bytes"]).split(b"\n")
         self._tasks.extend(zip(lines[::2], lines[1::2], strict=True))
 
-    def _connection(self) -> socket.socket:
-        if self._socket is None:
-            host, _, port = self.lambda_runtime_address.rpartition(":")
-            self._socket = socket.create_connection((host, int(port)))
-            # A result must not wait for the agent to acknowledge the one before.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._incoming = self._socket.makefile("rb", buffering=65_536)
-            asking = f"GET {PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
-            self._socket.sendall(asking.encode())
-            while self._incoming.readline().strip():
-                pass
-        return self._socket
+    def _connect(self) -> socket.socket:
+        host, _, port = self.lambda_runtime_address.rpartition(":")
+        connection = socket.create_connection((host, int(port)))
+        # A result must not wait for the agent to acknowledge the one before.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._incoming = connection.makefile("rb", buffering=65_536)
+        asking = f"GET {PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+        connection.sendall(asking.encode())
+        while self._incoming.readline().strip():
+            pass
+        return connection
 
 
 def main() -> None:
     """Run the handler's tasks until the agent ends."""
-    handler, permits = sys.argv[1], int(sys.argv[2])
+    handler, *permits = sys.argv[1:]
+    address = os.environ["AWS_LAMBDA_RUNTIME_API"]
+    if not permits:
+        run(handler, LambdaRuntimeClient(address))
+        return
+    descriptor = int(permits[0])
     # What a handler starts has no part in them.
-    os.set_inheritable(permits, False)
-    bootstrap.run(handler, BatchClient(os.environ["AWS_LAMBDA_RUNTIME_API"], permits))
+    os.set_inheritable(descriptor, False)
+    run(handler, BatchClient(address, descriptor))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""What one task of a Python worker finds as the one before found it, whatever that did to the process.
+
+That is the working directory, the standard streams, signal handlers and timers, the file mode mask and the default
+timeout of sockets: as they were when the handler had been loaded. Variables of the environment and of modules stay as a
+task leaves them, as on Lambda, where functions keep there what is to be made once.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import IO, Any
+
+from awslambdaric.bootstrap import Unbuffered
+
+_STREAMS = ("stdin", "stdout", "stderr")
+"""In the order of their descriptors."""
+_OF_SIGNALS = ("signal", "siginterrupt", "pthread_sigmask", "alarm", "setitimer", "set_wakeup_fd")
+
+
+class Surroundings:
+    """Noted once, when the handler has been loaded, and put back after each task."""
+
+    def __init__(self) -> None:
+        self._signals_touched = False
+        for name in _OF_SIGNALS:
+            setattr(signal, name, self._noting(getattr(signal, name)))
+
+    def note(self) -> None:
+        """Remember how things are."""
+        self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self._streams: list[Any] = [getattr(sys, name) for name in _STREAMS]
+        self._descriptors = []
+        for descriptor in range(3):
+            with contextlib.suppress(OSError):
+                self._descriptors.append((os.dup(descriptor), descriptor))
+        self._timeout = socket.getdefaulttimeout()
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._signals_touched = False
+
+    def put_back(self) -> None:
+        """Make things as they were."""
+        os.fchdir(self._folder)
+        os.umask(self._umask)
+        for kept, descriptor in self._descriptors:
+            os.dup2(kept, descriptor)
+        for number, name in enumerate(_STREAMS):
+            stream = self._streams[number]
+            if getattr(stream, "closed", False):
+                stream = self._streams[number] = _open_stream(number)
+            if getattr(sys, name) is not stream:
+                setattr(sys, name, stream)
+        if socket.getdefaulttimeout() != self._timeout:
+            socket.setdefaulttimeout(self._timeout)
+        if self._signals_touched:
+            self._put_signals_back()
+
+    def _put_signals_back(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._handlers.items():
+            # None was not set by Python, nor can it be.
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        self._signals_touched = False
+
+    def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def noted(*arguments: Any, **named: Any) -> Any:
+            self._signals_touched = True
+            return function(*arguments, **named)
+
+        return noted
+
+
+def _open_stream(descriptor: int) -> IO[str] | Unbuffered:
+    if descriptor == 0:
+        return open(0, encoding="utf-8", closefd=False)
+    return Unbuffered(open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False))

@@ -1,0 +1,199 @@
+"""What a handler may do: its error reaches its user whatever it is, and the next task finds the worker as it was."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent.tests.harness import PYTHON_RUNTIMES, Place
+
+from htcgrid_events import FailureKind, TaskError
+
+each_runtime = pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True)
+
+
+def run(code: str, **more: object) -> dict[str, object]:
+    return {"do": "run", "code": code, **more}
+
+
+RAISE = "raise LookupError('no luck')"
+HOSTILE: list[tuple[str, str, str]] = [
+    ("raise ValueError('bad \\ud800')", "ValueError", "bad "),
+    ("raise ValueError('bad \\uffff \\x00')", "ValueError", "bad "),
+    ("import os, tempfile; os.chdir(tempfile.mkdtemp()); os.rmdir(os.getcwd())\n" + RAISE, "LookupError", "no luck"),
+    ("import sys; sys.stdout.close()\n" + RAISE, "LookupError", "no luck"),
+    ("import sys; sys.stderr.close()\n" + RAISE, "LookupError", "no luck"),
+    ("import os; os.close(1); os.close(2)\n" + RAISE, "LookupError", "no luck"),
+    ("import sys; sys.stdout = None\n" + RAISE, "LookupError", "no luck"),
+    ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()", "Mute", "ZeroDivisionError"),
+    ("raise type('Odd', (Exception,), {'__str__': lambda self: 5})()", "Odd", "TypeError"),
+    ("raise ValueError('x' * 7_400_000)", "ValueError", "xxx"),
+    ("raise type('Ошибка' * 100, (Exception,), {})('text')", "Ошибка" * 42, "text"),
+    ("result = {'text': object()}", "Runtime.MarshalError", "not JSON serializable"),
+]
+
+
+@each_runtime
+def test_every_error_is_told_by_type_and_message(place: Place) -> None:
+    place.agent(workers=1)
+    echo = {"do": "echo", "value": "ü"}
+    session = place.submit([task for code, *_ in HOSTILE for task in (run(code), echo)], max_retries=0)
+    results = place.results(session)
+    for (code, type_, words), error in zip(HOSTILE, results[::2], strict=True):
+        assert isinstance(error, TaskError), code
+        assert (error.kind, error.type[: len(type_)]) == (FailureKind.HANDLER, type_), code
+        assert words in error.message, code
+        assert len(error.message) < 20_000
+    # None of them cost a worker, and none was told of an innocent task.
+    assert results[1::2] == ["ü"] * len(HOSTILE)
+
+
+STATE = """
+import os, signal, socket, sys
+mask = os.umask(0)
+os.umask(mask)
+result = [
+    os.getcwd(), sys.stdout.closed, sys.stderr.closed, socket.getdefaulttimeout(), mask,
+    str(signal.getsignal(signal.SIGUSR1)), signal.getitimer(signal.ITIMER_REAL)[0],
+    sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), os.fstat(1).st_ino, os.fstat(2).st_ino,
+]
+"""
+CHANGE = """
+import os, signal, socket, sys, tempfile
+os.chdir(tempfile.mkdtemp())
+socket.setdefaulttimeout(0.001)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+signal.alarm(1)
+os.umask(0o777)
+log = os.open("log", os.O_CREAT | os.O_WRONLY)
+os.dup2(log, 1)
+os.dup2(log, 2)
+sys.stdout.close()
+sys.stderr = open("other", "w")
+"""
+
+
+@each_runtime
+def test_a_task_finds_the_worker_as_the_one_before_did(place: Place) -> None:
+    place.agent(workers=1)
+    nap = {"do": "nap", "seconds": 1.2}
+    session = place.submit([run(STATE), run(CHANGE), run(STATE), nap, run(STATE)], max_retries=0)
+    before, _, after, rested, last = place.results(session)
+    assert (after, last, rested) == (before, before, "rested")
+
+
+def function(folder: Path, **modules: str) -> Path:
+    place = folder / "function"
+    place.mkdir()
+    for name, source in modules.items():
+        (place / f"{name}.py").write_text(source)
+    return place
+
+
+def outcome(place: Place, folder: Path, *events: object, **settings: object) -> list[Any]:
+    place.agent(function_dir=folder, workers=1, **settings)
+    return place.results(place.submit(list(events), max_retries=0))
+
+
+@each_runtime
+def test_a_handler_may_change_sockets_when_it_is_loaded(place: Place, tmp_path: Path) -> None:
+    source = "import socket, os\nsocket.setdefaulttimeout(0.05)\ndef handler(event, context): return os.getpid()"
+    place.agent(function_dir=function(tmp_path, handler=source), workers=1)
+    first = place.results(place.submit([1]))
+    # The worker has been idle for longer than that.
+    assert place.results(place.submit([{"wait": 1}, 2], messages=1)) == first * 2
+
+
+@each_runtime
+@pytest.mark.parametrize(
+    ("source", "type_", "words"),
+    [
+        ("raise ValueError('bad \\ud800')", "ValueError", "bad "),
+        ("class Ошибка(Exception): pass\nraise Ошибка('ü')", "Ошибка", "ü"),
+        ("class Mute(Exception):\n    def __str__(self): raise OSError\nraise Mute", "Mute", "OSError"),
+        ("import sys\nsys.stdout.close()\nraise ValueError('late')", "ValueError", "late"),
+        ("def other(): pass", "Runtime.HandlerNotFound", "missing"),
+    ],
+)
+def test_why_a_handler_cannot_be_loaded_is_told(
+    place: Place, tmp_path: Path, source: str, type_: str, words: str
+) -> None:
+    (error,) = outcome(place, function(tmp_path, handler=source), 1)
+    assert (error.kind, error.type) == (FailureKind.INIT, type_)
+    assert words in error.message
+
+
+@each_runtime
+def test_modules_may_have_names_of_the_standard_library(place: Place, tmp_path: Path) -> None:
+    names = ("types", "logging", "platform", "socket", "json", "traceback", "stringprep", "shutil", "signal", "uuid")
+    modules = dict.fromkeys(names, "raise ImportError('this is not the one')")
+    source = "def handler(event, context): return event"
+    folder = function(tmp_path, handler=source, **modules)
+    assert outcome(place, folder, 7) == [7]
+
+
+@each_runtime
+def test_the_environment_is_that_of_lambda(place: Place) -> None:
+    place.agent(workers=1)
+    child = (
+        "import subprocess, sys, os\n"
+        "source = 'import awslambdaric, os; print(os.environ[\"AWS_EXECUTION_ENV\"])'\n"
+        "result = [subprocess.run([sys.executable, '-c', source], capture_output=True, text=True).stdout.strip(),\n"
+        "          __import__('threading').active_count()]"
+    )
+    facts, (execution, threads) = place.results(place.submit([{"do": "facts"}, run(child)]))
+    environment = facts["environment"]
+    root = environment["LAMBDA_TASK_ROOT"]
+    assert environment["AWS_EXECUTION_ENV"] == execution
+    assert execution.startswith("AWS_Lambda_python3.")
+    assert threads == 1
+    assert {root, f"{root}/lib"} <= set(environment["LD_LIBRARY_PATH"].split(":"))
+    assert environment["PYTHONPATH"] == environment["LAMBDA_RUNTIME_DIR"]
+    assert (Path(environment["LAMBDA_RUNTIME_DIR"]) / "awslambdaric").is_dir()
+
+
+# --- last words ---
+
+SAY = "import sys; sys.stderr.write(event['say']); sys.stderr.flush()"
+
+
+@each_runtime
+def test_last_words_are_those_of_the_task_that_ran(place: Place) -> None:
+    place.agent(workers=1)
+    before = [{"do": "echo", "value": number} for number in range(200)]
+    session = place.submit(
+        before,
+        [
+            run(SAY, say="of another tenant\n"),
+            run(SAY, say="and more without an end"),
+            run(SAY + "; import os; os._exit(3)", say="mine\n"),
+            {"do": "echo", "value": 1},
+            {"do": "signal", "number": signal.SIGKILL},
+        ],
+        max_retries=0,
+    )
+    _, _, error, one, silent = place.results(session)[200:]
+    assert (list(error.trace), one, list(silent.trace)) == (["mine"], 1, [])
+
+
+@each_runtime
+def test_a_progress_bar_does_not_hide_the_last_words(place: Place) -> None:
+    place.agent(workers=1)
+    bar = "".join(f"\r{percent:3} %" + " " * 60 for percent in range(100))
+    (error,) = place.results(
+        place.submit([run(SAY + "; import os; os._exit(3)", say=bar + "out of luck")], max_retries=0)
+    )
+    assert error.trace[-1].rstrip().endswith("out of luck")
+
+
+def test_marks_between_tasks_do_not_reach_the_log(place: Place) -> None:
+    agent = place.agent(workers=1)
+    place.results(
+        place.submit([{"do": "echo", "value": number} for number in range(500)], [run(SAY, say="seen\n")] * 50)
+    )
+    agent.end()
+    log = agent.log.read_bytes()
+    assert log.count(b"seen\n") == 50
+    assert b"\0" not in log
