@@ -2,7 +2,10 @@
 
 import csv
 import io
+import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,3 +179,15 @@ def test_a_cell_is_no_formula_unless_asked_for(stub: StubGrid, grid: Grid, shell
     assert rows[0][0]["error_message"] == f'\'{start}1+1\r"x"\ny'
     assert rows[1][0]["error_message"] == f'{start}1+1\r"x"\ny'
     assert [row["result"] for row in rows[0]] == ["", "-5"]
+
+
+def test_logs_of_the_local_grid_show_no_control_character(tmp_path: Path) -> None:
+    log = tmp_path / "local" / "logs" / "agent-0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"{HOSTILE}\n", encoding="utf-8")
+    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "local", "logs"]
+    environment = {**os.environ, "HTCGRID_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=True)
+    assert "owned" in done.stdout
+    assert is_plain(done.stdout.replace("\t", "").replace("\r", ""))
+    assert "\r" not in done.stdout

@@ -211,7 +211,7 @@ def test_failures_whose_letters_are_gone_are_told(stub: StubGrid, grid: Grid, sh
     session = grid.submit([3])
     stub.run(session.id, fails_on_threes)
     session.purge()
-    assert f"1 failed tasks have no dead letter (any more); to see them: htcgrid errors {session.id} --all" in (
+    assert f"1 failed task has no dead letter (any more); to see all: htcgrid errors {session.id} --all" in (
         shell.succeed("errors", session.id).err
     )
 
@@ -291,7 +291,7 @@ def test_tasks_that_cannot_run_again_yet_are_told(stub: StubGrid, grid: Grid, sh
     stub.sessions[session.id].running.add(1)
     done = shell.succeed("dlq", "redrive", session.id, "--yes")
     assert done.out == "1 task run again\n"
-    assert "1 of them wait while other tasks of their chunks run" in done.err
+    assert "1 of them waits for other tasks of the same chunk that still run" in done.err
 
 
 def test_a_task_is_redriven_with_another_event(stub: StubGrid, grid: Grid, shell: Shell, tmp_path: Path) -> None:

@@ -248,6 +248,15 @@ def test_a_bad_option_changes_nothing(stub: StubGrid, shell: Shell, arguments: l
     assert shell.kept == []
 
 
+def test_a_home_that_cannot_be_written_to_is_told_before_anything_is_sent(stub: StubGrid, shell: Shell) -> None:
+    shell.home.write_text("not a folder", encoding="utf-8")
+    done = shell.run("submit", "-", stdin="1\n")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "cannot be written: " in done.err
+    assert "set HTCGRID_HOME" in done.err
+    assert not stub.sessions
+
+
 def test_a_bad_line_of_a_stream_cancels_what_was_sent(stub: StubGrid, shell: Shell) -> None:
     lines = "1\n" * 5000 + "oops\n"
     done = shell.run("submit", "-", "--chunk-size", "1", stdin=lines)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from htcgrid_events import (
     CreateSession,
     OutcomeCode,
     SessionOptions,
+    SessionSummary,
     Stages,
     UploadRequest,
     bucket_of,
@@ -117,3 +119,13 @@ def test_ids_are_told_apart() -> None:
     assert len(made) == 1000
     assert all(len(each) == 32 and set(each) <= set("0123456789abcdef") for each in made)
     assert task_id("5e55", 7) == "5e55_7"
+
+
+def test_times_of_a_session_are_moments_too() -> None:
+    values = {"session_id": new_id(), "state": "COMPLETED", "created_at": 1795757195988, "deadline_at": 1795757195989}
+    summary = SessionSummary.model_validate(values)
+    assert summary.created == datetime(2026, 11, 27, 5, 26, 35, 988_000, tzinfo=UTC)
+    assert (summary.deadline - summary.created) == timedelta(milliseconds=1)
+    assert summary.ended is None
+    assert SessionSummary.model_validate(values | {"ended_at": 0}).ended == datetime(1970, 1, 1, tzinfo=UTC)
+    assert 'created"' not in summary.model_dump_json()

@@ -1,5 +1,6 @@
 """Requests and responses of the HTTP API. Both of its sides import them from here."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,6 +12,10 @@ from htcgrid_events.model import Blob, Contract, Request, SessionId, SubscriberI
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
+
+
+def _moment(timestamp_ms: int) -> datetime:
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 
 class ChunkInput(Request):
@@ -112,6 +117,21 @@ class SessionStatus(Contract):
     """Whether its queued tasks are paused."""
     stop_reason: StopReason | None = None
 
+    @property
+    def created(self) -> datetime:
+        """`created_at` as a moment in UTC."""
+        return _moment(self.created_at)
+
+    @property
+    def deadline(self) -> datetime:
+        """`deadline_at` as a moment in UTC."""
+        return _moment(self.deadline_at)
+
+    @property
+    def ended(self) -> datetime | None:
+        """`ended_at` as a moment in UTC; none while the session has not ended."""
+        return None if self.ended_at is None else _moment(self.ended_at)
+
 
 class SessionSummary(Contract):
     """One line of a list of sessions."""
@@ -123,6 +143,21 @@ class SessionSummary(Contract):
     ended_at: TimestampMs | None = None
     account: Account | None = None
     """The account at the verdict; none while the session is open, since counting costs a read for every 128 chunks."""
+
+    @property
+    def created(self) -> datetime:
+        """`created_at` as a moment in UTC."""
+        return _moment(self.created_at)
+
+    @property
+    def deadline(self) -> datetime:
+        """`deadline_at` as a moment in UTC."""
+        return _moment(self.deadline_at)
+
+    @property
+    def ended(self) -> datetime | None:
+        """`ended_at` as a moment in UTC; none while the session has not ended."""
+        return None if self.ended_at is None else _moment(self.ended_at)
 
 
 class SessionPage(Contract):

@@ -92,9 +92,10 @@ def redrive(
         left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
     if not (count or left):
-        say("none of them is a dead letter: not failed, or run again or forgotten already")
+        say("none of them is a dead letter: they did not fail, or were run again or forgotten already")
     if left:
-        say(f"{left:,} of them wait while other tasks of their chunks run, or have failed again: repeat it later")
+        wait = "1 of them waits" if left == 1 else f"{left:,} of them wait"
+        say(f"{wait} for other tasks of the same chunk that still run, or failed again: repeat the command later")
 
 
 def purge(

@@ -50,7 +50,8 @@ def _show_groups(session: "Session", *, as_json: bool) -> None:
         print_table(heads, [each.row() for each in groups], right=(1,))
     untold = session.status().account.failed - sum(each.count for each in groups)
     if untold > 0:
-        say(f"{untold:,} failed tasks have no dead letter (any more); to see them: htcgrid errors {session.id} --all")
+        tasks = "1 failed task has" if untold == 1 else f"{untold:,} failed tasks have"
+        say(f"{tasks} no dead letter (any more); to see all: htcgrid errors {session.id} --all")
     elif not groups:
         say("No task has failed.")
 

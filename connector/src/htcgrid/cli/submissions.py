@@ -1,4 +1,4 @@
-"""What is kept of a submission until it is through, so that one that was interrupted can go on."""
+"""What is kept of a submission until it is complete, so that an interrupted one can be continued."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from htcgrid.cli.exits import BadInput
+from htcgrid.cli.exits import BadInput, OutputFailed
 from htcgrid.cli.tasks_file import Format
 from htcgrid.profiles import home_directory
 
 
 class SubmissionState(BaseModel):
-    """How a session was submitted. Its tasks must be cut alike when the submission goes on, so all of it counts."""
+    """How a session was submitted. All of it is needed to cut the tasks into the same chunks again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,18 +27,22 @@ class SubmissionState(BaseModel):
     options: dict[str, Any]
 
     def save(self) -> None:
-        """Write it to its place, before anything is sent."""
+        """Write it to its place, before anything is sent. Raises `OutputFailed` when that cannot be written."""
         place = _place(self.session_id)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            place.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            what = f"{place}, which would tell how to continue the submission, cannot be written: {error.strerror}"
+            raise OutputFailed(f"{what}; set HTCGRID_HOME to a folder that can, nothing was sent") from error
 
     def forget(self) -> None:
-        """The submission is through."""
+        """Remove it, when the submission is complete or cancelled."""
         _place(self.session_id).unlink(missing_ok=True)
 
     @property
     def kept(self) -> bool:
-        """Whether it was begun on this machine and is not through."""
+        """Whether the submission was begun on this machine and is not complete."""
         return _place(self.session_id).exists()
 
     @classmethod
