@@ -1,13 +1,15 @@
 """Tasks that fail: which are tried again, when, and what is told of their tries."""
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent.tests.embedded import until
-from agent.tests.harness import PYTHON_RUNTIMES, Place
+from agent.tests.harness import FUNCTION, PYTHON_RUNTIMES, Place
 
+from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_chunks.clock import system_clock
 from htcgrid_events import FailureKind, TaskError
 
@@ -39,6 +41,28 @@ def test_a_failed_task_tells_of_each_of_its_tries(place: Place, tmp_path: Path) 
     assert any("do_raise" in line for line in error.history[0].trace)
     assert tries(tmp_path / "note") == 3
     assert agent.process.poll() is None
+
+
+def test_every_try_says_which_version_of_the_function_ran(place: Place, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(FUNCTION, old)
+    shutil.copytree(FUNCTION, new)
+    (new / "added.py").touch()
+    note, go_on = tmp_path / "note", tmp_path / "go on"
+    waiting = {"do": "wait", "note": str(tmp_path / "waiting"), "until": str(go_on)}
+    before = place.agent(function_dir=old, agent_id="agent-1", workers=1, grace_seconds=0)
+    session = place.submit([failing(note), waiting], max_retries=1)
+    until((tmp_path / "waiting").exists)
+    assert before.end(within=10) == 0
+    go_on.touch()
+    place.agent(function_dir=new, agent_id="agent-2", workers=1)
+    error, _ = place.results(session)
+    assert isinstance(error, TaskError)
+    digests = (function_digest(old), function_digest(new))
+    assert (error.history[0].function_digest, error.function_digest) == digests
+    assert place.row(session).function_digests == digests
+    (outcome,) = place.finished(session)
+    assert outcome.function_digests == digests
 
 
 def test_a_retry_is_told_of_and_its_message_is_kept(place: Place, tmp_path: Path) -> None:

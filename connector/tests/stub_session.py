@@ -40,6 +40,7 @@ class StubSession:
     subscribers: set[str] = field(default_factory=set)
     stop_reason: StopReason | None = None
     paused: bool = False
+    function_digests: tuple[str, ...] = ()
     state: SessionState = SessionState.OPEN
     events: dict[int, str] = field(default_factory=dict)
     """JSON texts with which tasks run instead of their own."""
@@ -81,6 +82,7 @@ class StubSession:
             deadline_at=2,
             paused=self.paused,
             stop_reason=self.stop_reason,
+            function_digests=self.function_digests,
         )
 
     def summary(self) -> SessionSummary:

@@ -1,6 +1,7 @@
 """Commands about sessions and their tasks."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -403,3 +404,20 @@ def test_a_handler_that_is_not_there_is_one_sentence(grid: Grid, shell: Shell, n
     session = grid.submit([5])
     done = shell.run("task", "replay", session.id, "0", "--handler", name)
     assert (done.code, said in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("digests", "shown"),
+    [
+        ((), ""),
+        (("aa",), "version aa"),
+        (("aa", "bb"), "2 versions, so results are of different code: aa, bb"),
+    ],
+)
+def test_status_says_which_versions_of_the_function_ran(
+    stub: StubGrid, shell: Shell, grid: Grid, digests: tuple[str, ...], shown: str
+) -> None:
+    session = grid.submit([1])
+    stub.sessions[session.id].function_digests = digests
+    out = shell.succeed("status", session.id).out
+    assert re.findall(r"^function +(.*)$", out, re.MULTILINE) == ([shown] if shown else [])

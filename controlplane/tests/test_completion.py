@@ -10,6 +10,7 @@ from htcgrid_chunks.chunk import Payload
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.outbound.bus import EventBus
+from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_dataplane import encode_lines
 from htcgrid_events import Account, BusEvent, ChunkOutcome, ChunksFrame, TasksFailed, new_id
 
@@ -67,6 +68,36 @@ def test_a_session_that_is_closed_late_is_done_in_either_order(harness: Harness,
         assert harness.read(session).end_reason is None
         harness.record(session, outcomes[1:])
     assert harness.read(session).all_finished
+
+
+def test_a_session_tells_on_which_versions_of_the_function_its_tasks_ran(harness: Harness) -> None:
+    session = harness.create(1, 1, 1)
+
+    def digests() -> tuple[str, ...]:
+        return harness.grid.queries.status(harness.read(session)).function_digests
+
+    def finish(chunk: int, *ran: str) -> None:
+        [lease] = harness.claim(session, chunk)
+        harness.grid.chunks.finish([(lease, harness.progress("C", function_digests=ran))])
+        outcome = harness.row(session, chunk).outcome()
+        assert outcome.function_digests == ran
+        harness.record(session, [outcome])
+        harness.record(session, [outcome])
+
+    assert digests() == ()
+    finish(0, "bb")
+    assert digests() == ("bb",)
+    finish(1)
+    assert digests() == ("bb",)
+    finish(2, "bb", "aa")
+    assert digests() == ("aa", "bb")
+    harness.events()
+    harness.grid.lifecycle.end(session.session_id, EndReason.DONE)
+    assert digests() == ("aa", "bb")
+    harness.grid.lifecycle.announce(session.session_id)
+    [(_, detail)] = harness.events()
+    assert detail["function_digests"] == ["aa", "bb"]
+    assert harness.grid.queries.task(TENANT, session.session_id, 2).function_digests == ("bb", "aa")
 
 
 def test_failures_are_always_announced_and_completions_on_request(harness: Harness) -> None:

@@ -75,6 +75,7 @@ class Agent:
         session: botocore.session.Session,
         launcher: Launcher,
         arn: str,
+        function_digest: str = "",
         clock: Clock = system_clock,
     ) -> None:
         self._settings = settings
@@ -99,7 +100,7 @@ class Agent:
         )
         self._keeper = LeaseKeeper(store, queues, self._lease, clock, self._lost, self._kept)
         self._rows = RowWriter(
-            runner=Runner(settings.agent_id, settings.host),
+            runner=Runner(settings.agent_id, settings.host, function_digest),
             store=store,
             payloads=self._payloads,
             keeper=self._keeper,

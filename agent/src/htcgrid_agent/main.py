@@ -14,10 +14,11 @@ import uvloop
 from botocore.exceptions import BotoCoreError
 
 from htcgrid_agent.agent import Agent
-from htcgrid_agent.errors import AgentError
+from htcgrid_agent.errors import AgentError, BadFunction
 from htcgrid_agent.execution.trial import try_handler
 from htcgrid_agent.runtimes.child_process import Spawner
 from htcgrid_agent.runtimes.function import Function
+from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate
 from htcgrid_agent.runtimes.sandbox.host import secrets_of
@@ -51,7 +52,7 @@ def main() -> int:
         guard_agent()
         if isolation:
             _LOG.info(" ".join(isolation.lines()))
-        return uvloop.run(_run(Agent(settings, session, launcher, arn)))
+        return uvloop.run(_run(Agent(settings, session, launcher, arn, _digest(settings))))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
@@ -101,6 +102,20 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
     needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]
     sandbox, isolation = isolate(settings.sandbox, sandbox, needed)
     return Spawner(function, sandbox), function.arn, isolation
+
+
+def _digest(settings: Settings) -> str:
+    """Which version of the function is run; empty where only another container has it.
+
+    Raises:
+        BadFunction: a file of the function cannot be read.
+    """
+    if settings.function_dir is None:
+        return ""
+    try:
+        return function_digest(settings.function_dir)
+    except OSError as error:
+        raise BadFunction(f"The function directory {settings.function_dir} cannot be read: {error}.") from error
 
 
 async def _run(agent: Agent) -> int:

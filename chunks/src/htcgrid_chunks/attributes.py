@@ -27,6 +27,11 @@ def numbers(values: Iterable[int]) -> "AttributeValueTypeDef":
     return {"NS": [str(value) for value in values]}
 
 
+def texts(values: Iterable[str]) -> "AttributeValueTypeDef":
+    """A string set, which must not be empty."""
+    return {"SS": sorted(values)}
+
+
 class Item:
     """Reads typed attributes of an item. A missing one gives the default; a wrong type is an error."""
 

@@ -70,6 +70,8 @@ class Chunk:
     """How often it got a new message, after `redelivered_attempt`, for one that nobody could deal with."""
     redelivered_attempt: int = -1
     owner: str = ""
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that ran its tasks, in the order of the attempts that wrote something."""
     claimable_at: int = 0
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
     message_id: str = ""
@@ -129,6 +131,7 @@ class Chunk:
             attempt=self.attempt,
             agent=self.owner,
             stages=self.stages.model_copy(update={"notified_at": notified_at}),
+            function_digests=self.function_digests,
             results=self.results.data,
             stored_bytes=self.results.stored_bytes,
             url=url,

@@ -95,6 +95,7 @@ class ChunkProgress:
     started_at: int
     finished_at: int
     history: History = field(default_factory=dict)
+    function_digests: tuple[str, ...] = ()
 
 
 class _Conclusion(NamedTuple):
@@ -261,6 +262,8 @@ class ChunkStore:
                 changes.append(("tries", text(json.dumps(progress.tries, separators=(",", ":")))))
             if progress.history:
                 changes.append(("history", binary(encode_history(progress.history))))
+            if progress.function_digests:
+                changes.append(("function_digests", text(" ".join(progress.function_digests))))
             clauses = " ".join(f"SET {name} = ?" for name, _ in changes)
             remove = " REMOVE results" if progress.results.stored_bytes is not None else ""
             if claimable_at is None:
@@ -360,6 +363,7 @@ def chunk_of(key: ChunkKey, item: Item) -> Chunk:
         redeliveries=item.number("redeliveries"),
         redelivered_attempt=item.number("redelivered_attempt", -1),
         owner=item.text("owner"),
+        function_digests=tuple(item.text("function_digests").split()),
         claimable_at=item.number("claimable_at"),
         message_id=item.text("message_id"),
         stages=Stages(

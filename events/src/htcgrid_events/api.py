@@ -116,6 +116,9 @@ class SessionStatus(Contract):
     paused: bool = False
     """Whether its queued tasks are paused."""
     stop_reason: StopReason | None = None
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its finished tasks ran on. Where there are several, results are of different
+    code."""
 
     @property
     def created(self) -> datetime:
@@ -250,6 +253,8 @@ class TaskRecord(Contract):
     lease_expires_at: TimestampMs | None
     stages: Stages
     error: TaskError | None = None
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that the tasks of its chunk ran on so far."""
     history: tuple[Attempt, ...] = ()
     """The tries that did not complete it, oldest first, of a task that has not failed for good; else see `error`."""
 

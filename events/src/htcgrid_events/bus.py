@@ -53,6 +53,8 @@ class SessionEnded(BusEvent):
     account: Account
     created_at: TimestampMs
     ended_at: TimestampMs
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its tasks ran on."""
 
 
 class SessionCompleted(SessionEnded):

@@ -41,6 +41,8 @@ class Attempt(Contract):
     type: str
     message: str
     trace: tuple[str, ...] = ()
+    function_digest: str = ""
+    """Which version of the function ran; empty where that is not known."""
 
 
 class TaskError(Contract):
@@ -54,6 +56,8 @@ class TaskError(Contract):
     """How often the task was tried. Of a task that was lost with its agents: how often its chunk was claimed."""
     agent: str = ""
     host: str = ""
+    function_digest: str = ""
+    """Which version of the function ran at the last try; empty where that is not known."""
     history: tuple[Attempt, ...] = ()
     """The earlier tries, oldest first; the oldest are left out where there is no room."""
 
@@ -79,6 +83,9 @@ class ChunkOutcome(Contract):
     attempt: Annotated[int, Field(ge=0)]
     agent: str
     stages: Stages
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its tasks ran on, in the order of its attempts; one, unless it was tried again
+    after the function had changed."""
     results: Blob | None = None
     stored_bytes: Annotated[int, Field(ge=0)] | None = None
     url: str | None = None

@@ -288,7 +288,14 @@ class RowWriter:
             started_at=job.started_at or stages.started_at,
             finished_at=stages.finished_at if conclusion.open_offsets else job.finished_at,
             history=history,
+            function_digests=self._digests(draft),
         )
+
+    def _digests(self, draft: _Draft) -> tuple[str, ...]:
+        """The versions of the function that have run tasks of the chunk, this agent's among them if it has run any."""
+        earlier, mine = draft.job.chunk.function_digests, self._runner.function_digest
+        ran = bool(draft.ends) or bool(draft.job.marked)
+        return (*earlier, mine) if ran and mine and mine not in earlier else earlier
 
     def _as_if_lost(self) -> Attempt:
         now = self._clock()
@@ -343,7 +350,13 @@ def _retrying(draft: _Draft, retry_at: int) -> TasksRetrying | None:
 def _as_written(job: Job, progress: ChunkProgress) -> Chunk:
     times = {"started_at": progress.started_at, "finished_at": progress.finished_at}
     stages = job.chunk.stages.model_copy(update=times)
-    return replace(job.chunk, outcomes=progress.outcomes, results=progress.results, stages=stages)
+    return replace(
+        job.chunk,
+        outcomes=progress.outcomes,
+        results=progress.results,
+        stages=stages,
+        function_digests=progress.function_digests,
+    )
 
 
 def _seconds_until(moment: int, now: int) -> int:

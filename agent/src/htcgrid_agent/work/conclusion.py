@@ -37,6 +37,8 @@ class Runner:
 
     agent: str
     host: str
+    function_digest: str = ""
+    """Which version of the function it runs; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def attempt_of(end: Failed, runner: Runner) -> Attempt:
             type=_encodable(end.type),
             message=_encodable(end.message),
             trace=tuple(_encodable(line) for line in end.trace),
+            function_digest=runner.function_digest,
         )
     )
 
@@ -175,6 +178,7 @@ def _error_line(end: Failed, attempts: int, runner: Runner, earlier: tuple[Attem
         attempts=attempts,
         agent=runner.agent,
         host=runner.host,
+        function_digest=runner.function_digest,
         history=earlier,
     )
     return error.model_dump_json().encode()

@@ -8,6 +8,8 @@ from htcgrid.cli.output import moment, print_fields, print_json
 from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from htcgrid_events import SessionStatus
 
 
@@ -20,6 +22,15 @@ def print_status(session: SessionArgument, profile: ProfileOption = None, *, as_
     """Show the state of a session, and the outcomes of its tasks."""
     with connected(profile) as grid:
         show_status(attached(grid, session).status(), as_json=as_json)
+
+
+def _function(digests: "Sequence[str]") -> list[tuple[str, str]]:
+    """Which version of the function ran; nothing where no agent has said so."""
+    if not digests:
+        return []
+    if len(digests) == 1:
+        return [("function", f"version {digests[0]}")]
+    return [("function", f"{len(digests)} versions, so results are of different code: {', '.join(digests)}")]
 
 
 def show_status(status: "SessionStatus", *, as_json: bool) -> None:
@@ -38,6 +49,7 @@ def show_status(status: "SessionStatus", *, as_json: bool) -> None:
         ("failed", f"{account.failed:,}"),
         ("cancelled", f"{account.cancelled:,}"),
         ("open", f"{account.submitted - account.finished:,}"),
+        *_function(status.function_digests),
         ("created", moment(status.created_at)),
         ("deadline", moment(status.deadline_at)),
     ]

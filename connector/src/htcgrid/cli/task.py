@@ -40,6 +40,7 @@ def show_task(
             ("attempts", str(record.attempts)),
             ("retries", f"{record.retries} of {options.max_retries}"),
             ("partition", f"{options.partition}, priority {options.priority}"),
+            ("function", ", ".join(f"version {digest}" for digest in record.function_digests) or "-"),
             ("lease until", moment(record.lease_expires_at)),
             *_way(record.stages),
         ]
@@ -60,12 +61,17 @@ def _show_attempts(record: "TaskRecord") -> None:
     history = record.error.history if record.error else record.history
     for number, attempt in enumerate(history, 1):
         print_line()
-        print_line(f"attempt {number}, {moment(attempt.ended_at)}, on {attempt.agent or '-'}")
+        print_line(f"attempt {number}, {moment(attempt.ended_at)}, {_runner(attempt)}")
         _show_failure(attempt)
     if record.error:
         print_line()
-        print_line(f"failed for good after {record.error.attempts} attempts, on {record.error.agent or '-'}")
+        print_line(f"failed for good after {record.error.attempts} attempts, {_runner(record.error)}")
         _show_failure(record.error)
+
+
+def _runner(failure: "Attempt | TaskError") -> str:
+    version = f", version {failure.function_digest} of the function" if failure.function_digest else ""
+    return f"on {failure.agent or '-'}{version}"
 
 
 def _show_failure(failure: "Attempt | TaskError") -> None:

@@ -33,6 +33,8 @@ class BucketAccount:
     """How often a chunk of the bucket was reopened."""
     edges: int | None = 0
     """The sum over the edges of its chunks, see `rules/tiling.py`; none if an earlier release began the bucket."""
+    function_digests: frozenset[str] = frozenset()
+    """The versions of the function that the tasks of its finished chunks ran on."""
     expected: int = BUCKET_SIZE
     """Chunks that the bucket will hold once the session is closed; only the last bucket holds fewer than its size."""
 
@@ -85,6 +87,11 @@ def total_of(accounts: Iterable[BucketAccount]) -> Account:
         failed=sum(part.failed for part in parts),
         cancelled=sum(part.cancelled for part in parts),
     )
+
+
+def digests_of(accounts: Iterable[BucketAccount]) -> tuple[str, ...]:
+    """The versions of the function that the finished tasks of a session ran on, in the order of the alphabet."""
+    return tuple(sorted(frozenset[str]().union(*(account.function_digests for account in accounts))))
 
 
 def verdict_of(reason: EndReason, account: Account, totals: Totals | None) -> SessionState:

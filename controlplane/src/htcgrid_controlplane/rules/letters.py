@@ -90,6 +90,7 @@ def _last_try(chunk: Chunk, error: TaskError) -> Attempt:
             type=error.type,
             message=error.message,
             trace=error.trace,
+            function_digest=error.function_digest,
         )
     )
 

@@ -55,6 +55,8 @@ class Session:
     subscribers: frozenset[str] = frozenset()
     account: Account | None = None
     """The account at the verdict."""
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its tasks ran on, at the verdict."""
     ended_at: int | None = None
     expires_at: int = 0
     """When (seconds) the session's rows may be forgotten."""
@@ -102,6 +104,7 @@ class Session:
             account=account,
             created_at=self.created_at,
             ended_at=ended_at,
+            function_digests=self.function_digests,
         )
 
     def ended_frame(self) -> SessionEndedFrame:
@@ -119,8 +122,9 @@ class Session:
         """What its owner is told when the grid has taken chunks over."""
         return SessionAccepted(session_id=self.session_id, state=self.state, deadline_at=self.deadline_at)
 
-    def status(self, account: Account, chunks: int) -> SessionStatus:
-        """What its owner sees of it."""
+    def status(self, account: Account, chunks: int, function_digests: tuple[str, ...]) -> SessionStatus:
+        """What its owner sees of it. The account and the versions of the function are those of now; at the verdict the
+        session has its own."""
         return SessionStatus(
             session_id=self.session_id,
             state=self.state,
@@ -132,4 +136,5 @@ class Session:
             ended_at=self.ended_at,
             paused=self.paused and not self.state.ended,
             stop_reason=StopReason(self.stop_reason) if self.stop_reason else None,
+            function_digests=self.function_digests or function_digests,
         )

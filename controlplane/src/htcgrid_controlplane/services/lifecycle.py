@@ -13,6 +13,7 @@ from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.waker import Waker
 from htcgrid_controlplane.rules.accounting import (
     EndReason,
+    digests_of,
     total_of,
     verdict_of,
 )
@@ -105,9 +106,10 @@ class Lifecycle:
         session = self.sessions.read(session_id)
         if session.state.ended or (reason is EndReason.DONE and session.redrives and not session.all_finished):
             return session
-        account = total_of(self.accounts.read(session_id, range(session.buckets)))
+        accounts = self.accounts.read(session_id, range(session.buckets))
+        account = total_of(accounts)
         verdict = verdict_of(reason, account, session.totals)
-        return self.sessions.end(session, verdict, account, self.clock())
+        return self.sessions.end(session, verdict, account, self.clock(), digests_of(accounts))
 
     def announce(self, session_id: str) -> None:
         """Announce a session's verdict. Announce nothing if a task was redriven since: another verdict will follow.

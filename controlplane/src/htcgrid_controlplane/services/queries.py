@@ -10,7 +10,7 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
-from htcgrid_controlplane.rules.accounting import total_of
+from htcgrid_controlplane.rules.accounting import digests_of, total_of
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
@@ -55,7 +55,7 @@ class Queries:
         """A session with its account as it is now."""
         accounts = [] if session.account else self.accounts.read(session.session_id, range(session.buckets))
         chunks = session.totals.chunks if session.totals else sum(len(account.submitted) for account in accounts)
-        return session.status(total_of(accounts), chunks)
+        return session.status(total_of(accounts), chunks, digests_of(accounts))
 
     def session(self, tenant: str, session_id: str) -> Session:
         """A session of the tenant.
@@ -142,6 +142,7 @@ class Queries:
             lease_expires_at=chunk.lease_expires_at,
             stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
             error=self._error(chunk, offset),
+            function_digests=chunk.function_digests,
             history=chunk.history.get(offset, ()),
         )
 

@@ -6,6 +6,7 @@
     reopened          map             chunk number → the attempt that was counted before its tasks were redriven
     redrives          number          how often a chunk was taken out of `finished` for that; see `storage/redrive.py`
     submitted, completed, failed, cancelled    tasks
+    function_digests  string set      versions of the function that tasks of finished chunks ran on
 
 A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
 in it. So a message that comes twice changes nothing. One that tells of an attempt before a redrive changes nothing
@@ -14,7 +15,7 @@ either: whether there was one is a condition of every such write.
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from htcgrid_chunks.attributes import (
     number,
     numbers,
     text,
+    texts,
 )
 from htcgrid_chunks.backoff import Backoff
 from htcgrid_chunks.chunk import bucket_key
@@ -154,14 +156,14 @@ class AccountStore:
         while fresh:
             uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
             unmoved, seen = _unmoved(account)
+            counts, values = _counts(fresh.values())
             request: UpdateItemInputTypeDef = {
                 "TableName": self._table,
                 "Key": _key(session_id, bucket),
-                "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} "
-                "ADD completed :completed, failed :failed, cancelled :cancelled",
+                "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} ADD {counts}",
                 "ConditionExpression": " AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
                 "ExpressionAttributeNames": {f"#c{chunk}": str(chunk) for chunk in fresh},
-                "ExpressionAttributeValues": {":now": number(now), **seen, **_counts(fresh.values())},
+                "ExpressionAttributeValues": {":now": number(now), **seen, **values},
                 "ReturnValues": "ALL_NEW",
             }
             try:
@@ -284,13 +286,17 @@ def _unmoved(account: BucketAccount | None) -> "tuple[str, dict[str, AttributeVa
     return "attribute_not_exists(redrives)", {}
 
 
-def _counts(outcomes: Iterable[ChunkOutcome]) -> "dict[str, AttributeValueTypeDef]":
+def _counts(outcomes: Collection[ChunkOutcome]) -> "tuple[str, dict[str, AttributeValueTypeDef]]":
+    """What is added to an account for these outcomes, and its values."""
     codes = "".join(outcome.outcomes for outcome in outcomes)
-    return {
+    values: dict[str, AttributeValueTypeDef] = {
         ":completed": number(codes.count(OutcomeCode.COMPLETED.value)),
         ":failed": number(codes.count(OutcomeCode.FAILED.value)),
         ":cancelled": number(codes.count(OutcomeCode.CANCELLED.value)),
     }
+    if digests := {digest for outcome in outcomes for digest in outcome.function_digests}:
+        values[":function_digests"] = texts(digests)
+    return ", ".join(f"{name[1:]} {name}" for name in values), values
 
 
 def _account(bucket: int, item: Item) -> BucketAccount:
@@ -307,6 +313,7 @@ def _account(bucket: int, item: Item) -> BucketAccount:
         reopened={int(chunk): attempt for chunk, attempt in item.number_map("reopened").items()},
         redrives=item.number("redrives"),
         edges=item.number("edges") if "edges" in item else None,
+        function_digests=item.texts("function_digests"),
         expected=item.number("expected", BUCKET_SIZE),
     )
 

@@ -73,6 +73,7 @@ def session_of(item: Item) -> Session:
         redrives=item.number("redrives"),
         subscribers=item.texts("subscribers"),
         account=_counted(item) if ended else None,
+        function_digests=tuple(item.text("function_digests").split()) if ended else (),
         ended_at=item.number("ended_at") if ended else None,
         expires_at=item.number("expires_at"),
     )

@@ -1,6 +1,6 @@
 """The sessions table: one row a session, written a handful of times however many tasks it has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -204,7 +204,9 @@ class SessionStore:
             raise SessionConflict(f"Session {session_id} is followed by {MAX_SUBSCRIBERS} subscribers already.")
         return session
 
-    def end(self, session: Session, verdict: SessionState, account: Account, now: int) -> Session:
+    def end(
+        self, session: Session, verdict: SessionState, account: Account, now: int, function_digests: Sequence[str] = ()
+    ) -> Session:
         """Write the verdict and the account, once; the row then stays as it is until a task is redriven. Nothing is
         written if a chunk was reopened since `session` was read. `now` is in ms."""
         before = [state for state, after in SESSION_TRANSITIONS.items() if verdict in after]
@@ -213,7 +215,7 @@ class SessionStore:
         return self._change(
             session.session_id,
             "SET #state = :verdict, ended_at = :now, submitted = :submitted, completed = :completed, "
-            "failed = :failed, cancelled = :cancelled "
+            "failed = :failed, cancelled = :cancelled, function_digests = :function_digests "
             "REMOVE task_token, open_shard, sweep_at, sweep_bucket",
             f"#state IN ({', '.join(states)}) AND {unmoved}",
             {
@@ -225,6 +227,7 @@ class SessionStore:
                 ":completed": number(account.completed),
                 ":failed": number(account.failed),
                 ":cancelled": number(account.cancelled),
+                ":function_digests": text(" ".join(function_digests)),
             },
             or_ignore=True,
         )
