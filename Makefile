@@ -19,6 +19,7 @@ UV := .tools/uv/bin/uv
 VENV := .venv/.installed
 MINISTACK := .tools/ministack/.installed
 SAM := .tools/sam/.installed
+SECOND_OPINION := .tools/second-opinion/.jars .tools/second-opinion/.dynoxide
 # The runtime client for Node.js, which only the tests of Node.js handlers need, is built where all of these are.
 NODE_TOOLS := node npm cmake autoconf automake libtoolize g++
 NODE_LACKS := $(strip $(foreach tool,$(NODE_TOOLS),$(if $(shell command -v $(tool)),,$(tool))))
@@ -31,7 +32,7 @@ TYPED := $(call with-python,$(addsuffix /src,$(PACKAGES)) $(addsuffix /tests,$(P
 
 .PHONY: help
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 GRID := $(VENV) $(MINISTACK) $(SAM)
 
@@ -52,6 +53,13 @@ test: install ## run all tests
 .PHONY: unit
 unit: $(VENV) ## run the tests that need no grid
 	$(PYTEST) -m 'not grid' $(ARGS)
+
+# Where a tool is missing, this says so; where CI=true, that is an error.
+.PHONY: test-second-opinion
+test-second-opinion: install ## run the tests of queues and rows on ElasticMQ and Dynoxide (needs Java, Maven, cargo)
+	@.venv/bin/python -m tests.second_opinion.tools || { test "$(CI)" != true; exit; }; \
+	$(MAKE) --no-print-directory $(SECOND_OPINION) && \
+	$(PYTEST) --second-opinion chunks/tests controlplane/tests agent/tests tests/second_opinion $(ARGS)
 
 .PHONY: bench
 bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=full for larger sessions)
@@ -144,3 +152,16 @@ node-is-left-out:
 		&& test -f $(@D)/node_modules/aws-lambda-ric/dist/rapid-client.node; then touch $@; else \
 		echo "aws-lambda-ric could not be built, so the tests of Node.js handlers will be skipped; all else works." \
 			"$(@D)/install.log says what went wrong." >&2; fi
+
+# Maven and cargo fetch the pinned servers and what these depend on; cargo compiles its one, for some minutes.
+.tools/second-opinion/.jars: requirements/second-opinion/pom.xml
+	rm -rf $(@D)/jars
+	mvn --batch-mode --quiet --strict-checksums --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)/jars
+	@touch $@
+
+.tools/second-opinion/.dynoxide: requirements/second-opinion/crate.txt
+	rm -rf $(@D)/cargo
+	nice cargo install --quiet --locked $$(cat $<) --root $(@D)/cargo --target-dir $(@D)/cargo/build \
+		--no-default-features --features native-sqlite,http-server,cli
+	rm -rf $(@D)/cargo/build
+	@touch $@

@@ -7,9 +7,9 @@ from agent.tests.harness import Place, place_at
 
 
 @pytest.fixture(scope="session")
-def embedded(embedded_url: str) -> Embedded:
+def embedded(embedded_url: str, service_endpoints: dict[str, str]) -> Embedded:
     """The embedded AWS, one for all tests."""
-    return Embedded(embedded_url)
+    return Embedded(embedded_url, service_endpoints)
 
 
 @pytest.fixture

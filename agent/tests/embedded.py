@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,3 +39,8 @@ class Embedded:
     """The embedded AWS of this run."""
 
     url: str
+    elsewhere: Mapping[str, str]
+    """Environment variables that name the URLs of services that are not served by it."""
+
+    def url_of(self, service: str) -> str:
+        return self.elsewhere.get(f"AWS_ENDPOINT_URL_{service.upper()}", self.url)

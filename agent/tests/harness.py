@@ -129,7 +129,7 @@ class Place:
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "AWS_ENDPOINT_URL": self.endpoint or self.embedded.url,
+            **self._endpoints(),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "test",
@@ -149,6 +149,11 @@ class Place:
         for name, value in settings.items():
             environment[name if name.isupper() else f"HTCGRID_{name.upper()}"] = _setting(value)
         return environment
+
+    def _endpoints(self) -> dict[str, str]:
+        if self.endpoint:
+            return {"AWS_ENDPOINT_URL": self.endpoint}
+        return {"AWS_ENDPOINT_URL": self.embedded.url, **self.embedded.elsewhere}
 
     def agent(self, **settings: object) -> AgentProcess:
         """Start an agent."""
@@ -321,16 +326,11 @@ def _setting(value: object) -> str:
 @contextmanager
 def place_at(embedded: Embedded, folder: Path) -> Iterator[Place]:
     """A new place on the embedded AWS."""
-    kwargs = {
-        "endpoint_url": embedded.url,
-        "region_name": REGION,
-        "aws_access_key_id": "test",
-        "aws_secret_access_key": "test",
-    }
+    session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     mark = f"place-{uuid.uuid4().hex[:12]}"
-    sqs: SQSClient = boto3.client("sqs", **kwargs)  # type: ignore[call-overload]
-    dynamodb: DynamoDBClient = boto3.client("dynamodb", **kwargs)  # type: ignore[call-overload]
-    s3: S3Client = boto3.client("s3", **kwargs)  # type: ignore[call-overload]
+    sqs = session.client("sqs", endpoint_url=embedded.url_of("sqs"))
+    dynamodb = session.client("dynamodb", endpoint_url=embedded.url_of("dynamodb"))
+    s3 = session.client("s3", endpoint_url=embedded.url_of("s3"))
     dynamodb.create_table(
         TableName=mark,
         BillingMode="PAY_PER_REQUEST",

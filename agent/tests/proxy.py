@@ -9,13 +9,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+_ENDPOINTS = {"AmazonSQS": "AWS_ENDPOINT_URL_SQS", "DynamoDB_20120810": "AWS_ENDPOINT_URL_DYNAMODB"}
+"""The variable that names a service's endpoint, by the first word of `x-amz-target`."""
 _DELAY = 0.5
 """Seconds. This is what the network does, and nothing waits for it."""
 
@@ -59,13 +61,19 @@ def nothing(request: Request) -> None:
 class Network:
     """Asks `before` what becomes of each request, and tells `after` when AWS has answered."""
 
-    def __init__(self, target: str) -> None:
-        self.target = urlsplit(target)
+    def __init__(self, target: str, elsewhere: Mapping[str, str] | None = None) -> None:
+        self._target = target
+        self._elsewhere = elsewhere or {}
         self.before: Before = always
         self.after: After = nothing
         self.url = ""
         self.seen: list[Request] = []
         self.connections: set[socket.socket] = set()
+
+    def host_of(self, target: str) -> str:
+        """Where a request goes that has this `x-amz-target`."""
+        variable = _ENDPOINTS.get(target.partition(".")[0], "")
+        return urlsplit(self._elsewhere.get(variable, self._target)).netloc
 
     def cut(self) -> None:
         """Break all connections, those at long polls too, and let none be made until `before` is set anew."""
@@ -94,9 +102,9 @@ def flaky(rate: float, seed: int) -> Before:
 
 
 @contextmanager
-def network(target: str) -> Iterator[Network]:
-    """A network in front of `target`."""
-    net = Network(target)
+def network(target: str, elsewhere: Mapping[str, str] | None = None) -> Iterator[Network]:
+    """A network in front of `target`, and of the services whose endpoint variables `elsewhere` has."""
+    net = Network(target, elsewhere)
     handler = type("Handler", (_Handler,), {"net": net})
     with _Server(("127.0.0.1", 0), handler) as server:
         net.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -134,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.headers.get("transfer-encoding") == "chunked":
             body = self._read_chunks()
-        request = Request(_name(self.command, self.headers.get("x-amz-target", ""), body))
+        target = self.headers.get("x-amz-target", "")
+        request = Request(_name(self.command, target, body))
         self.net.seen.append(request)
         fate = self.net.before(request)
         if fate is Fate.DROP:
@@ -149,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fate is Fate.DELAY:
             time.sleep(_DELAY)
-        connection = http.client.HTTPConnection(self.net.target.netloc, timeout=30)
+        connection = http.client.HTTPConnection(self.net.host_of(target), timeout=30)
         own = ("transfer-encoding", "content-length")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
         headers["content-length"] = str(len(body))

@@ -60,7 +60,8 @@ def test_a_function_sees_what_lambda_would_show_it(place: Place) -> None:
     assert facts["folder"] == str(Path(__file__).parent / "function")
     environment = facts["environment"]
     assert not [name for name in environment if name.startswith("HTCGRID_")]
-    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"} & set(environment)
+    secrets = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+    assert not [name for name in environment if name.startswith(secrets)]
     assert environment["AWS_REGION"] == "us-east-1"
 
 

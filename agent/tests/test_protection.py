@@ -200,7 +200,7 @@ def test_an_agent_tells_how_it_fares(place: Place, tmp_path: Path) -> None:
 
 def test_an_agent_leaves_a_service_alone_that_keeps_failing(place: Place) -> None:
     port = free_ports(1)
-    with network(place.embedded.url) as net:
+    with network(place.embedded.url, place.embedded.elsewhere) as net:
         place.endpoint = net.url
         agent = place.agent(health_port=port, lease_seconds=3)
         until(lambda: agent.said("the agent is up"))

@@ -24,7 +24,7 @@ LARGE = {"do": "large", "bytes": 40_000}
 @pytest.fixture
 def net(place: Place) -> Iterator[Network]:
     """The network that the agents of this test use."""
-    with network(place.embedded.url) as net:
+    with network(place.embedded.url, place.embedded.elsewhere) as net:
         place.endpoint = net.url
         yield net
 
@@ -88,7 +88,7 @@ def in_each_stage(embedded: Embedded, folder: Path, scenario: Callable[[Place, N
     def play(stage: tuple[str, str]) -> None:
         own = folder / "-".join(stage)
         own.mkdir()
-        with place_at(embedded, own) as place, network(embedded.url) as net:
+        with place_at(embedded, own) as place, network(embedded.url, embedded.elsewhere) as net:
             place.endpoint = net.url
             scenario(place, net, hold(net, *stage))
 

@@ -27,6 +27,7 @@ from htcgrid_agent.aws.client import (
     ObjectClient,
     Reach,
 )
+from htcgrid_agent.aws.endpoints import configured_endpoint
 from htcgrid_agent.aws.signing import (
     Keys,
     Signer,
@@ -101,6 +102,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
+        monkeypatch.delenv("AWS_ENDPOINT_URL_SQS", raising=False)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("AWS_REGION", "eu-west-1")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -209,3 +211,20 @@ def test_buckets_are_found_where_aws_has_them(
     with pytest.raises(HTTPClientError):
         ObjectClient(bucket, reach(Service([]))).get("a/b c")
     assert set(asked) == {(host, path)}
+
+
+def test_a_service_may_have_an_endpoint_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://all.example")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://queues.example")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://rows.example")
+    session = botocore.session.Session()
+    found = [configured_endpoint(service, session) for service in ("sqs", "dynamodb", "s3")]
+    assert found == ["http://queues.example", "http://rows.example", "http://all.example"]
+
+
+def test_queues_and_rows_are_where_the_run_says(place: Place, service_endpoints: dict[str, str]) -> None:
+    url = service_endpoints.get("AWS_ENDPOINT_URL_SQS", place.embedded.url)
+    assert all(queue.startswith(f"{url}/") for queue in place.queue_urls.values())
+    rows = service_endpoints.get("AWS_ENDPOINT_URL_DYNAMODB", place.embedded.url)
+    assert place.dynamodb.meta.endpoint_url == rows

@@ -47,7 +47,7 @@ class Ledger:
 
 
 @pytest.fixture
-def ledger(moto: None) -> Ledger:
+def ledger(empty_dynamodb: None) -> Ledger:
     create_table("SessionsTable", "sessions")
     create_table("ChunksTable", "chunks")
     return Ledger()
@@ -146,7 +146,7 @@ def test_accounts_are_read_in_order_however_many_and_empty_where_there_is_none(l
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8), st.lists(st.text("CFX", min_size=1, max_size=4),
        min_size=10, max_size=10))  # fmt: skip
 def test_any_sequence_of_repeated_events_counts_each_chunk_once(
-    moto: None, ledger: Ledger, batches: list[list[int]], letters: list[str]
+    empty_dynamodb: None, ledger: Ledger, batches: list[list[int]], letters: list[str]
 ) -> None:
     fresh = Ledger()
     fresh.submit({FIRST + number: len(codes) for number, codes in enumerate(letters)})

@@ -43,7 +43,7 @@ class Waiting:
 
 @pytest.fixture
 def waiting(harness: Harness) -> Iterator[Waiting]:
-    sqs, client = harness.sqs, boto3.client("stepfunctions")
+    sqs, client = harness.deliveries, boto3.client("stepfunctions")
     url = sqs.create_queue(QueueName=f"tokens-{new_id()}")["QueueUrl"]
     states = {
         "Wait": {

@@ -19,7 +19,7 @@ TOTALS = Totals(chunks=200, tasks=2000)
 
 
 @pytest.fixture
-def store(moto: None) -> SessionStore:
+def store(empty_dynamodb: None) -> SessionStore:
     return SessionStore(boto3.client("dynamodb"), create_table("SessionsTable", "sessions"))
 
 

@@ -3,6 +3,7 @@
 import re
 import zlib
 
+import boto3
 import pytest
 from tests.support.control_plane_harness import TENANT, Harness, inputs
 
@@ -320,3 +321,15 @@ def test_a_repeated_request_is_accepted_after_the_session_has_completed(harness:
     assert harness.create(2, 1, session_id=session.session_id).state is SessionState.COMPLETED
     assert add(harness, session, 2, 1, totals=(2, 3)).state is SessionState.COMPLETED
     assert harness.row(session).finished
+
+
+def test_queues_and_rows_are_where_the_run_says(
+    harness: Harness, embedded_url: str, service_endpoints: dict[str, str]
+) -> None:
+    settings = harness.grid.settings
+    url = service_endpoints.get("AWS_ENDPOINT_URL_SQS", embedded_url)
+    queues = [*settings.task_queue_urls["default"].values(), settings.task_events_queue_url]
+    assert all(queue.startswith(f"{url}/") for queue in queues)
+    assert harness.watcher_url.startswith(f"{embedded_url}/")
+    rows = service_endpoints.get("AWS_ENDPOINT_URL_DYNAMODB", embedded_url)
+    assert boto3.client("dynamodb").meta.endpoint_url == rows

@@ -15,7 +15,7 @@ LIFE = int(TICKET_TIME.total_seconds() * 1000)
 
 
 @pytest.fixture
-def store(moto: None) -> SubscriberStore:
+def store(empty_dynamodb: None) -> SubscriberStore:
     return SubscriberStore(boto3.client("dynamodb"), create_table("ConnectionsTable", "connections"))
 
 

@@ -1,6 +1,7 @@
 """A control plane of a test's own: its tables, queues, bus and topic, on whichever AWS the process is pointed at."""
 
 import json
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class Harness:
     grid: ControlPlane
     clock: HandClock
     sqs: "SQSClient"
+    deliveries: "SQSClient"
+    """For queues that other services deliver into: those are where these services are."""
     push: PushServer
     watcher_url: str
     topic_queue_url: str
@@ -181,10 +184,11 @@ class Harness:
 
     def drain(self, url: str) -> list[str]:
         """Take all messages of a queue."""
+        client = self.deliveries if url in (self.watcher_url, self.topic_queue_url) else self.sqs
         found: list[str] = []
-        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+        while messages := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             found += [message["Body"] for message in messages]
-            self.sqs.delete_message_batch(
+            client.delete_message_batch(
                 QueueUrl=url,
                 Entries=[
                     {"Id": str(place), "ReceiptHandle": message["ReceiptHandle"]}
@@ -210,28 +214,35 @@ def build_harness(push: PushServer) -> Harness:
     """Make tables, queues, a bus and a topic, and a control plane upon them."""
     mark = f"w{uuid.uuid4().hex[:12]}"
     sqs, events, sns = boto3.client("sqs"), boto3.client("events"), boto3.client("sns")
+    deliveries = boto3.client("sqs", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
 
-    def queue(name: str) -> tuple[str, str]:
-        url = sqs.create_queue(QueueName=f"{mark}-{name}")["QueueUrl"]
-        return url, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    def queue(name: str) -> str:
+        return sqs.create_queue(QueueName=f"{mark}-{name}")["QueueUrl"]
 
-    watcher_url, watcher_arn = queue("watcher")
+    def delivered(name: str) -> tuple[str, str]:
+        url = deliveries.create_queue(QueueName=f"{mark}-{name}")["QueueUrl"]
+        attributes = deliveries.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+        return url, attributes["QueueArn"]
+
+    watcher_url, watcher_arn = delivered("watcher")
     events.create_event_bus(Name=mark)
     events.put_rule(Name=mark, EventBusName=mark, EventPattern=json.dumps({"source": ["htcgrid"]}))
     events.put_targets(Rule=mark, EventBusName=mark, Targets=[{"Id": "watcher", "Arn": watcher_arn}])
-    topic_queue_url, topic_queue_arn = queue("topic")
+    topic_queue_url, topic_queue_arn = delivered("topic")
     topic = sns.create_topic(Name=mark)["TopicArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=topic_queue_arn)
     allowed = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": topic_queue_arn}
-    sqs.set_queue_attributes(QueueUrl=topic_queue_url, Attributes={"Policy": json.dumps({"Statement": [allowed]})})
+    deliveries.set_queue_attributes(
+        QueueUrl=topic_queue_url, Attributes={"Policy": json.dumps({"Statement": [allowed]})}
+    )
     boto3.client("s3").create_bucket(Bucket=mark)
     settings = Settings(
         sessions_table=create_table("SessionsTable", f"{mark}-sessions"),
         chunks_table=create_table("ChunksTable", f"{mark}-chunks"),
         dead_letters_table=create_table("DeadLettersTable", f"{mark}-dead-letters"),
         connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
-        task_queue_urls=json.dumps({"default": {priority: queue(priority)[0] for priority in Priority}}),
-        task_events_queue_url=queue("task-events")[0],
+        task_queue_urls=json.dumps({"default": {priority: queue(priority) for priority in Priority}}),
+        task_events_queue_url=queue("task-events"),
         data_bucket=mark,
         event_bus=mark,
         notification_topic=topic,
@@ -239,4 +250,4 @@ def build_harness(push: PushServer) -> Harness:
         retention_days=7,
     )
     clock = HandClock()
-    return Harness(ControlPlane(settings, clock), clock, sqs, push, watcher_url, topic_queue_url)
+    return Harness(ControlPlane(settings, clock), clock, sqs, deliveries, push, watcher_url, topic_queue_url)

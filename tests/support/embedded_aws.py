@@ -10,6 +10,7 @@ from htcgrid_local.emulator import Emulator, root_environment
 from htcgrid_local.home import Home
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import find_project
+from tests.second_opinion.servers import SERVICE_ENDPOINTS
 from tests.support import quotas
 
 _CREDENTIALS = {
@@ -37,9 +38,9 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def embedded_environment(embedded_url: str) -> dict[str, str]:
+def embedded_environment(embedded_url: str, service_endpoints: dict[str, str]) -> dict[str, str]:
     """The environment in which a program acts on the embedded AWS with its root key."""
-    return root_environment(embedded_url)
+    return root_environment(embedded_url) | service_endpoints
 
 
 @pytest.fixture
@@ -51,9 +52,27 @@ def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def empty_dynamodb(
+    request: pytest.FixtureRequest, service_endpoints: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A DynamoDB without tables: moto's, or that of the second opinion where the run is one."""
+    if not service_endpoints:
+        request.getfixturevalue("moto")
+        yield
+        return
+    point_at(_CREDENTIALS | service_endpoints, monkeypatch)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", checked_session())
+    client = boto3.client("dynamodb")
+    others = set(client.list_tables()["TableNames"])
+    yield
+    for table in set(client.list_tables()["TableNames"]) - others:
+        client.delete_table(TableName=table)
+
+
 def point_at(environment: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
     """Let this process use the AWS that `environment` describes, whatever the user's own settings are."""
-    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+    for name in ("AWS_ENDPOINT_URL", *SERVICE_ENDPOINTS, "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         patch.delenv(name, raising=False)
     for name, value in environment.items():
         patch.setenv(name, value)

@@ -1,0 +1,109 @@
+"""Where a server differs from AWS, each difference by its name. Nothing that differs is left out without a word."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.second_opinion.servers import ROOT
+
+
+class Server(StrEnum):
+    """What stands in for AWS."""
+
+    EMBEDDED = "embedded AWS"
+    ELASTICMQ = "ElasticMQ"
+    DYNOXIDE = "Dynoxide"
+
+
+SECOND_OPINION = frozenset({Server.ELASTICMQ, Server.DYNOXIDE})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a server differs from AWS, and what the tests do about it."""
+
+    name: str
+    server: Server
+    why: str
+    adaptation: str
+    tests: tuple[str, ...] = ()
+    """Tests, as `file::name` without parameters, that must fail because of it: that one passes is an error."""
+
+
+_REFUSALS = "tests/second_opinion/test_refusals.py"
+
+DIFFERENCES = (
+    Difference(
+        name="one-endpoint-per-service",
+        server=Server.ELASTICMQ,
+        why="Each server of the second opinion serves one service alone.",
+        adaptation="Clients find SQS and DynamoDB by AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL_DYNAMODB, and all else "
+        "by AWS_ENDPOINT_URL; where a test puts a network in between, that tells requests apart by their target.",
+    ),
+    Difference(
+        name="no-deliveries-of-other-services",
+        server=Server.ELASTICMQ,
+        why="EventBridge, SNS and Step Functions of the embedded AWS reach only its own queues.",
+        adaptation="Queues that they deliver into stay on the embedded AWS (`Harness.deliveries`).",
+    ),
+    Difference(
+        name="no-rows-for-other-services",
+        server=Server.DYNOXIDE,
+        why="Step Functions of the embedded AWS reads only its own tables.",
+        adaptation="Tests of a workflow that reads rows are left out by the rule `workflow-over-rows`.",
+    ),
+    Difference(
+        name="permissions-are-ignored",
+        server=Server.ELASTICMQ,
+        why="It knows no IAM, nor does Dynoxide.",
+        adaptation="None is needed: nothing here depends on a refusal. Permissions are tested on the embedded AWS.",
+    ),
+    Difference(
+        name="nothing-is-throttled",
+        server=Server.DYNOXIDE,
+        why="It knows no throughput, and takes one request after another, so no write meets a transaction.",
+        adaptation="Waits after such answers are tested with made-up answers, on the embedded AWS too.",
+    ),
+    Difference(
+        name="rows-may-be-written-twice-in-a-batch",
+        server=Server.EMBEDDED,
+        why="A batch of statements may name a row twice. AWS refuses the whole batch.",
+        adaptation="Batches are tested on Dynoxide as well, which refuses them.",
+        tests=(f"{_REFUSALS}::test_one_row_twice_in_a_batch_is_refused",),
+    ),
+    Difference(
+        name="paths-may-overlap",
+        server=Server.EMBEDDED,
+        why="An update may set and remove one path, or a map and what is in it. AWS refuses it.",
+        adaptation="Updates are tested on Dynoxide as well, which refuses them.",
+        tests=(
+            f"{_REFUSALS}::test_a_statement_that_sets_and_removes_one_path_is_refused",
+            f"{_REFUSALS}::test_an_update_of_overlapping_paths_is_refused",
+        ),
+    ),
+    Difference(
+        name="statements-of-any-length",
+        server=Server.EMBEDDED,
+        why="It takes PartiQL statements of more than 8 KB. AWS refuses them.",
+        adaptation="`tests/support/quotas.py` measures them, and Dynoxide refuses them.",
+        tests=(f"{_REFUSALS}::test_a_statement_of_more_than_8_kb_is_refused",),
+    ),
+)
+
+
+def difference_of(test: str, servers: Iterable[Server]) -> Difference | None:
+    """The difference because of which a test, `file::name`, must fail on one of these servers."""
+    return next((each for each in DIFFERENCES if each.server in servers and test in each.tests), None)
+
+
+def tests_that_are_gone() -> list[str]:
+    """Tests that a difference names and that do not exist any more."""
+    named = {test for difference in DIFFERENCES for test in difference.tests}
+    return sorted(test for test in named if not _exists(test))
+
+
+def _exists(test: str) -> bool:
+    path, _, name = test.partition("::")
+    file = ROOT / path
+    return file.is_file() and re.search(rf"^def {re.escape(name)}\(", file.read_text(), re.MULTILINE) is not None
