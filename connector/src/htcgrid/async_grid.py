@@ -1,6 +1,6 @@
 """A grid as its user sees it who has an event loop. `Grid` says what each method does."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +10,7 @@ from htcgrid._core.client import Client
 from htcgrid._follow.delivery import hand_over
 from htcgrid._follow.pages import session_pages
 from htcgrid._submit.encoding import Encoder, check_chunk_size
+from htcgrid._submit.repetition import known_chunks
 from htcgrid._submit.tables import tasks_of
 from htcgrid._submit.window import Window
 from htcgrid.async_session import AsyncSession
@@ -79,6 +80,8 @@ class AsyncGrid:
         check_chunk_size(chunk_size)
         tasks = tasks_of(tasks)
         encoder = Encoder()
+        if not isinstance(tasks, Sequence):
+            encoder.known = await known_chunks(self._client.api, wanted_id)
         batches = encoder.encode(tasks, chunk_size)
         link, feed = await self._client.open(wanted_id, settings, encoder)
         try:
@@ -143,6 +146,7 @@ class AsyncGrid:
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
         link, feed = await self._client.open(wanted_id, settings, Encoder())
         try:
+            feed.encoder.known = await known_chunks(self._client.api, wanted_id)
             await feed.create()
         except BaseException as error:
             await feed.abandon(error)

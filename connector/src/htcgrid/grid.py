@@ -1,6 +1,6 @@
 """A grid as its user sees it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +92,8 @@ class Grid:
         """Submit tasks as one session. Returns when the grid has acknowledged them all: none is lost from then on.
 
         A list is checked as a whole before anything is sent. Any other iterable is sent as it is read, in bounded
-        memory; a task that is not JSON then stops the submission, and what was sent of it is cancelled.
+        memory: a task waits 250 ms at most for others to travel with, however slow the iterable is. A task that is not
+        JSON then stops the submission, and what was sent of it is cancelled.
 
         Args:
             tasks: The tasks' events, in order: what `json.dumps` writes, without NaN, each up to 6 MB.
@@ -113,7 +114,9 @@ class Grid:
             GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
             GridUnavailable: the grid keeps saying "not now"; likewise.
         """
+        from htcgrid._core.intake import Intake
         from htcgrid._submit.encoding import Encoder, check_chunk_size
+        from htcgrid._submit.repetition import known_chunks
         from htcgrid._submit.tables import tasks_of
 
         check_on_exit(on_exit)
@@ -121,15 +124,18 @@ class Grid:
         check_chunk_size(chunk_size)
         tasks = tasks_of(tasks)
         encoder = Encoder()
-        batches = encoder.encode(tasks, chunk_size)
+        batches = encoder.encode(tasks, chunk_size) if isinstance(tasks, Sequence) else None
         link, feed = self._connection.run(self._client.open(wanted_id, settings, encoder))
+        intake = Intake(self._connection, feed)
         try:
-            # Drawn in this thread, since the user's iterable may wait for something.
-            for batch in batches:
-                self._connection.run(feed.send(batch))
-            self._connection.run(feed.close())
+            if batches is None:
+                encoder.known = self._connection.run(known_chunks(self._client.api, wanted_id))
+                intake.send_all(tasks, chunk_size)
+            else:
+                intake.send_batches(batches)
+            intake.close()
         except BaseException as error:
-            self._connection.run(feed.abandon(error))
+            intake.abandon(feed.abandon(error))
             raise
         return self._session(link, on_result, on_exit)
 
@@ -152,7 +158,8 @@ class Grid:
     ) -> Iterator[Any]:
         """The results of tasks, in their order, while the tasks are still being drawn: millions in bounded memory.
 
-        Tasks are drawn in the caller's thread, as results are taken. Leaving early, or an error, cancels what is open.
+        Tasks are drawn in a thread of the grid's, as results are taken, so that results come also while the iterable
+        waits for its next task. Leaving early, or an error, cancels what is open.
 
         Args:
             tasks: The tasks' events, in order.
@@ -164,28 +171,23 @@ class Grid:
 
         Raises: what `submit` and `Session.results` raise, when the first result is asked for or later.
         """
+        from htcgrid._core.lookahead import Lookahead
         from htcgrid._submit.encoding import Encoder
-        from htcgrid._submit.window import Window
 
-        settings, encoder = session_options(options), Encoder()
-        window = Window(tasks, encoder, buffersize, chunk_size)
+        settings = session_options(options)
+        ahead = Lookahead(tasks, buffersize, chunk_size)
         run = self._connection.run
-        link, feed = run(self._client.open(None, settings, encoder))
+        link, feed = run(self._client.open(None, settings, Encoder()))
         reading = link.reading(in_order=True)
+        ahead.start(self._connection, feed)
         try:
-            while True:
-                for batch in window.batches():
-                    run(feed.send(batch))
-                run(feed.go_on(last=window.exhausted))
-                parts = run(reading.next()) if encoder.tasks else []
-                if not parts:
-                    return
+            while parts := run(ahead.next(reading)):
                 for part in parts:
                     for task in part:
-                        window.taken += 1
+                        ahead.took()
                         yield task.error if return_exceptions and task.error is not None else task.get()
         except BaseException as error:
-            run(link.abandon(error))
+            ahead.stop(link.abandon(error))
             raise
         finally:
             self._connection.post(reading.stop)
@@ -214,11 +216,13 @@ class Grid:
         Raises: what `submit` raises.
         """
         from htcgrid._submit.encoding import Encoder
+        from htcgrid._submit.repetition import known_chunks
 
         check_on_exit(on_exit)
         settings, wanted_id = session_options(options), session_id_or_none(session_id)
         link, feed = self._connection.run(self._client.open(wanted_id, settings, Encoder()))
         try:
+            feed.encoder.known = self._connection.run(known_chunks(self._client.api, wanted_id))
             self._connection.run(feed.create())
         except BaseException as error:
             self._connection.run(feed.abandon(error))

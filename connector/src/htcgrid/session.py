@@ -1,7 +1,7 @@
 """A session as its user sees it."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
@@ -67,6 +67,7 @@ class Session:
             SessionClosed: the session takes no more tasks, or was not opened by this program.
             InvalidTask: a task is not JSON; says which.
         """
+        from htcgrid._core.intake import Intake
         from htcgrid._submit.encoding import check_chunk_size
         from htcgrid._submit.tables import tasks_of
 
@@ -76,13 +77,16 @@ class Session:
         with self._feeding:
             feed = self._link.open_feed()
             first = feed.encoder.tasks
-            batches = feed.encoder.encode(tasks, chunk_size)
+            batches = feed.encoder.encode(tasks, chunk_size) if isinstance(tasks, Sequence) else None
+            intake = Intake(self._connection, feed)
             try:
-                for batch in batches:
-                    self._connection.run(feed.send(batch))
-                self._connection.run(feed.flush())
+                if batches is None:
+                    intake.send_all(tasks, chunk_size)
+                else:
+                    intake.send_batches(batches)
+                intake.flush()
             except BaseException as error:
-                self._connection.run(feed.abandon(error))
+                intake.abandon(feed.abandon(error))
                 raise
             return range(first, feed.encoder.tasks)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from htcgrid._aio.process import OwnFuture
 from htcgrid._follow.delivery import Futures
-from htcgrid._submit.encoding import BATCH_CHUNKS, Encoder, batches
+from htcgrid._submit.chunking import CHOSEN_CHUNK_BYTES
+from htcgrid._submit.encoding import Encoder
 from htcgrid._submit.json_line import json_line
+from htcgrid._submit.packing import BATCH_CHUNKS, Packer, pack
 from htcgrid.errors import GridClosed, GridError
 
 if TYPE_CHECKING:
@@ -127,16 +129,16 @@ class Gatherer:
             return
 
     async def _send(self, tasks: "list[tuple[Future[Any], bytes]]") -> None:
-        lines: list[list[bytes]] = []
+        lines: list[bytes] = []
         for future, line in tasks:
             if future.set_running_or_notify_cancel():
                 self._sent[self._encoder.tasks + len(lines)] = future
-                lines.append([line])
+                lines.append(line)
         if not lines:
             return
         feed = self._feed or await self._open()
         feed.check_open()
-        for batch in batches(self._encoder.number(lines)):
+        for batch in pack(lines, Packer(self._encoder, lambda _first: 1, CHOSEN_CHUNK_BYTES)):
             await feed.send(batch)
         await feed.flush()
 

@@ -9,7 +9,7 @@ how long the tasks take or how many workers there are. Hence, of N tasks:
 - from 4,096 on they grow with the square root of N, up to 500, where a chunk's fixed cost no longer shows.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from math import isqrt
 
 FEWEST_CHUNKS = 64
@@ -40,21 +40,3 @@ def growing_size(first_task: int) -> int:
     beside the whole.
     """
     return max(1, min(first_task // FEWEST_CHUNKS, LARGEST_AUTOMATIC_CHUNK))
-
-
-def cut(lines: Iterable[bytes], size_at: SizeAt, max_bytes: int, first_task: int = 0) -> Iterator[list[bytes]]:
-    """Cut lines into chunks: at most `size_at` lines and `max_bytes` bytes each, but always at least one line.
-
-    The first line is that of task `first_task`.
-    """
-    chunk: list[bytes] = []
-    held = 0
-    for line in lines:
-        if chunk and (held + len(line) > max_bytes or len(chunk) >= size_at(first_task)):
-            yield chunk
-            first_task += len(chunk)
-            chunk, held = [], 0
-        chunk.append(line)
-        held += len(line) + 1
-    if chunk:
-        yield chunk

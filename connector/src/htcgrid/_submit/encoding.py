@@ -1,48 +1,20 @@
 """From the user's tasks to chunks that can be sent."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence, Sized
 
 from htcgrid._submit.chunking import (
     AUTOMATIC_CHUNK_BYTES,
     CHOSEN_CHUNK_BYTES,
     SizeAt,
     automatic_size,
-    cut,
     growing_size,
 )
 from htcgrid._submit.json_line import json_line
+from htcgrid._submit.packing import EncodedChunk, KnownChunks, Packer, pack
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
 from htcgrid_dataplane import encode_lines
-from htcgrid_events import BUCKET_SIZE, INLINE_BYTES, MAX_TASKS_PER_CHUNK
-
-BATCH_CHUNKS = BUCKET_SIZE
-"""Chunks in one request: those of one bucket, so that no two requests move the same row of the account."""
-
-BATCH_BYTES = 2 * 1024 * 1024
-"""Encoded inputs in one request or round of uploads: well below a request's limit also in base64, and what bounds
-the connector's memory, since a few of them are on their way at a time."""
-
-BATCH_AGE = timedelta(milliseconds=250)
-"""How long a slow stream of tasks may hold back those that are ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
-    """A chunk with its inputs as they travel."""
-
-    chunk: int
-    first_task: int
-    size: int
-    inputs: bytes
-
-    @property
-    def inline(self) -> bool:
-        """Whether the inputs are small enough to lie in the request."""
-        return len(self.inputs) <= INLINE_BYTES
+from htcgrid_events import MAX_TASKS_PER_CHUNK
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
@@ -59,12 +31,15 @@ def check_chunk_size(chunk_size: int | None) -> None:
 class Encoder:
     """Numbers the chunks and tasks of one session, which may be fed several times.
 
-    The same tasks, given in the same form, are always cut alike; so a submission may be repeated.
+    A list is always cut alike, so that its submission may be repeated. How other sources are cut depends on their pace
+    as well: their repetition is cut like the chunks that the grid has already.
     """
 
     def __init__(self) -> None:
         self.chunks = 0
         self.tasks = 0
+        self.known = KnownChunks(())
+        """Chunks that the grid has already, of a submission that is repeated."""
 
     def encode(
         self, tasks: Iterable[JSON], chunk_size: int | None, largest: int | None = None
@@ -78,20 +53,24 @@ class Encoder:
             InvalidTask: a task is not JSON.
             PayloadTooLarge: a task is too large.
         """
-        size_at, most = _sizes(tasks, chunk_size, largest or MAX_TASKS_PER_CHUNK)
-        lines = (json_line(index, task) for index, task in enumerate(tasks, self.tasks))
-        parts: Iterable[list[bytes]] = cut(lines, size_at, most, first_task=self.tasks)
-        if isinstance(tasks, Sequence):
-            parts = list(parts)
-        return batches(self.number(parts))
+        packer = self.packer(tasks, chunk_size, largest)
+        lines: Iterable[bytes] = (json_line(index, task) for index, task in enumerate(tasks, self.tasks))
+        if not isinstance(tasks, Sequence):
+            return pack(lines, packer)
+        lines = list(lines)  # before any of them is numbered
+        return iter(list(pack(lines, packer)))
 
-    def number(self, parts: Iterable[list[bytes]]) -> Iterator[EncodedChunk]:
-        """Chunks of these encoded tasks."""
-        for part in parts:
-            chunk = EncodedChunk(self.chunks, self.tasks, len(part), encode_lines(part))
-            self.chunks += 1
-            self.tasks += len(part)
-            yield chunk
+    def packer(self, tasks: Iterable[JSON], chunk_size: int | None, largest: int | None = None) -> Packer:
+        """Packs the next tasks, whose number may be known, into batches."""
+        size_at, most = _sizes(tasks, chunk_size, largest or MAX_TASKS_PER_CHUNK)
+        return Packer(self, size_at, most)
+
+    def number(self, lines: list[bytes]) -> EncodedChunk:
+        """The next chunk, of these encoded tasks."""
+        chunk = EncodedChunk(self.chunks, self.tasks, len(lines), encode_lines(lines))
+        self.chunks += 1
+        self.tasks += len(lines)
+        return chunk
 
 
 def _sizes(tasks: Iterable[JSON], chunk_size: int | None, largest: int) -> tuple[SizeAt, int]:
@@ -102,27 +81,3 @@ def _sizes(tasks: Iterable[JSON], chunk_size: int | None, largest: int) -> tuple
         size = automatic_size(len(tasks))
         return (lambda _first: size), AUTOMATIC_CHUNK_BYTES
     return (lambda first: min(largest, growing_size(first))), AUTOMATIC_CHUNK_BYTES
-
-
-def batches(
-    chunks: Iterable[EncodedChunk], clock: Callable[[], float] = time.monotonic
-) -> Iterator[list[EncodedChunk]]:
-    """Chunks that travel together. A batch never crosses the border between two buckets."""
-    batch: list[EncodedChunk] = []
-    held = 0
-    began = clock()
-    for chunk in chunks:
-        full = batch and (
-            chunk.chunk % BATCH_CHUNKS == 0
-            or held + len(chunk.inputs) > BATCH_BYTES
-            or clock() - began > BATCH_AGE.total_seconds()
-        )
-        if full:
-            yield batch
-            batch, held = [], 0
-        if not batch:
-            began = clock()
-        batch.append(chunk)
-        held += len(chunk.inputs)
-    if batch:
-        yield batch

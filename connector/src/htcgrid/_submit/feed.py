@@ -8,10 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from htcgrid._follow.collector import Collector
-    from htcgrid._submit.encoding import (
-        EncodedChunk,
-        Encoder,
-    )
+    from htcgrid._submit.encoding import Encoder
+    from htcgrid._submit.packing import EncodedChunk
     from htcgrid._submit.submission import Submission
     from htcgrid._transport.api import Api
 
@@ -29,6 +27,16 @@ class Feed:
         self.encoder = encoder
         self._held: Sequence[EncodedChunk] = ()
         self._over = ""
+
+    @property
+    def created(self) -> bool:
+        """Whether the grid knows the session."""
+        return self._submission.created
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a batch is held back."""
+        return bool(self._held)
 
     @property
     def open(self) -> bool:

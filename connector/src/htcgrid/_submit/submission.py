@@ -9,7 +9,7 @@ from htcgrid_events import AddChunks, ChunkInput, CreateSession, SessionOptions,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from htcgrid._submit.encoding import EncodedChunk
+    from htcgrid._submit.packing import EncodedChunk
     from htcgrid._transport.api import Api
 
 REQUESTS_AT_A_TIME = 4

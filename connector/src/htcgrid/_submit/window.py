@@ -10,24 +10,27 @@ from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
 
 if TYPE_CHECKING:
-    from htcgrid._submit.encoding import (
-        EncodedChunk,
-        Encoder,
-    )
+    from htcgrid._submit.encoding import Encoder
+    from htcgrid._submit.packing import EncodedChunk
 
-_CHUNKS_IN_WINDOW = 16
+CHUNKS_IN_WINDOW = 16
 """A window holds so many chunks at least, so that workers have something to do while results are taken."""
 
-_REFILL = 4
+REFILL = 4
 """A window is filled again when a quarter of it is free: often enough, and in chunks of some size."""
+
+
+def check_buffersize(size: int) -> None:
+    """Raises `InvalidOption` for what is no number of tasks."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidOption(f"buffersize={size!r} is not legal: give a whole number of tasks from 1 up")
 
 
 class Window:
     """Draws tasks from an iterable, so that never more than `size` of them are sent and not yet taken."""
 
     def __init__(self, tasks: Iterable[JSON], encoder: "Encoder", size: int, chunk_size: int | None) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InvalidOption(f"buffersize={size!r} is not legal: give a whole number of tasks from 1 up")
+        check_buffersize(size)
         check_chunk_size(chunk_size)
         tasks = tasks_of(tasks)
         self._tasks = iter(tasks)
@@ -43,9 +46,9 @@ class Window:
         """What may be sent now."""
         while not self.exhausted:
             room = self._size - (self._encoder.tasks - self.taken)
-            if room < max(1, self._size // _REFILL) or room == 0:
+            if room < max(1, self._size // REFILL) or room == 0:
                 return
             drawn = self._encoder.tasks
-            most = max(1, self._size // _CHUNKS_IN_WINDOW)
+            most = max(1, self._size // CHUNKS_IN_WINDOW)
             yield from self._encoder.encode(islice(self._tasks, room), self._chunk_size, most)
             self.exhausted = self._encoder.tasks - drawn < room
