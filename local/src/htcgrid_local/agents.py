@@ -1,4 +1,4 @@
-"""The agents of a local grid: processes that run under the template's agent role, and come back when they die."""
+"""The agents of a local grid: processes under the template's agent role, which are started again when they die."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class AgentPool:
             self._end_all(_GRACE)
             self._agents.clear()
 
-    def mend(self) -> bool:
+    def restart_ended(self) -> bool:
         """Start again what has died, each agent after a pause that doubles while it keeps dying.
 
         Returns whether an agent was started.

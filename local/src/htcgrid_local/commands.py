@@ -22,7 +22,7 @@ from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.grid import LocalGrid
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
-from htcgrid_local.options import MOST_AGENTS, MOST_WORKERS, environment_of
+from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, environment_of
 from htcgrid_local.progress import shown
 from htcgrid_local.project import find_project
 from htcgrid_local.state import Phase, read_state
@@ -40,8 +40,8 @@ def up(
         typer.Option(help="The directory with the function that the agents run.", show_default="the example's"),
     ] = None,
     handler: Annotated[str, typer.Option(help="The function in it, as module.function.")] = "handler.handler",
-    agents: Annotated[int, typer.Option(min=0, max=MOST_AGENTS, help="How many agents (processes).")] = 1,
-    workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="How many workers each agent keeps busy.")] = 2,
+    agents: Annotated[int, typer.Option(min=0, max=MAX_AGENTS, help="How many agents (processes).")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="How many workers each agent keeps busy.")] = 2,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port.", show_default="a free one")
     ] = None,

@@ -26,9 +26,10 @@ def deploy(
     processes: Processes,
     emulator: Emulator,
     template: Path,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, str]:
-    """Deploy `template` and return the stack's outputs; `told` hears how many resources there are so far.
+    """Deploy `template` and return the stack's outputs; `report` is called with the number of resources so far, as a
+    text.
 
     Raises:
         DeployError: a resource could not be created, or `sam deploy` failed before it came to that.
@@ -58,7 +59,7 @@ def deploy(
             reason = reason or str(event["error"].get("message", ""))
         elif event.get("type") == "event" and status == "CREATE_COMPLETE":
             complete += 1
-            told(f"{complete} resources")
+            report(f"{complete} resources")
     if code := processes.end(child):
         raise DeployError(
             f"The stack could not be deployed: {reason or failure_reason(log) or f'sam ended with exit code {code}'} "

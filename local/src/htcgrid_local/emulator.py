@@ -1,4 +1,4 @@
-"""The embedded AWS: MiniStack, on the loopback only, with IAM enforced and everything else that it could open shut."""
+"""The embedded AWS: MiniStack, on the loopback only, with IAM enforced and without its other listeners."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Emulator:
 
 
 def client(service: str, endpoint_url: str) -> Any:
-    """A boto3 client with the root key of the embedded AWS, deaf to the AWS settings of whoever runs the grid."""
+    """A boto3 client with the root key of the embedded AWS, which ignores the AWS settings of the environment."""
     nothing = (None, None, os.devnull, None)
     core = botocore.session.Session(
         session_vars={

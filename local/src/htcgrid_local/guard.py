@@ -1,4 +1,4 @@
-"""Outlives the supervisor by a moment, to end what a killed supervisor could not.
+"""Ends the processes of a supervisor that was killed.
 
 Run as a script with nothing but the standard library. It reads lines from its standard input: `+<group>` puts a
 process group under guard, `-<group>` releases it. When the pipe closes, the supervisor is gone in whatever way,

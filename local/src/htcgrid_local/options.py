@@ -1,4 +1,4 @@
-"""What a grid may be asked for: how large it is, and what its agents are told besides."""
+"""The options of a local grid: its size, and the settings of its agents."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from htcgrid_local.errors import OptionError
 
-MOST_AGENTS: Final = 64
-"""Each is a Python process; more of them than this say nothing that fewer would not."""
-MOST_WORKERS: Final = 256
-"""What an agent accepts."""
+MAX_AGENTS: Final = 64
+"""Each is a Python process; more of them on one machine show nothing that fewer would not."""
+MAX_WORKERS: Final = 256
+"""The most that an agent accepts."""
 
 _PREFIX: Final = "HTCGRID_"
 _SETTINGS_FILE: Final = "HTCGRID_SETTINGS_FILE"
@@ -36,10 +36,10 @@ def check_size(agents: int, workers: int) -> None:
     Raises:
         OptionError: one of the two is out of bounds.
     """
-    if not 0 <= agents <= MOST_AGENTS:
-        raise OptionError(f"A local grid has 0 to {MOST_AGENTS} agents, not {agents}.")
-    if not 1 <= workers <= MOST_WORKERS:
-        raise OptionError(f"An agent of a local grid has 1 to {MOST_WORKERS} workers, not {workers}.")
+    if not 0 <= agents <= MAX_AGENTS:
+        raise OptionError(f"A local grid has 0 to {MAX_AGENTS} agents, not {agents}.")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise OptionError(f"An agent of a local grid has 1 to {MAX_WORKERS} workers, not {workers}.")
 
 
 def environment_of(pairs: Sequence[str]) -> dict[str, str]:

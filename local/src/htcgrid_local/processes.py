@@ -87,7 +87,7 @@ class Processes:
             return child
 
     def ask_to_end(self, child: Child) -> None:
-        """Send SIGTERM to the process itself, which may want to settle its affairs with its own children."""
+        """Send SIGTERM to the process itself, which then ends its own children."""
         if child.exit_code is None:
             child.process.send_signal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""How a grid that is starting tells a person where it is."""
+"""The progress of a start, as a person sees it on the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 
 
 class StartupProgress(Protocol):
-    """Hears of each step as it begins, of what happens in it, and of its end."""
+    """Is called at each step of a start, with details of it, and at its end."""
 
     def begin(self, step: str) -> None:
         """A step has begun; the one before it is done."""

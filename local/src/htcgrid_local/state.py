@@ -1,4 +1,4 @@
-"""What one grid says about itself to the other commands, in one small file that is replaced as a whole."""
+"""The state of a running grid, in one small file that the other commands read and that is replaced as a whole."""
 
 from __future__ import annotations
 

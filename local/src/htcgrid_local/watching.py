@@ -49,7 +49,7 @@ class Watch:
                 if self._emulator.ended:
                     self.failure = self._emulator.failure()
                     return
-                if self._pool.mend():
+                if self._pool.restart_ended():
                     self._report.note(restarts=self._pool.restarts)
                 self._reload()
         finally:
