@@ -60,7 +60,7 @@ class StubApi:
                     session.subscribers.add(request.subscriber_id)
                 return self._add(session, request), session_id
             case "POST", ["sessions", session_id, "uploads"]:
-                wanted = UploadRequest.model_validate_json(body).chunks
+                wanted = UploadRequest.model_validate_json(body).sizes
                 urls = {n: f"{grid.url}/in/{session_id}/{n}?X-Amz-Signature=secret" for n in wanted}
                 return ok(UploadPlaces(urls=urls, headers={"Content-Type": "application/zlib"})), None
             case _, ["sessions", session_id, *rest] if session_id in grid.sessions:

@@ -1,15 +1,23 @@
 """What an owner may ask, and nobody else."""
 
+from collections.abc import Sequence
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
 import pytest
 from tests.support.control_plane_harness import AGENT, FAILURE, LEASE, TENANT, Harness, inputs
 
 from htcgrid_chunks.chunk import Payload
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound, TaskNotFound
+from htcgrid_controlplane.rules.accounting import BucketAccount
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services import queries
-from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
+from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_dataplane import MAX_ENCODED_BYTES, decode_lines, encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import (
+    BUCKET_SIZE,
+    MAX_STORED_BYTES,
     Account,
     AddChunks,
     ChunkInput,
@@ -183,12 +191,57 @@ def test_an_error_is_read_from_the_data_plane(harness: Harness) -> None:
 
 
 def test_places_for_inputs_lie_below_the_tenant(harness: Harness) -> None:
-    places = harness.grid.queries.upload_places(TENANT, "5" * 32, (1, 9))
+    places = harness.grid.queries.upload_places(TENANT, "5" * 32, {1: 700, 9: MAX_STORED_BYTES})
     assert {chunk: input_key(TENANT, "5" * 32, chunk) in url for chunk, url in places.urls.items()} == {
         1: True,
         9: True,
     }
     assert places.headers == {"Content-Type": "application/zlib"}
+
+
+def test_a_place_takes_exactly_the_bytes_that_were_said(harness: Harness) -> None:
+    assert MAX_STORED_BYTES == MAX_ENCODED_BYTES
+    url = harness.grid.queries.upload_places(TENANT, "5" * 32, {1: 700}).urls[1]
+    signed = parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"][0].split(";")
+    assert "content-length" in signed
+    longer = boto3.client("s3").generate_presigned_url  # the same place for other bytes has another signature
+    place = {"Bucket": harness.grid.settings.data_bucket, "Key": input_key(TENANT, "5" * 32, 1)}
+    assert longer("put_object", Params={**place, "ContentLength": 701}) != url
+
+
+def test_the_record_of_one_task_does_not_read_the_accounts_of_the_whole_session(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = harness.create(*[2] * (4 * BUCKET_SIZE), close=False)
+    asked: list[int] = []
+    read = AccountStore.read
+
+    def listening(store: AccountStore, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
+        asked.extend(buckets)
+        return read(store, session_id, buckets)
+
+    monkeypatch.setattr(AccountStore, "read", listening)
+    for index in (0, 255, 256, 5 * BUCKET_SIZE, 8 * BUCKET_SIZE - 1):
+        asked.clear()
+        record = task(harness, session, index)
+        assert (record.index, record.chunk) == (index, index // 2)
+        assert len(asked) <= 4
+    with pytest.raises(TaskNotFound):
+        task(harness, session, 8 * BUCKET_SIZE)
+
+
+def test_a_task_is_found_behind_buckets_that_are_still_to_come(harness: Harness) -> None:
+    session = harness.create(1, 1, close=False)
+    far = 500 * BUCKET_SIZE
+    for first in (far, 3 * BUCKET_SIZE):
+        request = AddChunks(chunks=inputs(1, 1, first_chunk=first))
+        harness.grid.submissions.add(TENANT, session.session_id, request)
+    assert [task(harness, session, index).chunk for index in (1, 3 * BUCKET_SIZE, far + 1)] == [
+        1, 3 * BUCKET_SIZE, far + 1,
+    ]  # fmt: skip
+    for nowhere in (2, far - 1, far + 2):
+        with pytest.raises(TaskNotFound):
+            task(harness, session, nowhere)
 
 
 def test_only_ones_own_connection_may_follow(harness: Harness) -> None:

@@ -53,6 +53,12 @@ def test_what_is_no_ticket_is_refused(store: SubscriberStore, ticket: str) -> No
         store.connect(ticket, "connection-1", START)
 
 
+@pytest.mark.parametrize("ticket", ["", "x" * 10_000, f"{'0' * 32}.short", f"{'0' * 32}.{'a' * 32}\n"])
+def test_what_does_not_look_like_a_ticket_costs_no_request(ticket: str) -> None:
+    with pytest.raises(TicketRefused):
+        SubscriberStore(None, "connections").connect(ticket, "connection-1", START)  # type: ignore[arg-type]
+
+
 def test_a_subscriber_belongs_to_one_tenant(store: SubscriberStore) -> None:
     me = new_id()
     ticket = store.issue_ticket(me, TENANT, START)

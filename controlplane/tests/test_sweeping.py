@@ -8,6 +8,8 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from controlplane.tests.test_redrives import failed, redrive
 from tests.support.control_plane_harness import LEASE, TENANT, Harness, inputs
 
@@ -346,3 +348,27 @@ def test_a_session_that_waits_in_peace_is_not_asked_after(harness: Harness, exec
     watch(harness, session, execution)
     boto3.client("stepfunctions").stop_execution(executionArn=execution)
     assert run(harness).restarted == 0
+
+
+def test_a_sweep_waits_while_a_transaction_over_its_session_is_under_way(harness: Harness) -> None:
+    session = harness.create(1)
+    refused = 0
+
+    def conflict(**_: Any) -> Any:
+        nonlocal refused
+        refused += 1
+        if refused > 2:
+            return None
+        answer = {"Error": {"Code": "TransactionConflictException", "Message": "busy"}}
+        return AWSResponse("", 400, HTTPHeaders(), b""), answer
+
+    harness.clock.advance(FIVE)
+    events: Any = harness.grid.sweeping.store._client.meta.events
+    events.register("before-call.dynamodb.UpdateItem", conflict)
+    try:
+        store = harness.grid.sweeping.store
+        [due] = store.due(sweep_shard_of(session.session_id), harness.clock(), None, 10)[0]
+        assert store.take(due, harness.clock() + FIVE) is not None
+    finally:
+        events.unregister("before-call.dynamodb.UpdateItem", conflict)
+    assert refused == 3

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htcgrid_dataplane import PayloadCorrupt, decode_lines, encode_lines, encoding, input_key, result_key
+from htcgrid_dataplane import (
+    MAX_ENCODED_BYTES,
+    MAX_EXPANDED_BYTES,
+    PayloadCorrupt,
+    PayloadTooLarge,
+    decode_lines,
+    encode_lines,
+    encoding,
+    input_key,
+    result_key,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -58,10 +68,27 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "MAX_EXPANDED_BYTES", 1000)
     assert decode_lines(encode_lines([b"0" * 999]), 1) == [b"0" * 999]
     with pytest.raises(PayloadCorrupt, match="expands"):
-        decode_lines(encode_lines([b"0" * 100_000]), 1)
+        decode_lines(zlib.compress(b"0" * 100_000), 1)
 
 
 def test_no_two_payloads_share_a_key() -> None:
     keys = {input_key("t", "s", 1), input_key("u", "s", 1), input_key("t", "s", 11)}
     keys |= {result_key("t", "s", 1, 1), result_key("t", "s", 1, 2), result_key("t", "s", 11, 1)}
     assert len(keys) == 6
+
+
+def test_what_could_not_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("htcgrid_dataplane.encoding.MAX_EXPANDED_BYTES", 100)
+    assert len(decode_lines(encode_lines([b"x" * 49, b"y" * 49]), 2)) == 2
+    with pytest.raises(PayloadTooLarge, match="102 bytes"):
+        encode_lines([b"x" * 50, b"y" * 50])
+
+
+@given(st.binary(max_size=200_000))
+def test_encoding_adds_a_bounded_share(data: bytes) -> None:
+    line = data.replace(b"\n", b"")
+    assert len(encode_lines([line])) <= len(line) + len(line) // 256 + 64
+
+
+def test_the_bound_of_what_is_read_leaves_room_for_that_share() -> None:
+    assert MAX_EXPANDED_BYTES + MAX_EXPANDED_BYTES // 256 <= MAX_ENCODED_BYTES

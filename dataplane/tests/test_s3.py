@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from moto import mock_aws
 
-from htcgrid_dataplane import PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable
+from htcgrid_dataplane import PayloadCorrupt, PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable
 from htcgrid_dataplane.s3 import S3Store
 
 KEY = "tenant/session/results/0.1"
@@ -56,12 +56,20 @@ def test_a_store_that_does_not_answer_may_answer_later(store: S3Store) -> None:
 
 
 def test_links_name_one_payload_for_a_while(store: S3Store) -> None:
-    for url in (store.upload_url(KEY, timedelta(minutes=5)), store.download_url(KEY, timedelta(minutes=5))):
+    for url in (store.upload_url(KEY, 7, timedelta(minutes=5)), store.download_url(KEY, timedelta(minutes=5))):
         parts = urlsplit(url)
         query = parse_qs(parts.query)
         assert parts.path.endswith(KEY)
         assert query["X-Amz-Expires"] == ["300"]
         assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
-    signed = parse_qs(urlsplit(store.upload_url(KEY, timedelta(minutes=5))).query)["X-Amz-SignedHeaders"]
-    assert signed == ["content-type;host"]
+    signed = parse_qs(urlsplit(store.upload_url(KEY, 7, timedelta(minutes=5))).query)["X-Amz-SignedHeaders"]
+    assert signed == ["content-length;content-type;host"]
     assert store.upload_headers == {"Content-Type": "application/zlib"}
+
+
+def test_a_payload_that_nobody_wrote_so_large_is_not_read(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(KEY, b"x" * 100)
+    monkeypatch.setattr("htcgrid_dataplane.s3.MAX_ENCODED_BYTES", 99)
+    with pytest.raises(PayloadCorrupt, match="100 bytes") as refusal:
+        store.get(KEY)
+    assert not refusal.value.retryable

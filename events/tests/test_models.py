@@ -13,6 +13,7 @@ from htcgrid_events import (
     BUCKET_SIZE,
     INLINE_BYTES,
     MAX_CHUNKS_PER_REQUEST,
+    MAX_STORED_BYTES,
     MAX_TASKS_PER_CHUNK,
     Account,
     AddChunks,
@@ -67,7 +68,7 @@ def test_a_request_names_each_chunk_once_and_not_too_many() -> None:
     with pytest.raises(ValidationError, match="at most"):
         AddChunks(chunks=(*most, chunk(MAX_CHUNKS_PER_REQUEST)))
     with pytest.raises(ValidationError, match="at most"):
-        UploadRequest(chunks=tuple(range(BUCKET_SIZE + 1)))
+        UploadRequest(sizes=dict.fromkeys(range(BUCKET_SIZE + 1), 1))
 
 
 @pytest.mark.parametrize("size", [0, MAX_TASKS_PER_CHUNK + 1])
@@ -129,3 +130,11 @@ def test_times_of_a_session_are_moments_too() -> None:
     assert summary.ended is None
     assert SessionSummary.model_validate(values | {"ended_at": 0}).ended == datetime(1970, 1, 1, tzinfo=UTC)
     assert 'created"' not in summary.model_dump_json()
+
+
+@pytest.mark.parametrize("size", [0, MAX_STORED_BYTES + 1])
+def test_stored_inputs_have_a_bounded_size(size: int) -> None:
+    with pytest.raises(ValidationError, match="stored_bytes"):
+        ChunkInput(chunk=0, first_task=0, size=1, stored_bytes=size)
+    with pytest.raises(ValidationError, match="sizes"):
+        UploadRequest(sizes={0: size})

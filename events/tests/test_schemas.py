@@ -83,7 +83,7 @@ def with_a_field_more(value: Any) -> Iterator[Any]:
             yield {**value, "surprise": 1}
         for key, inner in value.items():
             # Tables of free names: chunk numbers to URLs, headers.
-            if key not in ("headers", "urls", "events"):
+            if key not in ("headers", "urls", "events", "sizes"):
                 yield from ({**value, key: more} for more in with_a_field_more(inner))
     elif isinstance(value, list):
         for place, inner in enumerate(value):

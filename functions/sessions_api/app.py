@@ -173,7 +173,7 @@ def purge(session_id: Annotated[SessionId, Path()], request: PurgeTasks) -> Dead
 @app.post("/sessions/<session_id>/uploads")
 def create_uploads(session_id: Annotated[SessionId, Path()], request: UploadRequest) -> UploadPlaces:
     """Places for inputs too large for a request."""
-    return grid.queries.upload_places(_tenant(), session_id, request.chunks)
+    return grid.queries.upload_places(_tenant(), session_id, request.sizes)
 
 
 @app.put("/sessions/<session_id>/subscribers/<subscriber_id>")

@@ -18,6 +18,7 @@ Parameters:
   EventArchiveDays: {Type: Number}
   RetainData: {Type: String}
   TracingMode: {Type: String}
+  AgentTrustedPrincipal: {Type: String}
 Resources:
   Queue: {Type: AWS::SQS::Queue}
   Bucket: {Type: AWS::S3::Bucket}

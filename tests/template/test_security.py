@@ -1,13 +1,25 @@
 """Encrypted, closed to the public, over TLS alone, and with no more rights than named."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import cfnlint.data.AdditionalSpecs  # type: ignore[import-untyped]
 import pytest
 from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 
-from tests.template.stack import RESOURCES, Statement, many, names, of_type, references, resource_policies, statements
+from tests.template.stack import (
+    RESOURCES,
+    TEMPLATE,
+    Statement,
+    many,
+    names,
+    of_type,
+    references,
+    resource_policies,
+    statements,
+)
 
 KEY = {"Fn::GetAtt": ["Key", "Arn"]}
 STATEMENTS = list(statements())
@@ -174,3 +186,46 @@ def test_users_are_made_by_administrators_alone() -> None:
 def test_no_secret_is_written_in_the_template() -> None:
     text = json.dumps(RESOURCES).lower()
     assert not [word for word in ("akia", "secretaccesskey", "-----begin") if word in text]
+
+
+def test_an_api_takes_so_many_requests_and_no_more() -> None:
+    for name, stage in of_type("AWS::ApiGatewayV2::Stage").items():
+        settings = stage["DefaultRouteSettings"]
+        kind = name.removesuffix("Stage")
+        assert settings == {
+            "ThrottlingRateLimit": {"Ref": f"{kind}RateLimit"},
+            "ThrottlingBurstLimit": {"Ref": f"{kind}BurstLimit"},
+        }
+
+
+def test_a_role_trusts_services_for_this_account_alone_and_nobody_else_by_default() -> None:
+    for name, role in of_type("AWS::IAM::Role").items():
+        for trust in role["AssumeRolePolicyDocument"]["Statement"]:
+            if "Fn::If" in trust:
+                condition, statement, otherwise = trust["Fn::If"]
+                assert (condition, otherwise) == ("HasAgentTrustedPrincipal", {"Ref": "AWS::NoValue"})
+                assert statement["Principal"] == {"AWS": {"Ref": "AgentTrustedPrincipal"}}
+            else:
+                assert set(trust["Principal"]) == {"Service"}, name
+                assert "AccountId" in json.dumps(trust["Condition"]), name
+    assert TEMPLATE["Parameters"]["AgentTrustedPrincipal"]["Default"] == ""
+
+
+def test_addresses_are_right_in_every_partition() -> None:
+    found = [text for text in texts(RESOURCES) if "amazonaws.com" in text]
+    # Principals have the same name everywhere ("AWS service principals", IAM User Guide).
+    assert all(re.fullmatch(r"[a-z.]+\.amazonaws\.com", text) for text in found), found
+    arns = [text for text in texts(RESOURCES) if text.startswith("arn:")]
+    assert arns
+    assert all(text.startswith("arn:${AWS::Partition}:") for text in arns), arns
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)

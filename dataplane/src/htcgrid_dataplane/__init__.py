@@ -3,17 +3,19 @@
 `htcgrid_dataplane.s3` holds the S3 store; it is imported by name, since it needs boto3.
 """
 
-from htcgrid_dataplane.encoding import MAX_EXPANDED_BYTES, decode_lines, encode_lines
-from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, StoreUnavailable
+from htcgrid_dataplane.encoding import MAX_ENCODED_BYTES, MAX_EXPANDED_BYTES, decode_lines, encode_lines
+from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, PayloadTooLarge, StoreUnavailable
 from htcgrid_dataplane.store import PayloadLinks, PayloadStore, input_key, result_key
 
 __all__ = [
+    "MAX_ENCODED_BYTES",
     "MAX_EXPANDED_BYTES",
     "DataPlaneError",
     "PayloadCorrupt",
     "PayloadLinks",
     "PayloadMissing",
     "PayloadStore",
+    "PayloadTooLarge",
     "StoreUnavailable",
     "decode_lines",
     "encode_lines",

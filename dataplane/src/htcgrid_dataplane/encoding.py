@@ -7,10 +7,14 @@ anybody's JSON. Level 1 compresses the alike events of one session several times
 import zlib
 from collections.abc import Iterable
 
-from htcgrid_dataplane.errors import PayloadCorrupt
+from htcgrid_dataplane.errors import PayloadCorrupt, PayloadTooLarge
 
 MAX_EXPANDED_BYTES = 256 * 1024 * 1024
-"""Most bytes that one chunk may expand to: what keeps a small hostile blob from filling an agent's memory."""
+"""Most bytes that one chunk may expand to: what keeps a small hostile blob from filling an agent's memory. Nothing
+larger is written, so that what is written can be read."""
+
+MAX_ENCODED_BYTES = MAX_EXPANDED_BYTES + 1024 * 1024
+"""Most bytes of an encoded chunk: zlib adds 5 bytes to each 16 KB that do not compress ("zlib Technical Details")."""
 
 
 def encode_lines(lines: Iterable[bytes]) -> bytes:
@@ -18,8 +22,12 @@ def encode_lines(lines: Iterable[bytes]) -> bytes:
 
     Raises:
         ValueError: a text holds a newline, so that it would be read as two.
+        PayloadTooLarge: the texts are more than `MAX_EXPANDED_BYTES` together.
     """
     parts = list(lines)
+    size = sum(map(len, parts)) + len(parts)
+    if size > MAX_EXPANDED_BYTES:
+        raise PayloadTooLarge(f"the texts of a chunk have {size} bytes; at most {MAX_EXPANDED_BYTES} can be read")
     if any(b"\n" in part for part in parts):
         raise ValueError("a JSON text with a newline cannot be a line: encode it without indentation")
     return zlib.compress(b"\n".join(parts), level=1)

@@ -15,6 +15,10 @@ class PayloadCorrupt(DataPlaneError):
     """Raised when bytes are not compressed JSON lines, hold another number of lines than said, or expand too far."""
 
 
+class PayloadTooLarge(DataPlaneError):
+    """Raised when the texts of a chunk are more than a reader of the payload would take."""
+
+
 class StoreUnavailable(DataPlaneError):
     """Raised when the store refused or did not answer after the client's own retries."""
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from htcgrid_dataplane.errors import PayloadMissing, StoreUnavailable
+from htcgrid_dataplane.encoding import MAX_ENCODED_BYTES
+from htcgrid_dataplane.errors import PayloadCorrupt, PayloadMissing, StoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,15 +31,21 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """See `PayloadStore.get`."""
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            size = answer["ContentLength"]
+            if size > MAX_ENCODED_BYTES:
+                answer["Body"].close()
+                raise PayloadCorrupt(f"{key} has {size} bytes, more than {MAX_ENCODED_BYTES}")
+            return answer["Body"].read()
         except self._client.exceptions.NoSuchKey as error:
             raise PayloadMissing(f"no payload lies under {key}") from error
         except (ClientError, BotoCoreError) as error:
             raise StoreUnavailable(f"S3 did not give {key}: {error}") from error
 
-    def upload_url(self, key: str, valid_for: timedelta) -> str:
+    def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:
         """See `PayloadLinks.upload_url`."""
-        place = {"Bucket": self._bucket, "Key": key, "ContentType": _CONTENT_TYPE}
+        # What is signed must be sent: an upload of another size is refused.
+        place = {"Bucket": self._bucket, "Key": key, "ContentType": _CONTENT_TYPE, "ContentLength": size}
         return self._client.generate_presigned_url("put_object", Params=place, ExpiresIn=_seconds(valid_for))
 
     def download_url(self, key: str, valid_for: timedelta) -> str:

@@ -19,6 +19,7 @@ class PayloadStore(Protocol):
 
         Raises:
             PayloadMissing: nothing does.
+            PayloadCorrupt: it is larger than `MAX_ENCODED_BYTES`, which nobody writes; it is not read.
             StoreUnavailable: the store could not be reached.
         """
 
@@ -26,8 +27,8 @@ class PayloadStore(Protocol):
 class PayloadLinks(Protocol):
     """Lends access to single payloads to those who hold no credentials of the store."""
 
-    def upload_url(self, key: str, valid_for: timedelta) -> str:
-        """A URL to which one payload can be PUT under `key`, with `upload_headers`."""
+    def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:
+        """A URL to which one payload of `size` bytes can be PUT under `key`, with `upload_headers`."""
 
     def download_url(self, key: str, valid_for: timedelta) -> str:
         """A URL from which the payload under `key` can be fetched."""

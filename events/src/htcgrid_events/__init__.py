@@ -57,6 +57,7 @@ from htcgrid_events.limits import (
     MAX_CHUNKS_PER_REQUEST,
     MAX_PUSH_BYTES,
     MAX_REQUEST_BYTES,
+    MAX_STORED_BYTES,
     MAX_TASK_BYTES,
     MAX_TASKS_PER_CHUNK,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "MAX_LISTED_RETRIES",
     "MAX_PUSH_BYTES",
     "MAX_REQUEST_BYTES",
+    "MAX_STORED_BYTES",
     "MAX_TASKS_PER_CHUNK",
     "MAX_TASK_BYTES",
     "NON_RETRYABLE",

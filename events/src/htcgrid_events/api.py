@@ -7,7 +7,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from htcgrid_events.identifiers import BUCKET_SIZE
-from htcgrid_events.limits import INLINE_BYTES, MAX_CHUNKS, MAX_CHUNKS_PER_REQUEST, MAX_TASKS_PER_CHUNK
+from htcgrid_events.limits import (
+    INLINE_BYTES,
+    MAX_CHUNKS,
+    MAX_CHUNKS_PER_REQUEST,
+    MAX_STORED_BYTES,
+    MAX_TASKS_PER_CHUNK,
+)
 from htcgrid_events.model import Blob, Contract, Request, SessionId, SubscriberId, TimestampMs, known_fields_of
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
@@ -23,9 +29,10 @@ class ChunkInput(Request):
 
     chunk: Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
     first_task: Annotated[int, Field(ge=0)]
+    """The tasks of the chunks before it; chunks hold the tasks in the order of their numbers."""
     size: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
-    stored_bytes: Annotated[int, Field(ge=1)] | None = None
+    stored_bytes: Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> "ChunkInput":
@@ -275,11 +282,15 @@ class TaskInput(Contract):
 class UploadRequest(Request):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
-    chunks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=BUCKET_SIZE)]
+    sizes: Annotated[
+        dict[Annotated[int, Field(ge=0, lt=MAX_CHUNKS)], Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)]],
+        Field(min_length=1, max_length=BUCKET_SIZE),
+    ]
+    """How many bytes the encoded inputs of each chunk have. A place takes exactly so many."""
 
 
 class UploadPlaces(Contract):
-    """Where to PUT each chunk's inputs, and the headers that the request must carry."""
+    """Where to PUT each chunk's inputs, and the headers that the request must carry beside its `Content-Length`."""
 
     urls: dict[int, str]
     headers: dict[str, str]

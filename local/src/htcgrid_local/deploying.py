@@ -76,6 +76,8 @@ def _parameters(emulator: Emulator) -> list[str]:
         "EventArchiveDays=0",
         "TracingMode=PassThrough",
         "RetainData=false",
+        # The grid's own processes take the agents' role with the root key.
+        "AgentTrustedPrincipal=arn:aws:iam::000000000000:root",
     ]
 
 

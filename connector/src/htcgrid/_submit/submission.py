@@ -102,7 +102,8 @@ class Submission:
         """The batch as the contract has it, after large inputs were put into the data plane."""
         large = [chunk for chunk in batch if not chunk.inline]
         if large:
-            places = await self._api.upload_places(self.session_id, (chunk.chunk for chunk in large))
+            sizes = {chunk.chunk: len(chunk.inputs) for chunk in large}
+            places = await self._api.upload_places(self.session_id, sizes)
             slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
 
             async def upload(chunk: "EncodedChunk") -> None:

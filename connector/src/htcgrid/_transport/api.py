@@ -42,7 +42,7 @@ from htcgrid_events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
@@ -151,9 +151,9 @@ class Api:
         """The right to open one WebSocket connection."""
         return await self._ask("PUT", f"/subscribers/{subscriber_id}", PushTicket, None, None)
 
-    async def upload_places(self, session_id: str, chunks: "Iterable[int]") -> UploadPlaces:
-        """Where to put inputs that are too large for a request."""
-        request = UploadRequest(chunks=tuple(chunks))
+    async def upload_places(self, session_id: str, sizes: "Mapping[int, int]") -> UploadPlaces:
+        """Where to put inputs that are too large for a request, by chunk; each place takes exactly so many bytes."""
+        request = UploadRequest(sizes=dict(sizes))
         return await self._ask("POST", f"/sessions/{quote(session_id)}/uploads", UploadPlaces, request, session_id)
 
     async def put_payload(self, url: str, headers: "Mapping[str, str]", data: bytes) -> None:

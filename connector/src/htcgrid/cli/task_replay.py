@@ -111,7 +111,7 @@ def _context(record: "TaskRecord") -> ReplayContext:
     custom = {
         "htcgrid_session_id": record.session_id,
         "htcgrid_task_id": record.task_id,
-        "htcgrid_attempt": str(record.attempts),
+        "htcgrid_attempt": str(record.attempt),
     }
     deadline = time.monotonic() + record.options.task_timeout_seconds
     return ReplayContext(aws_request_id=record.task_id, client_context=ClientContext(custom), deadline=deadline)

@@ -1,5 +1,6 @@
 """Answers questions about sessions and tasks, to their owner alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,13 +11,15 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
-from htcgrid_controlplane.rules.accounting import digests_of, total_of
+from htcgrid_controlplane.rules.accounting import BucketAccount, digests_of, total_of
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.batch_get import MAX_KEYS
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_dataplane import PayloadLinks, PayloadStore, decode_lines, input_key, result_key
 from htcgrid_events import (
+    MAX_TASKS_PER_CHUNK,
     ChunkOutcome,
     ChunkPage,
     ChunkRecord,
@@ -28,6 +31,7 @@ from htcgrid_events import (
     TaskError,
     TaskInput,
     TaskRecord,
+    TaskState,
     UploadPlaces,
     bucket_of,
     task_id,
@@ -127,6 +131,7 @@ class Queries:
         session = self.session(tenant, session_id)
         chunk = self._chunk_of(session, index)
         offset = index - chunk.first_task
+        error = self._error(chunk, offset)
         notified = self.accounts.read(session_id, [bucket_of(chunk.key.chunk)])[0].finished
         return TaskRecord(
             session_id=session_id,
@@ -135,13 +140,14 @@ class Queries:
             state=chunk.task_state(offset),
             chunk=chunk.key.chunk,
             owner=chunk.owner or None,
-            attempts=chunk.attempt,
+            attempt=chunk.attempt,
+            attempts=_attempts(chunk, offset, error),
             retries=min(chunk.tries.get(offset, 0), session.options.max_retries),
             options=session.options,
             message_handle=chunk.message_id or None,
             lease_expires_at=chunk.lease_expires_at,
             stages=chunk.stages.model_copy(update={"notified_at": notified.get(chunk.key.chunk, 0)}),
-            error=self._error(chunk, offset),
+            error=error,
             function_digests=chunk.function_digests,
             history=chunk.history.get(offset, ()),
         )
@@ -159,21 +165,23 @@ class Queries:
             url=self.links.download_url(key, LINK_TIME) if stored else None,
         )
 
-    def upload_places(self, tenant: str, session_id: str, chunks: tuple[int, ...]) -> UploadPlaces:
-        """Where a tenant may put the inputs of chunks."""
-        urls = {chunk: self.links.upload_url(input_key(tenant, session_id, chunk), LINK_TIME) for chunk in chunks}
+    def upload_places(self, tenant: str, session_id: str, sizes: Mapping[int, int]) -> UploadPlaces:
+        """Where a tenant may put the inputs of chunks, which have so many bytes."""
+        urls = {
+            chunk: self.links.upload_url(input_key(tenant, session_id, chunk), size, LINK_TIME)
+            for chunk, size in sizes.items()
+        }
         return UploadPlaces(urls=urls, headers=self.links.upload_headers)
 
     def _chunk_of(self, session: Session, index: int) -> Chunk:
-        accounts = self.accounts.read(session.session_id, range(session.buckets))
-        submitted = sorted(frozenset[int]().union(*(account.submitted for account in accounts)))
+        """The chunk that holds a task. First tasks grow with chunk numbers, so its bucket and then the chunk in it are
+        found by halving: no index, and some reads however large the session is."""
+        bucket = self._bucket_of(session, index)
+        submitted = sorted(bucket.submitted) if bucket else []
         low, high = 0, len(submitted)
-        # First tasks grow with chunk numbers, so the chunk is found by halving: no index, a few reads.
         while low < high:
             middle = (low + high) // 2
-            chunk = self.chunks.read(ChunkKey(session.session_id, submitted[middle]))
-            if chunk is None:
-                raise SessionConflict(f"Chunk {submitted[middle]} of session {session.session_id} has no row any more.")
+            chunk = self._row(session, submitted[middle])
             if index < chunk.first_task:
                 high = middle
             elif index >= chunk.first_task + chunk.size:
@@ -181,6 +189,41 @@ class Queries:
             else:
                 return chunk
         raise TaskNotFound(f"Session {session.session_id} has no task {index}.")
+
+    def _bucket_of(self, session: Session, index: int) -> BucketAccount | None:
+        """The last bucket of which the first chunk does not begin behind a task."""
+        # A chunk holds 1 to MAX_TASKS_PER_CHUNK tasks, so the chunk of a task is not before and not behind these.
+        low = bucket_of(index // MAX_TASKS_PER_CHUNK)
+        high = min(session.buckets, bucket_of(index) + 1)
+        found: BucketAccount | None = None
+        while low < high:
+            middle = (low + high) // 2
+            account = self._last_with_chunks(session, low, middle)
+            if account is None:
+                low = middle + 1
+            elif index < self._row(session, min(account.submitted)).first_task:
+                high = account.bucket
+            else:
+                found, low = account, middle + 1
+        return found
+
+    def _last_with_chunks(self, session: Session, first: int, last: int) -> BucketAccount | None:
+        """Of these buckets the last that has chunks. In a session that is being submitted some may have none yet."""
+        beyond, many = last + 1, 1
+        while beyond > first:
+            accounts: Sequence[BucketAccount] = self.accounts.read(
+                session.session_id, range(max(first, beyond - many), beyond)
+            )
+            if with_chunks := [account for account in accounts if account.submitted]:
+                return with_chunks[-1]
+            beyond, many = accounts[0].bucket, MAX_KEYS
+        return None
+
+    def _row(self, session: Session, chunk: int) -> Chunk:
+        row = self.chunks.read(ChunkKey(session.session_id, chunk))
+        if row is None:
+            raise SessionConflict(f"Chunk {chunk} of session {session.session_id} has no row any more.")
+        return row
 
     def _link(self, chunk: Chunk) -> str | None:
         if chunk.results.stored_bytes is None:
@@ -206,6 +249,14 @@ def _record(chunk: Chunk, notified_at: int) -> ChunkRecord:
         claimable_at=0 if chunk.state is ChunkState.PAUSED else chunk.claimable_at,
         stages=chunk.stages.model_copy(update={"notified_at": notified_at}),
     )
+
+
+def _attempts(chunk: Chunk, offset: int, error: TaskError | None) -> int:
+    """How often a task was tried: the tries that failed, and the one that completed it or runs now."""
+    if error is not None:
+        return error.attempts
+    succeeded = chunk.task_state(offset) in (TaskState.COMPLETED, TaskState.RUNNING)
+    return chunk.tries.get(offset, 0) + succeeded
 
 
 def _results_of(chunk: Chunk) -> str:

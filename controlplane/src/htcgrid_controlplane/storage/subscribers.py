@@ -5,6 +5,7 @@ subscriber follow it to the new connection.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable
 from datetime import timedelta
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 TICKET_TIME = timedelta(seconds=60)
 """How long a ticket is good for one connection."""
 _SUBSCRIBER_TIME = timedelta(days=7)
+_TICKET = re.compile(r"[0-9a-f]{32}\.[A-Za-z0-9_-]{32}")
 
 
 class SubscriberStore:
@@ -73,9 +75,10 @@ class SubscriberStore:
         Raises:
             TicketRefused: it is unknown, used or past its time.
         """
-        subscriber_id, _, secret = ticket.partition(".")
-        if not subscriber_id or not secret:
+        # Anybody may come with anything: only what looks like a ticket costs a request.
+        if not _TICKET.fullmatch(ticket):
             raise TicketRefused("A push connection needs a ticket from PUT /subscribers/{subscriber_id}.")
+        subscriber_id, _, secret = ticket.partition(".")
         try:
             self._client.update_item(
                 TableName=self._table,

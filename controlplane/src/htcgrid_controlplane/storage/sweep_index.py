@@ -20,7 +20,7 @@ from htcgrid_chunks.attributes import (
     text,
 )
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_controlplane.storage.conditional import condition_failed
+from htcgrid_controlplane.storage.conditional import condition_failed, retry_transaction_conflicts
 from htcgrid_controlplane.storage.session_rows import session_of
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ class SweepStore:
             "ReturnValues": "ALL_NEW",
         }
         try:
-            return Item(self._client.update_item(**request)["Attributes"])
+            response = retry_transaction_conflicts(lambda: self._client.update_item(**request))
         except ClientError as error:
             if condition_failed(error):
                 return None
             raise
+        return Item(response["Attributes"])
