@@ -198,3 +198,15 @@ def test_what_was_purged_is_not_found_again(harness: Harness) -> None:
     assert [letter.chunk for letter in listed(harness, session)] == [1]
     assert purge(harness, session) == 1
     assert listed(harness, session) == []
+
+
+def test_listing_finds_what_is_not_recorded_yet_and_writes_nothing(harness: Harness) -> None:
+    session = harness.create(*[1] * (MAX_CHUNKS + 20))
+    harness.record(session, harness.finish(session, dict.fromkeys(range(MAX_CHUNKS + 20), "F")))
+    for chunk in (1, 3, MAX_CHUNKS + 3):
+        record(harness, session, chunk)
+    store = harness.grid.dead_letters.store
+    before = store.recorded(session.session_id, 0)
+    assert [letter.chunk for letter in listed(harness, session)] == list(range(MAX_CHUNKS + 20))
+    assert store.recorded(session.session_id, 0) == before
+    assert set(before) == {1, 3, MAX_CHUNKS + 3}

@@ -53,10 +53,6 @@ class Item:
         """A binary attribute."""
         return bytes(self._attributes[name]["B"]) if name in self else None
 
-    def flag(self, name: str) -> bool:
-        """A boolean attribute; false when missing."""
-        return bool(self._attributes[name]["BOOL"]) if name in self else False
-
     def numbers(self, name: str) -> frozenset[int]:
         """A number set; empty when missing."""
         return frozenset(int(value) for value in self._attributes[name]["NS"]) if name in self else frozenset()

@@ -197,6 +197,7 @@ class ControlPlane:
     def redrives(self) -> Redrives:
         """Lets dead letters run again."""
         return Redrives(
+            sessions=self.sessions,
             letters=self.dead_letters,
             chunks=self.chunks,
             accounts=self.accounts,

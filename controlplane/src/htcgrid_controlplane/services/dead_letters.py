@@ -1,5 +1,6 @@
 """Keeps tasks that failed for good as dead letters, shows them, and forgets them."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from htcgrid_chunks.chunk import (
@@ -35,6 +36,9 @@ _MAX_LISTED_BYTES = 100_000
 """Letters in one event, which with its escapes stays below the 256 KB of EventBridge and of a workflow's state; the
 event's number of failures counts those left out."""
 _TRIES = 5
+
+_Place = tuple[int, int] | tuple[None, None]
+"""The bucket, and the chunk in it, behind which to go on; none at the end."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class DeadLetters:
             SessionNotFound: there is no such session among the tenant's.
         """
         session = self.sessions.read_of(tenant, session_id)
-        found, place = self.walk(session, bucket, after)
+        found, place = self._walk(session, bucket, after, self._unrecorded)
         page: list[DeadLetter] = []
         for each in found:
             if page and len(page) + len(each.letters) > _MAX_LETTERS:
@@ -99,33 +103,64 @@ class DeadLetters:
         tasks = sum(self._purge(session, each.key, request) for each in found)
         return DeadLettersDone(tasks=tasks, next_bucket=bucket, next_after=after)
 
-    def walk(
-        self, session: Session, bucket: int, after: int
-    ) -> tuple[list[ChunkLetters], tuple[int, int] | tuple[None, None]]:
+    def walk(self, session: Session, bucket: int, after: int) -> "tuple[list[ChunkLetters], _Place]":
         """Chunks with dead letters behind a chunk of a bucket, as far as one request goes; and where to go on: the
-        bucket and the chunk, none at the end."""
+        bucket and the chunk, none at the end. What is not recorded yet is recorded."""
+        return self._walk(session, bucket, after, self._record_all)
+
+    def forget(self, session: Session, known: ChunkLetters, tasks: Collection[int]) -> None:
+        """Drop the letters of tasks that run again. Nothing is dropped if the letters have changed since they were
+        read: whoever comes next sees."""
+        self.store.write(replace(known, letters=without(known.letters, tasks)), session.expires_at)
+
+    def _walk(
+        self, session: Session, bucket: int, after: int, catch_up: "Callable[[list[ChunkKey]], list[ChunkLetters]]"
+    ) -> "tuple[list[ChunkLetters], _Place]":
+        """See `walk`. `catch_up` deals with chunks of which something failed and is not recorded yet: the workflow
+        comes a moment after the failure, and whoever asks right after the verdict is to find everything. It gives
+        letters that it has not recorded."""
         found: list[ChunkLetters] = []
         beyond = min(session.buckets, bucket + _MAX_BUCKETS)
         accounts = {each.bucket: each for each in self.accounts.read(session.session_id, range(bucket, beyond))}
         while bucket < beyond and len(found) < MAX_CHUNKS:
-            if after < 0:
-                self._catch_up(session.session_id, accounts[bucket])
-            page, following = self.store.bucket(session.session_id, bucket, after, MAX_CHUNKS - len(found))
+            more = catch_up(self._without_letters(session.session_id, accounts[bucket]))
+            room = MAX_CHUNKS - len(found)
+            page, following = self.store.bucket(session.session_id, bucket, after, room)
+            page = _merged(page, [each for each in more if _between(each, after, following)])
+            if len(page) > room:
+                page = page[:room]
+                following = page[-1].key.chunk
             found += page
             bucket, after = (bucket, following) if following is not None else (bucket + 1, -1)
         return found, (bucket, after) if bucket < session.buckets else (None, None)
 
-    def _catch_up(self, session_id: str, account: BucketAccount) -> None:
-        """Record what has failed in a bucket and is not recorded yet: the workflow comes a moment after the failure,
-        and whoever asks right after the verdict is to find everything."""
+    def _without_letters(self, session_id: str, account: BucketAccount) -> list[ChunkKey]:
+        """Chunks of a bucket of which tasks failed that are not recorded."""
         if not account.tasks.failed:
-            return
+            return []
         recorded = self.store.recorded(session_id, account.bucket)
         if sum(map(len, recorded.values())) >= account.tasks.failed:
-            return
-        for row in self.chunks.rows(session_id, account.bucket):
-            if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset()):
-                self.record(session_id, row.key.chunk)
+            return []
+        return [
+            row.key
+            for row in self.chunks.rows(session_id, account.bucket)
+            if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset())
+        ]
+
+    def _record_all(self, keys: list[ChunkKey]) -> list[ChunkLetters]:
+        for key in keys:
+            self.record(key.session_id, key.chunk)
+        return []
+
+    def _unrecorded(self, keys: list[ChunkKey]) -> list[ChunkLetters]:
+        """The letters that will be recorded of these chunks. Nothing is written."""
+        letters = []
+        for key in keys:
+            known = self.store.read(key)
+            row = self.chunks.read(key)
+            if row is not None and row.finished:
+                letters.append(replace(known, letters=letters_of(row, self.lines(row), known.purged)))
+        return letters
 
     def _purge(self, session: Session, key: ChunkKey, request: PurgeTasks) -> int:
         for _ in range(_TRIES):
@@ -149,6 +184,16 @@ class DeadLetters:
             return decode_lines(data, row.size) if data is not None else None
         except (PayloadMissing, PayloadCorrupt):
             return None
+
+
+def _between(letters: ChunkLetters, after: int, last: int | None) -> bool:
+    return after < letters.key.chunk and (last is None or letters.key.chunk <= last)
+
+
+def _merged(page: Iterable[ChunkLetters], more: Iterable[ChunkLetters]) -> list[ChunkLetters]:
+    """Letters by chunk, in order; those of `more` replace those of `page`."""
+    by_chunk = {each.key.chunk: each for each in (*page, *more) if each.letters}
+    return [by_chunk[chunk] for chunk in sorted(by_chunk)]
 
 
 def _announced(session: Session, chunk: int, letters: tuple[DeadLetter, ...]) -> TaskDeadLettered | None:

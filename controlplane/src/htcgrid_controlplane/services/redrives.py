@@ -6,7 +6,7 @@ reopened, goes on from there, and does nothing wrong by what is done twice.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from htcgrid_chunks.chunk import (
     Chunk,
@@ -28,7 +28,6 @@ from htcgrid_controlplane.rules.accounting import (
 from htcgrid_controlplane.rules.letters import (
     chosen,
     history_of,
-    without,
 )
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.tiling import torn_bucket
@@ -41,6 +40,7 @@ from htcgrid_controlplane.storage.redrive import (
     RedriveStore,
     Reopening,
 )
+from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines, encode_lines, input_key
 from htcgrid_events import INLINE_BYTES, DeadLettersDone, OutcomeCode, RedriveTasks, Totals, new_id
 
@@ -66,6 +66,7 @@ class _Run:
 class Redrives:
     """Lets tasks that failed for good run again."""
 
+    sessions: SessionStore
     letters: DeadLetters
     chunks: ChunkStore
     accounts: AccountStore
@@ -84,7 +85,7 @@ class Redrives:
             SessionConflict: the session's rows are about to expire, it was stopped before all of its chunks were
                 submitted, or the events that are to be replaced are gone.
         """
-        run = _Run(self.letters.sessions.read_of(tenant, session_id))
+        run = _Run(self.sessions.read_of(tenant, session_id))
         self._see_that_it_is_watched(run.session)
         found, (bucket, after) = self.letters.walk(run.session, request.bucket, request.after)
         enough_at = self.clock() + _LONG_ENOUGH_MS
@@ -111,14 +112,14 @@ class Redrives:
             if answer is Redriven.DONE:
                 run.tasks += len(failed)
                 if run.session.state.ended:
-                    run.session = self.letters.sessions.read(run.session.session_id)
+                    run.session = self.sessions.read(run.session.session_id)
                     self._see_that_it_is_watched(run.session)
                 self._send_and_forget(run.session, letters, self.chunks.read(letters.key), failed)
                 return
             if answer is Redriven.NOT_COUNTED:
                 run.busy += len(failed)
                 return
-            run.session = self.letters.sessions.read(run.session.session_id)
+            run.session = self.sessions.read(run.session.session_id)
         raise StorageUnavailable(f"chunk {letters.key.chunk} of session {letters.key.session_id} keeps changing")
 
     def _planned(self, run: _Run, row: Chunk, failed: frozenset[int], events: Mapping[int, str]) -> Redrive:
@@ -199,7 +200,4 @@ class Redrives:
             return
         if row is not None and row.waits:
             self.queues.send(session, [row.key.chunk])
-        # Refused if there are letters of a later attempt, or if some were purged meanwhile: whoever comes next sees.
-        self.letters.store.write(
-            replace(letters, letters=without(letters.letters, tasks)), expires_at=session.expires_at
-        )
+        self.letters.forget(session, letters, tasks)
