@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.control_plane_harness import START, TENANT, Harness
 
-from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable
+from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable, WriteRefused
 from htcgrid_chunks.partiql import (
     MAX_STATEMENTS,
     Batches,
@@ -188,10 +188,25 @@ def test_statements_that_stay_throttled_or_fail_otherwise_are_an_error(stubbed: 
     with pytest.raises(StorageUnavailable, match="slow"):
         Batches(stub.client, waits.append).execute([Statement("S", [{"N": "1"}])])
     assert all(wait <= 2 for wait in waits)
-    wrong = {"Error": {"Code": "ValidationError", "Message": "no such thing"}}
+    wrong = {"Error": {"Code": "ResourceNotFound", "Message": "no such thing"}}
     stub.answers("batch_execute_statement", {"Responses": [wrong]})
     with pytest.raises(StorageUnavailable, match="no such thing"):
         Batches(stub.client, waits.append).execute([Statement("S", [{"N": "1"}])])
+
+
+def test_a_statement_that_is_refused_for_good_does_not_keep_others_from_being_executed(
+    stubbed: dict[str, Service],
+) -> None:
+    bad = {"Error": {"Code": "ValidationError", "Message": "the text of a user"}}
+    slow = {"Error": {"Code": "ThrottlingError", "Message": "slow"}}
+    stub, waits = stubbed["dynamodb"], list[float]()
+    stub.answers("batch_execute_statement", {"Responses": [bad, slow] + [{}] * (MAX_STATEMENTS - 2)})
+    stub.answers("batch_execute_statement", {"Responses": [{}]})
+    stub.answers("batch_execute_statement", {"Responses": [{}]})
+    with pytest.raises(WriteRefused, match=r"ValidationError$") as refusal:
+        Batches(stub.client, waits.append).execute([Statement("S", [{"N": "1"}])] * (MAX_STATEMENTS + 1))
+    assert not refusal.value.retryable
+    assert len(waits) == 1
 
 
 ENVIRONMENT = {

@@ -11,3 +11,8 @@ class StorageUnavailable(ChunkStoreError):
     """Raised when DynamoDB or SQS kept refusing a request after its retries."""
 
     retryable = True
+
+
+class WriteRefused(ChunkStoreError):
+    """Raised when DynamoDB refuses a write for what it contains, so that it will always be refused. The other writes of
+    the same request have been made."""

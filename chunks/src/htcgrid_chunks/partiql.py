@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from htcgrid_chunks.attributes import Item
 from htcgrid_chunks.backoff import Backoff
-from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_chunks.errors import ChunkStoreError, StorageUnavailable, WriteRefused
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
 
 MAX_STATEMENTS = 25
-_REFUSED = frozenset({"ConditionalCheckFailed", "DuplicateItem"})
+_CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "DuplicateItem"})
+_BAD_CONTENT = frozenset({"ValidationError", "ItemCollectionSizeLimitExceeded"})
 _TRANSIENT = frozenset(
     {
         "ThrottlingError",
@@ -31,12 +32,12 @@ _TRANSIENT = frozenset(
     }
 )
 _BACKOFF = Backoff(base=timedelta(milliseconds=50), cap=timedelta(seconds=2))
-_TRIES = 8
+_MAX_TRIES = 8
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One conditional write, with `?` for its parameters."""
+    """One conditional write, with a `?` for each of its parameters."""
 
     text: str
     parameters: "Sequence[AttributeValueTypeDef]"
@@ -44,15 +45,21 @@ class Statement:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a statement: `accepted`, or refused by its condition. `item` is the row as it is now, where the
+    """The answer to a statement. `accepted` is false if its condition failed. `item` is the row as it is now, if the
     statement asked for it or its condition failed on an existing row."""
 
     accepted: bool
     item: Item | None
 
 
+class _Failure(NamedTuple):
+    code: str
+    message: str
+
+
 class Batches:
-    """Executes statements in batches, and retries those that were throttled."""
+    """Executes statements in batches, and retries those that failed transiently. No statement keeps the others from
+    being executed."""
 
     def __init__(self, client: "DynamoDBClient", sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
@@ -62,39 +69,52 @@ class Batches:
         """Execute all statements; the answers are in their order.
 
         Raises:
-            StorageUnavailable: a statement kept failing for a reason other than its condition.
+            WriteRefused: a statement was refused for what it contains. All others have been executed.
+            StorageUnavailable: a statement kept failing for another reason than its condition.
         """
         answers: dict[int, Written] = {}
-        open_ones = list(range(len(statements)))
-        for retry in range(1, _TRIES + 1):
-            failures: dict[int, str] = {}
-            for start in range(0, len(open_ones), MAX_STATEMENTS):
-                self._execute_some(statements, open_ones[start : start + MAX_STATEMENTS], answers, failures)
-            if not failures:
-                return [answers[index] for index in range(len(statements))]
-            open_ones = sorted(failures)
-            self._sleep(_BACKOFF.wait(retry, random.random).total_seconds())
-        raise StorageUnavailable(f"{len(open_ones)} writes kept failing, the first with: {failures[open_ones[0]]}")
+        failures: dict[int, _Failure] = {}
+        pending = list(range(len(statements)))
+        for retry in range(1, _MAX_TRIES + 1):
+            for start in range(0, len(pending), MAX_STATEMENTS):
+                self._execute_some(statements, pending[start : start + MAX_STATEMENTS], answers, failures)
+            pending = [index for index in pending if index in failures and failures[index].code in _TRANSIENT]
+            if not pending:
+                break
+            if retry < _MAX_TRIES:
+                self._sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+        if failures:
+            raise _error_of(list(failures.values()))
+        return [answers[index] for index in range(len(statements))]
 
     def _execute_some(
         self,
         statements: Sequence[Statement],
         chosen: Sequence[int],
         answers: dict[int, Written],
-        failures: dict[int, str],
+        failures: dict[int, _Failure],
     ) -> None:
+        """Execute up to 25 statements once: each gets an answer or a failure."""
         requests = [_request(statements[index]) for index in chosen]
         responses = self._client.batch_execute_statement(Statements=requests)["Responses"]
         for index, response in zip(chosen, responses, strict=True):
             error: Mapping[str, Any] | None = response.get("Error")
+            failures.pop(index, None)
             if error is None:
                 answers[index] = Written(accepted=True, item=_item(response.get("Item")))
-            elif error.get("Code") in _REFUSED:
+            elif error.get("Code") in _CONDITION_FAILED:
                 answers[index] = Written(accepted=False, item=_item(error.get("Item")))
-            elif error.get("Code") in _TRANSIENT:
-                failures[index] = f"{error.get('Code')}: {error.get('Message')}"
             else:
-                raise StorageUnavailable(f"a write failed with {error.get('Code')}: {error.get('Message')}")
+                failures[index] = _Failure(str(error.get("Code")), str(error.get("Message")))
+
+
+def _error_of(failures: Sequence[_Failure]) -> ChunkStoreError:
+    for failure in failures:
+        if failure.code in _BAD_CONTENT:
+            # Without its message, which may quote what was written.
+            return WriteRefused(f"DynamoDB refuses a write for what it contains: {failure.code}")
+    first = failures[0]
+    return StorageUnavailable(f"{len(failures)} writes kept failing, the first with {first.code}: {first.message}")
 
 
 def _request(statement: Statement) -> "BatchStatementRequestTypeDef":
