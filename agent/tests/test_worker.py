@@ -78,6 +78,7 @@ class Launcher:
     """Starts a runtime that fails, and then healthy ones."""
 
     own = True
+    answers_text = False
 
     def __init__(self, *failures: BaseException) -> None:
         self._failures = deque(failures)

@@ -17,7 +17,7 @@ from htcgrid_agent.agent import Agent
 from htcgrid_agent.errors import AgentError, BadFunction
 from htcgrid_agent.execution.trial import try_handler
 from htcgrid_agent.runtimes.child_process import Spawner
-from htcgrid_agent.runtimes.function import Function
+from htcgrid_agent.runtimes.function import Function, RuntimeKind
 from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate
@@ -89,7 +89,9 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
         runtime=settings.runtime,
     )
     if settings.worker_dir:
-        return Pod(settings.worker_dir, settings.runtime_port), function.arn, None
+        # Of what runs there no more is known than is said.
+        text = settings.runtime is not RuntimeKind.AUTO and not settings.runtime.is_python
+        return Pod(settings.worker_dir, settings.runtime_port, text), function.arn, None
     program = Path(function.command()[0])
     sandbox = Sandbox(
         namespaces=True,

@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     """The function's handler, for Python `module.function`. Without `worker_dir` it must be, except for `provided`."""
 
     runtime: RuntimeKind = RuntimeKind.AUTO
-    """`python` (in batches), `python-lambda` (Lambda's own client), `node`, `provided` (an executable `bootstrap`), or
-    `auto` to tell by the function's files."""
+    """`python` (in batches), `python-lambda` (Lambda's own client), `nodejs`, `java`, `provided` (an executable
+    `bootstrap`), or `auto` to tell by the function's files and the handler's form."""
 
     agent_id: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_.-]+$", max_length=128)] = Field(
         default_factory=_agent_id

@@ -189,7 +189,7 @@ def _check_running(agent: Agent, log: Path) -> None:
 
 
 def agent_environment(
-    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, handler: str, workers: int
+    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, handler: str, runtime: str, workers: int
 ) -> dict[str, str]:
     """What an agent is told, but for the folder of the function: where the grid is, and no key of its own.
 
@@ -212,6 +212,7 @@ def agent_environment(
         "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
         "HTCGRID_WORKERS": str(workers),
         "HTCGRID_HANDLER": handler,
+        "HTCGRID_RUNTIME": runtime,
     }
 
 

@@ -39,7 +39,13 @@ def up(
         Path | None,
         typer.Option(help="The directory with the function that the agents run.", show_default="the example's"),
     ] = None,
-    handler: Annotated[str, typer.Option(help="The function in it, as module.function.")] = "handler.handler",
+    handler: Annotated[
+        str, typer.Option(help="The handler in it: module.function, for Java package.Class::method.")
+    ] = "handler.handler",
+    runtime: Annotated[
+        str,
+        typer.Option(help="python, python-lambda, nodejs, java, provided, or auto to tell by the files."),
+    ] = "auto",
     agents: Annotated[int, typer.Option(min=0, max=MAX_AGENTS, help="How many agents (processes).")] = 1,
     workers: Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="How many workers each agent keeps busy.")] = 2,
     port: Annotated[
@@ -59,8 +65,8 @@ def up(
         environment = environment_of(env or [])
         function = function or find_project().root / _EXAMPLE
         if detach:
-            check_handler(function, handler)
-            options = ["--function", str(function.resolve()), "--handler", handler]
+            check_handler(function, handler, runtime)
+            options = ["--function", str(function.resolve()), "--handler", handler, "--runtime", runtime]
             options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
             options += [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
             detached.start(home, options, progress)
@@ -72,6 +78,7 @@ def up(
             home.root,
             function=function,
             handler=handler,
+            runtime=runtime,
             agents=agents,
             workers=workers,
             port=port,

@@ -54,9 +54,10 @@ class _Up:
 class LocalGrid:
     """One grid in one home directory, from `start` to `stop`; also a context manager.
 
-    `agents` processes each keep `workers` workers busy with `handler` (module.function) from the directory `function`,
-    as it was at the start or at the last `reload`. `environment` is added to the agents' (short leases in a test, for
-    example). After `stop` nothing is left but the logs. Raises OptionError for a grid too large for one machine.
+    `agents` processes each keep `workers` workers busy with `handler` of the directory `function`, run by
+    `runtime`, as it was at the start or at the last `reload`. `environment` is added to the agents' (short leases in a
+    test, for example). After `stop` nothing is left but the logs. Raises OptionError for a grid that is too large for
+    one machine.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LocalGrid:
         *,
         function: Path,
         handler: str = "handler.handler",
+        runtime: str = "auto",
         agents: int = 1,
         workers: int = 2,
         port: int | None = None,
@@ -76,6 +78,7 @@ class LocalGrid:
         self._home = Home(home)
         self._function = function.resolve()
         self._handler = handler
+        self._runtime = runtime
         self._first_agents = agents
         self._workers = workers
         self._port = port
@@ -110,7 +113,7 @@ class LocalGrid:
         """
         if self._running is not None:
             raise GridRunningError("This grid is already running: call stop() before another start().")
-        check_handler(self._function, self._handler)
+        check_handler(self._function, self._handler, self._runtime)
         self._project.check()
         check_client_files(self._home)
         self._home.acquire()
@@ -286,6 +289,7 @@ class LocalGrid:
             emulator.endpoint_url,
             self._home.agent_credentials,
             handler=self._handler,
+            runtime=self._runtime,
             workers=self._workers,
         )
         return environment | self._environment

@@ -18,6 +18,7 @@ _OF_OPTIONS: Final = {
     "HTCGRID_WORKERS": "--workers",
     "HTCGRID_FUNCTION_DIR": "--function",
     "HTCGRID_HANDLER": "--handler",
+    "HTCGRID_RUNTIME": "--runtime",
 }
 _OF_THE_GRID: Final = frozenset(
     {

@@ -21,6 +21,7 @@ from htcgrid_agent.runtimes.python_runtime import RESULT
 from htcgrid_agent.runtimes.runtime_api import RuntimeConnection
 from htcgrid_agent.work.conclusion import (
     completed_or_failed,
+    completed_with_text,
     handler_failure,
     too_large,
 )
@@ -205,7 +206,7 @@ class Worker:
     def answered(self, request_id: str, body: bytes, size: int) -> None:
         """See `Runtime`."""
         if self._is_current(request_id):
-            self._end(_result(body, size))
+            self._end(self._result(body, size))
 
     def reported(self, request_id: str, body: bytes) -> None:
         """See `Runtime`."""
@@ -214,7 +215,7 @@ class Worker:
 
     def told(self, frame: Frame) -> None:
         """See `Runtime`."""
-        end = _result(frame.body, frame.size) if frame.kind == RESULT else handler_failure(frame.body)
+        end = self._result(frame.body, frame.size) if frame.kind == RESULT else handler_failure(frame.body)
         self._end(end, frame.seconds)
 
     def could_not_start(self, body: bytes) -> None:
@@ -375,6 +376,11 @@ class Worker:
             self._was_usable = self.usable
             self._owner.changed()
 
+    def _result(self, body: bytes, size: int) -> TaskEnd:
+        if size != len(body):
+            return too_large(size)
+        return completed_with_text(body) if self._launcher.answers_text else completed_or_failed(body)
+
     def _is_current(self, request_id: str) -> bool:
         return self._batch is not None and self._request_id == request_id
 
@@ -408,10 +414,6 @@ class Worker:
         if not batch.tasks:
             self._batch = None
         batch.owner.tasks_returned(batch, tasks[::-1])
-
-
-def _result(body: bytes, size: int) -> TaskEnd:
-    return completed_or_failed(body) if size == len(body) else too_large(size)
 
 
 def _how(code: int | None) -> str:

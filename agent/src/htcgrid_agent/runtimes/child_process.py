@@ -27,6 +27,7 @@ class Spawner:
         self._function = function
         self._sandbox = sandbox
         self._known: set[int] = set()
+        self.answers_text = not function.kind.is_python
         # Says at once what is wrong.
         function.command()
 

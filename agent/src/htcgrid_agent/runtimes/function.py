@@ -44,7 +44,7 @@ class RuntimeKind(StrEnum):
 
     @property
     def is_python(self) -> bool:
-        """Whether a result that is not JSON is the runtime's fault; elsewhere it is text, as on Lambda."""
+        """Whether the grid's own client runs it, which writes JSON; others may answer any text, as on Lambda."""
         return self in (RuntimeKind.PYTHON, RuntimeKind.PYTHON_LAMBDA)
 
 

@@ -43,6 +43,10 @@ class Launcher(Protocol):
     def own(self) -> bool:
         """Whether runtimes are started here, so that there will be one whenever one is wanted."""
 
+    @property
+    def answers_text(self) -> bool:
+        """Whether a result that is not JSON is text, as on Lambda, and not a mistake of the runtime."""
+
     def port(self, number: int) -> int:
         """On which port the Runtime API of this worker must listen; 0 for any that is free."""
 

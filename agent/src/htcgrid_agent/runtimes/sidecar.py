@@ -25,7 +25,8 @@ class Pod:
 
     own = False
 
-    def __init__(self, folder: Path, first_port: int) -> None:
+    def __init__(self, folder: Path, first_port: int, answers_text: bool) -> None:
+        self.answers_text = answers_text
         self._folder = folder
         self._first_port = first_port
         self._places: dict[int, _Place] = {}

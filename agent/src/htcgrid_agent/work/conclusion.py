@@ -136,6 +136,18 @@ def completed_or_failed(body: bytes) -> TaskEnd:
     return Completed(body.replace(b"\n", b" ") if b"\n" in body else body)
 
 
+def completed_with_text(body: bytes) -> TaskEnd:
+    """What the answer of a runtime says that may be any text: its result is the JSON text or, as a string, the text."""
+    end = completed_or_failed(body)
+    if isinstance(end, Completed) or len(body) > MAX_TASK_BYTES:
+        return end
+    try:
+        text = json.dumps(body.decode(), ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        return Failed(FailureKind.HANDLER, "Runtime.MarshalError", "The result is neither JSON nor text in UTF-8.")
+    return Completed(text) if len(text) <= MAX_TASK_BYTES else too_large(len(text))
+
+
 def too_large(size: int) -> Failed:
     """The failure of a task whose result has `size` bytes, more than is legal."""
     return Failed(
