@@ -134,8 +134,8 @@ def test_a_session_shows_itself_in_a_notebook(stub: StubGrid, grid: Grid) -> Non
     session.wait(timeout=20)
     html = session._repr_html_()
     assert f"<code>{session.id}</code> COMPLETED" in html
-    assert '<progress value="3" max="3">' in html
-    assert "<td>completed</td><td style='text-align:right'>3</td>" in html
+    assert '<progress value="3" max="3" style="accent-color:#2e7d32">' in html
+    assert "<td style='text-align:left'>completed</td><td style='text-align:left'>3</td>" in html
     assert html == session.progress()._repr_html_()
 
 

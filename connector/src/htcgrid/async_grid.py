@@ -180,6 +180,14 @@ class AsyncGrid:
         """See `Grid.close`."""
         await self._client.close()
 
+    def __repr__(self) -> str:
+        return f"<AsyncGrid at {self._client.address} for {self._client.username}>"
+
+    def _repr_html_(self) -> str:
+        from htcgrid_events.views import table_of
+
+        return table_of("grid", {"address": self._client.address, "user": self._client.username})
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -214,7 +214,7 @@ class AsyncSession:
             error.add_note(f"session {self.id} goes on, since the grid could not be told to end it: {fault}")
 
     def __repr__(self) -> str:
-        return f"<AsyncSession {self.id}>"
+        return f"<AsyncSession {self.id}{self._link.collector.summary}>"
 
     def _repr_html_(self) -> str:
         return html_of(self.id, None)

@@ -54,6 +54,9 @@ class GridExecutor(Executor):
         self._lock = threading.Lock()
         self._shut = False
 
+    def __repr__(self) -> str:
+        return f"<GridExecutor on {self._grid!r}, session {self.session_id}>"
+
     @property
     def session_id(self) -> str | None:
         """The id of the executor's session; none before the first call was sent."""

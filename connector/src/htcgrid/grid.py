@@ -283,6 +283,14 @@ class Grid:
         """Drop the connection. Sessions go on, and can be found again by their ids."""
         self._connection.close()
 
+    def __repr__(self) -> str:
+        return f"<Grid at {self._client.address} for {self._client.username}>"
+
+    def _repr_html_(self) -> str:
+        from htcgrid_events.views import table_of
+
+        return table_of("grid", {"address": self._client.address, "user": self._client.username})
+
     def __enter__(self) -> Self:
         return self
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from html import escape
 from typing import TYPE_CHECKING, Self
 
 from htcgrid._view.progress_bar import Snapshot
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from htcgrid_events import SessionStatus, TaskState
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """How far a session is, as the grid counts. Made by `Session.progress`; as a text it is one line."""
 
@@ -73,17 +74,24 @@ class Progress:
     def __str__(self) -> str:
         return f"{self.state}: {Snapshot(self.session_id, self.finished, self.failed, self.submitted, self.seconds)}"
 
+    def __repr__(self) -> str:
+        return f"<Progress {self}>"
+
     def _repr_html_(self) -> str:
         return html_of(self.session_id, self)
 
 
 def html_of(session_id: str, progress: Progress | None) -> str:
-    """A session as a notebook shows it; without its progress where that is not known."""
+    """A session as a notebook shows it; without its progress where that is not known. The bar is green where all is
+    well, red where tasks failed, and grey where some were cancelled."""
+    from htcgrid_events.views import table_of
+
     if progress is None:
-        return f"<b>session</b> <code>{session_id}</code>"
-    rows = "".join(
-        f"<tr><td>{name}</td><td style='text-align:right'>{getattr(progress, name):,}</td></tr>"
-        for name in ("submitted", "completed", "failed", "cancelled", "open")
-    )
-    bar = f'<progress value="{progress.finished}" max="{max(1, progress.submitted)}"></progress>'
-    return f"<b>session</b> <code>{session_id}</code> {progress.state} {bar}<table>{rows}</table>"
+        return f"<b>session</b> <code>{escape(session_id)}</code>"
+    colour = "#c62828" if progress.failed else "#757575" if progress.cancelled else "#2e7d32"
+    extent = f'value="{progress.finished}" max="{max(1, progress.submitted)}"'
+    bar = f'<progress {extent} style="accent-color:{colour}"></progress>'
+    failed = f' <b style="color:{colour}">{progress.failed:,} failed</b>' if progress.failed else ""
+    names = ("submitted", "completed", "failed", "cancelled", "open")
+    table = table_of("", {name: getattr(progress, name) for name in names})
+    return f"<b>session</b> <code>{escape(session_id)}</code> {escape(progress.state)} {bar}{failed}{table}"

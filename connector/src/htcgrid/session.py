@@ -15,10 +15,11 @@ from htcgrid.results import FinishedTask
 if TYPE_CHECKING:
     from htcgrid._core.connection import Connection
     from htcgrid._core.session_link import SessionLink
+    from htcgrid.dead_letter_list import DeadLetters
     from htcgrid.futures import TaskFuture
     from htcgrid.progress import Progress
     from htcgrid.timeline import Timeline
-    from htcgrid_events import ChunkRecord, DeadLetter, SessionStatus, TaskRecord
+    from htcgrid_events import ChunkRecord, SessionStatus, TaskRecord
 
 
 class Session:
@@ -225,12 +226,13 @@ class Session:
 
         return self._connection.iterate(chunk_pages(self._connection.client.api, self.id))
 
-    def dead_letters(self) -> "Iterator[DeadLetter]":
-        """The tasks that failed for good, those of one chunk together that failed alike, in the order of the chunks.
-        Read in pages, as they are asked for."""
+    def dead_letters(self) -> "DeadLetters":
+        """The tasks that failed for good, those of one chunk together that failed alike, in the order of the chunks: a
+        list, which a notebook shows as a table."""
         from htcgrid._follow.pages import dead_letter_pages
+        from htcgrid.dead_letter_list import DeadLetters
 
-        return self._connection.iterate(dead_letter_pages(self._connection.client.api, self.id))
+        return DeadLetters(self._connection.iterate(dead_letter_pages(self._connection.client.api, self.id)))
 
     def redrive(
         self,
@@ -308,7 +310,7 @@ class Session:
                 raise
 
     def __repr__(self) -> str:
-        return f"<Session {self.id}>"
+        return f"<Session {self.id}{self._link.collector.summary}>"
 
     def _repr_html_(self) -> str:
         try:

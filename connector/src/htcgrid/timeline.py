@@ -60,5 +60,10 @@ class Timeline(Sequence[TaskTimes]):
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def _repr_svg_(self) -> str:
+        from htcgrid._view.waterfall import waterfall
+
+        return waterfall(f"session {self._session_id}: {len(self):,} tasks", self._tasks)
+
     def __repr__(self) -> str:
         return f"<Timeline of {len(self):,} tasks of session {self._session_id}>"

@@ -18,6 +18,7 @@ from htcgrid_events.model import Blob, Contract, Request, SessionId, SubscriberI
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
+from htcgrid_events.views import Shown, moment
 
 
 def _moment(timestamp_ms: int) -> datetime:
@@ -70,7 +71,7 @@ class CreateSession(AddChunks):
     subscriber_id: SubscriberId | None = None
 
 
-class Account(Contract):
+class Account(Shown, Contract):
     """How many tasks a session holds, and what became of them."""
 
     submitted: int = 0
@@ -87,6 +88,14 @@ class Account(Contract):
     def closes(self) -> bool:
         """Whether every submitted task has exactly one outcome."""
         return self.submitted == self.finished
+
+    def _summary(self) -> str:
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        cancelled = f", {self.cancelled:,} cancelled" if self.cancelled else ""
+        return f"{self.completed:,} of {self.submitted:,} tasks completed{failed}{cancelled}"
+
+    def _details(self) -> dict[str, object]:
+        return self.model_dump()
 
 
 class SessionAccepted(Contract):
@@ -109,7 +118,7 @@ class StopReason(StrEnum):
     """More tasks have failed than its budget allows."""
 
 
-class SessionStatus(Contract):
+class SessionStatus(Shown, Contract):
     """`GET /sessions/{session_id}`: a session with its account as it is now."""
 
     session_id: SessionId
@@ -142,8 +151,24 @@ class SessionStatus(Contract):
         """`ended_at` as a moment in UTC; none while the session has not ended."""
         return None if self.ended_at is None else _moment(self.ended_at)
 
+    def _summary(self) -> str:
+        paused = ", paused" if self.paused else ""
+        stopped = f" ({self.stop_reason.value})" if self.stop_reason else ""
+        return f"{self.session_id} {self.state.value}{stopped}{paused}: {self.account._summary()}"
 
-class SessionSummary(Contract):
+    def _details(self) -> dict[str, object]:
+        return {
+            **self.account.model_dump(),
+            "chunks": self.chunks,
+            "partition": self.options.partition,
+            "priority": self.options.priority.value,
+            "created": moment(self.created_at),
+            "deadline": moment(self.deadline_at),
+            "ended": moment(self.ended_at),
+        }
+
+
+class SessionSummary(Shown, Contract):
     """One line of a list of sessions."""
 
     session_id: SessionId
@@ -169,6 +194,18 @@ class SessionSummary(Contract):
         """`ended_at` as a moment in UTC; none while the session has not ended."""
         return None if self.ended_at is None else _moment(self.ended_at)
 
+    def _summary(self) -> str:
+        counted = f": {self.account._summary()}" if self.account else ""
+        return f"{self.session_id} {self.state.value}, created {moment(self.created_at)}{counted}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "created": moment(self.created_at),
+            "deadline": moment(self.deadline_at),
+            "ended": moment(self.ended_at),
+            **(self.account.model_dump() if self.account else {}),
+        }
+
 
 class SessionPage(Contract):
     """`GET /sessions?state=&before=`: sessions of the tenant, newest first."""
@@ -185,7 +222,7 @@ class CancelSessions(Request):
     session_ids: Annotated[tuple[SessionId, ...], Field(max_length=100)] | None = None
 
 
-class CancelledSessions(Contract):
+class CancelledSessions(Shown, Contract):
     """Which sessions were told to stop, and which of those named are not the tenant's."""
 
     stopping: tuple[SessionId, ...]
@@ -193,8 +230,14 @@ class CancelledSessions(Contract):
     """Those that had their verdict already."""
     unknown: tuple[SessionId, ...] = ()
 
+    def _summary(self) -> str:
+        return f"{len(self.stopping):,} stopping, {len(self.ended):,} ended before, {len(self.unknown):,} unknown"
 
-class ChunkRecord(Contract):
+    def _details(self) -> dict[str, object]:
+        return {name: ", ".join(ids) or "-" for name, ids in self.model_dump().items()}
+
+
+class ChunkRecord(Shown, Contract):
     """A chunk as it is now, finished or not."""
 
     chunk: int
@@ -210,6 +253,19 @@ class ChunkRecord(Contract):
     """While it runs the end of its lease, while it waits for a retry the end of the wait, else 0."""
     stages: Stages
 
+    def _summary(self) -> str:
+        owner = f" on {self.owner}" if self.owner else ""
+        last = self.first_task + self.size - 1
+        return f"{self.chunk} (tasks {self.first_task:,} to {last:,}) {self.state.value}{owner}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "outcomes": self.outcomes,
+            "attempt": self.attempt,
+            "claimable": moment(self.claimable_at),
+            **{name.removesuffix("_at"): moment(at) for name, at in self.stages.model_dump().items()},
+        }
+
 
 class ChunkPage(Contract):
     """`GET /sessions/{session_id}/buckets/{bucket}/chunks?after=`: the chunks of one bucket, in order."""
@@ -219,7 +275,7 @@ class ChunkPage(Contract):
     """The chunk after which to go on; none when the bucket was read to its end."""
 
 
-class GridInfo(Contract):
+class GridInfo(Shown, Contract):
     """`GET /grid`: what a client may know of the grid that it talks to."""
 
     version: str
@@ -231,6 +287,16 @@ class GridInfo(Contract):
     now: TimestampMs
     """The grid's clock."""
 
+    def _summary(self) -> str:
+        return f"version {self.version} in {self.region}, as {self.tenant}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "partitions": ", ".join(self.partitions),
+            "notification topic": self.notification_topic or "-",
+            "clock": moment(self.now),
+        }
+
 
 class OutcomePage(Contract):
     """`GET /sessions/{session_id}/buckets/{bucket}/outcomes?after=`: finished chunks of one bucket, in order."""
@@ -240,7 +306,7 @@ class OutcomePage(Contract):
     """The chunk after which to go on; none when the bucket was read to its end."""
 
 
-class TaskRecord(Contract):
+class TaskRecord(Shown, Contract):
     """`GET /sessions/{session_id}/tasks/{index}`."""
 
     session_id: SessionId
@@ -264,6 +330,21 @@ class TaskRecord(Contract):
     """The versions of the function that the tasks of its chunk ran on so far."""
     history: tuple[Attempt, ...] = ()
     """The tries that did not complete it, oldest first, of a task that has not failed for good; else see `error`."""
+
+    def _summary(self) -> str:
+        owner = f" on {self.owner}" if self.owner else ""
+        tried = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return f"{self.task_id} {self.state.value} after {tried}{owner}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "chunk": self.chunk,
+            "partition": self.options.partition,
+            "priority": self.options.priority.value,
+            "lease expires": moment(self.lease_expires_at),
+            **{name.removesuffix("_at"): moment(at) for name, at in self.stages.model_dump().items()},
+            **({"error": f"{self.error.type}: {self.error.message}"} if self.error else {}),
+        }
 
 
 class TaskInput(Contract):

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from htcgrid_events.limits import MAX_TASK_BYTES
 from htcgrid_events.model import Contract, Request, TimestampMs
 from htcgrid_events.outcome import FailureKind
+from htcgrid_events.views import Shown, moment
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
@@ -18,7 +19,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-class DeadLetter(Contract):
+class DeadLetter(Shown, Contract):
     """Tasks of one chunk that failed for good in the same way."""
 
     chunk: Annotated[int, Field(ge=0)]
@@ -34,6 +35,23 @@ class DeadLetter(Contract):
     agent: str
     host: str
     recorded_at: TimestampMs
+
+    def _summary(self) -> str:
+        count = "1 task" if len(self.tasks) == 1 else f"{len(self.tasks):,} tasks"
+        return f"of {count} from task {self.tasks[0]} on, {self.kind.value}: {self.type}: {self.message}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "tasks": len(self.tasks),
+            "first task": self.tasks[0],
+            "kind": self.kind.value,
+            "error": f"{self.type}: {self.message}",
+            "attempts": self.attempts,
+            "agent": self.agent,
+            "host": self.host,
+            "recorded": moment(self.recorded_at),
+            "fingerprint": self.fingerprint,
+        }
 
 
 class DeadLetterPage(Contract):

@@ -55,6 +55,8 @@ class Client:
         tokens = Tokens(Cognito(profile, self._http), username, password)
         self.api = Api(profile.api_url, tokens, self._http)
         self.channel = self._channel(profile, notifications)
+        self.address = profile.api_url
+        self.username = username
         self._background: set[asyncio.Task[None]] = set()
         # Weak, so that a session that its user no longer holds frees its results too.
         self._links: weakref.WeakValueDictionary[str, SessionLink] = weakref.WeakValueDictionary()

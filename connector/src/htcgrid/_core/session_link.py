@@ -1,6 +1,8 @@
 """One session as a client sees it."""
 
 import asyncio
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid._follow.collector import Collector
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from htcgrid._transport.api import Api
     from htcgrid.results import FinishedTask
     from htcgrid_events import ChunkOutcome, SessionStatus
+
+
+VERDICT_WAIT = timedelta(seconds=5)
+"""How long the status of a session whose results are all here waits for the verdict, which usually takes a second."""
 
 
 class SessionLink:
@@ -122,7 +128,15 @@ class SessionLink:
         return sorted(self.collector.arrived, key=lambda outcome: outcome.first_task)
 
     async def status(self) -> "SessionStatus":
-        """How the session stands, asked now."""
+        """How the session stands, asked now. Where all results are here, the verdict that follows them is waited for,
+        so that no caller has all results of a session that is still said to run."""
+        collector = self.collector
         status = await self._api.status(self.session_id)
-        self.collector.see(status)
+        collector.see(status)
+        if collector.complete and not status.state.ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VERDICT_WAIT.total_seconds()):
+                    await self.follower.until(lambda: collector.state is not None)
+            status = await self._api.status(self.session_id)
+            collector.see(status)
         return status

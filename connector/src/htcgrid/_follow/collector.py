@@ -44,6 +44,14 @@ class Collector:
         self._changed = asyncio.Event()
 
     @property
+    def summary(self) -> str:
+        """What this client knows, as the rest of a line; it asks the grid for nothing."""
+        state = "" if self.state is None else f" {self.state.value}"
+        of = "" if self.tasks is None else f" of {self.tasks:,}"
+        failed = f", {self.failed_tasks:,} failed" if self.failed_tasks else ""
+        return f"{state}: {self.finished_tasks:,}{of} tasks known to be finished{failed}"
+
+    @property
     def complete(self) -> bool:
         """Whether every chunk of the whole session is here."""
         return self.chunks is not None and len(self.arrived) >= self.chunks

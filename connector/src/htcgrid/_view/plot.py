@@ -1,19 +1,15 @@
 """A session's timeline drawn by matplotlib."""
 
+from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+from htcgrid._view.waterfall import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from htcgrid.results import TaskTimes
 
-_STAGES = (
-    ("submitted_at", "queued_at", "submitting", "#cfd8dc"),
-    ("queued_at", "claimed_at", "in the queue", "#ffd180"),
-    ("claimed_at", "started_at", "starting", "#80cbc4"),
-    ("started_at", "finished_at", "running", "#1e88e5"),
-    ("finished_at", "notified_at", "reporting", "#ce93d8"),
-)
 _BINS = 50
 
 
@@ -23,7 +19,16 @@ def plot(session_id: str, tasks: "Sequence[TaskTimes]", run_times: "Sequence[flo
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("drawing needs matplotlib: pip install 'htcgrid[plot]'") from None
-    figure = Figure(figsize=(10, 8), layout="constrained")
+
+    class Drawing(Figure):
+        """A figure that a notebook shows, also where matplotlib has not told it how."""
+
+        def _repr_svg_(self) -> str:
+            picture = StringIO()
+            self.savefig(picture, format="svg")
+            return picture.getvalue()
+
+    figure = Drawing(figsize=(10, 8), layout="constrained")
     waterfall, distribution = figure.subplots(2, 1, height_ratios=(3, 1))
     _waterfall(waterfall, tasks)
     waterfall.set_title(f"session {session_id}")
@@ -35,7 +40,7 @@ def plot(session_id: str, tasks: "Sequence[TaskTimes]", run_times: "Sequence[flo
 
 def _waterfall(axes: Any, tasks: "Sequence[TaskTimes]") -> None:
     began = min((task.submitted_at for task in tasks if task.submitted_at), default=0)
-    for left, right, label, colour in _STAGES:
+    for left, right, label, colour in STAGES:
         spans = [(t.index, getattr(t, left), getattr(t, right)) for t in tasks]
         passed = [(index, start, end) for index, start, end in spans if start and end]
         axes.barh(

@@ -1,0 +1,130 @@
+"""What public objects show in a console and in a notebook: short, and harmless whatever a handler wrote."""
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from connector.tests.stub_grid import Answer, Failing, StubGrid
+
+import htcgrid
+from htcgrid import Grid, GridExecutor, Session, SessionState
+from htcgrid_events import (
+    Account,
+    CancelledSessions,
+    ChunkRecord,
+    Contract,
+    DeadLetter,
+    FailureKind,
+    GridInfo,
+    SessionStatus,
+    SessionSummary,
+    TaskRecord,
+)
+from htcgrid_events.views import Shown
+
+HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\u202e"
+
+
+def fail_on_odd(event: Any) -> object:
+    if event % 2:
+        raise Failing(HOSTILE)
+    return event
+
+
+@pytest.fixture
+def failed(stub: StubGrid, grid: Grid) -> Session:
+    """A session of which one task has failed."""
+    session = grid.submit(range(3))
+    stub.run(session.id, fail_on_odd)
+    session.wait(timeout=20)
+    return session
+
+
+def views_of(grid: Grid, session: Session) -> dict[str, Any]:
+    status = session.status()
+    letter = DeadLetter(
+        chunk=1, fingerprint="0" * 16, kind=FailureKind.HANDLER, type=HOSTILE, message=HOSTILE, tasks=(1,), attempts=3,
+        agent=HOSTILE, host=HOSTILE, recorded_at=1_795_757_195_988,
+    )  # fmt: skip
+    return {
+        "Grid": grid,
+        "Session": session,
+        "SessionStatus": status,
+        "Account": status.account,
+        "SessionSummary": next(iter(grid.sessions())),
+        "Progress": session.progress(),
+        "Timeline": session.timeline(),
+        "TaskRecord": session.task(1),
+        "ChunkRecord": next(iter(session.chunks())),
+        "DeadLetters": session.dead_letters(),
+        "DeadLetter": letter,
+        "GridInfo": GridInfo(
+            version="1", region="eu-west-1", partitions=("default",), notification_topic="", tenant=HOSTILE, now=1
+        ),
+        "CancelledSessions": CancelledSessions(stopping=(session.id,)),
+    }
+
+
+def test_every_object_has_a_short_text_and_a_view(grid: Grid, failed: Session) -> None:
+    for name, shown in views_of(grid, failed).items():
+        text = repr(shown)
+        assert text.startswith(f"<{name} "), text
+        assert len(text) < 250, name
+        assert text.isprintable(), name
+        view = shown._repr_svg_() if name == "Timeline" else shown._repr_html_()
+        ElementTree.fromstring(f"<div>{view}</div>")  # noqa: S314 - our own; it is well-formed
+        assert "<script" not in view
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", view)
+
+
+def test_every_public_record_has_a_view() -> None:
+    public = {getattr(htcgrid, name) for name in htcgrid.__all__}
+    records = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Contract)} - {htcgrid.Attempt}
+    assert records == {
+        Account, CancelledSessions, ChunkRecord, DeadLetter, GridInfo, SessionStatus, SessionSummary, TaskRecord,
+    }  # fmt: skip
+    assert all(issubclass(kind, Shown) for kind in records)
+
+
+def test_the_texts_say_what_one_wants_to_know(stub: StubGrid, grid: Grid, failed: Session) -> None:
+    assert repr(grid) == f"<Grid at {stub.url}/api for ada>"
+    assert repr(failed) == f"<Session {failed.id} FAILED: 3 of 3 tasks known to be finished, 1 failed>"
+    assert repr(failed.status()) == f"<SessionStatus {failed.id} FAILED: 2 of 3 tasks completed, 1 failed>"
+    assert repr(failed.dead_letters()) == "<DeadLetters of 1 tasks, 1 letters>"
+    assert repr(GridExecutor(grid)) == f"<GridExecutor on {grid!r}, session None>"
+    assert str(failed.progress()) in repr(failed.progress())
+
+
+def test_a_session_of_which_tasks_failed_is_red(stub: StubGrid, grid: Grid, failed: Session) -> None:
+    assert "accent-color:#c62828" in failed._repr_html_()
+    assert "1 failed</b>" in failed._repr_html_()
+    well = grid.submit([2])
+    stub.run(well.id, fail_on_odd)
+    well.wait(timeout=20)
+    assert "accent-color:#2e7d32" in well._repr_html_()
+
+
+def test_moments_are_shown_as_dates(grid: Grid, failed: Session) -> None:
+    assert "2026-11-27 05:26:35 UTC" in views_of(grid, failed)["DeadLetter"]._repr_html_()
+
+
+def test_dead_letters_are_a_list(failed: Session) -> None:
+    letters = failed.dead_letters()
+    assert isinstance(letters, list)
+    assert [letter.tasks for letter in letters] == [(1,)]
+    assert letters._repr_html_().count("<tr>") == 2
+
+
+def test_drawings_need_no_registration(failed: Session) -> None:
+    assert "<svg" in failed.timeline().plot()._repr_svg_()
+    assert failed.timeline()._repr_svg_().count("<rect") > 3
+
+
+def test_the_status_is_not_behind_the_results(stub: StubGrid, grid: Grid) -> None:
+    session = grid.submit([2])
+    running = stub.sessions[session.id].status().model_copy(update={"state": SessionState.RUNNING})
+    stub.run(session.id, fail_on_odd)
+    assert session.results(timeout=20) == [2]
+    stub.fail(f"GET /api/sessions/{session.id}$", Answer(200, running.model_dump_json().encode()))
+    assert session.status().state is SessionState.COMPLETED
