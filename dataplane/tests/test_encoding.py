@@ -1,6 +1,7 @@
 """Payloads come back as they were, and what is no payload is refused before it fills the memory."""
 
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -69,6 +70,16 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode_lines(encode_lines([b"0" * 999]), 1) == [b"0" * 999]
     with pytest.raises(PayloadCorrupt, match="expands"):
         decode_lines(zlib.compress(b"0" * 100_000), 1)
+
+
+def test_a_bomb_of_newlines_is_refused_before_it_is_cut_into_lines() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadCorrupt, match="holds 20000001 lines"):
+            decode_lines(zlib.compress(b"\n" * 20_000_000, level=1), 2)
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_two_payloads_share_a_key() -> None:

@@ -12,7 +12,7 @@ class PayloadMissing(DataPlaneError):
 
 
 class PayloadCorrupt(DataPlaneError):
-    """Raised when bytes are not compressed JSON lines, hold another number of lines than said, or expand too far."""
+    """Raised when bytes are not compressed JSON lines, hold another number of lines than said, or are too many."""
 
 
 class PayloadTooLarge(DataPlaneError):

@@ -15,11 +15,11 @@ class PayloadStore(Protocol):
         """
 
     def get(self, key: str) -> bytes:
-        """What lies under `key`.
+        """What lies under `key`. Reads at most `MAX_ENCODED_BYTES`, and one byte more, into memory.
 
         Raises:
             PayloadMissing: nothing does.
-            PayloadCorrupt: it is larger than `MAX_ENCODED_BYTES`, which nobody writes; it is not read.
+            PayloadCorrupt: it is larger than `MAX_ENCODED_BYTES`, which nobody writes; no more of it is read.
             StoreUnavailable: the store could not be reached.
         """
 
