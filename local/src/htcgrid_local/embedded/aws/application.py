@@ -8,13 +8,25 @@ from typing import Any
 
 from ministack.app import app as ministack
 
-from . import counting, function_errors, functions, invocation_logs, layers, permissions, queues, statements, workflows
+from . import (
+    counting,
+    function_errors,
+    functions,
+    invocation_logs,
+    layers,
+    permissions,
+    queues,
+    refusals,
+    statements,
+    workflows,
+)
 
 functions.fit_to_machine()
 function_errors.name_errors()
 invocation_logs.end_with_invocations()
 counting.watch_charges()
 statements.read_once()
+refusals.refuse_as_dynamodb_does()
 queues.answer_at_once()
 layers.unpack_once()
 permissions.authorise_batches_as_aws_does()
