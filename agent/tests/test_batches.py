@@ -74,12 +74,12 @@ def test_a_permit_is_taken_once() -> None:
 
 def test_batches_are_as_large_as_tasks_are_short() -> None:
     pace = BatchSizing()
-    assert pace.share("s") == 1
+    assert pace.batch_size("s") == 1
     for seconds, share in ((1e-5, 500), (1e-3, 15), (0.1, 1)):
         for _ in range(200):
-            pace.ran("s", seconds)
-        assert share - 1 <= pace.share("s") <= share
-    assert pace.share("other") == 1
+            pace.record("s", seconds)
+        assert share - 1 <= pace.batch_size("s") <= share
+    assert pace.batch_size("other") == 1
 
 
 def echo(value: object) -> dict[str, object]:

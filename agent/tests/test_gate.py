@@ -13,7 +13,7 @@ from htcgrid_agent.protocol.gate import (
     WEIGHTS,
     Gate,
 )
-from htcgrid_agent.work.capacity import Load
+from htcgrid_agent.work.capacity import Capacity
 from htcgrid_events import Priority
 
 HOUR = timedelta(hours=1)
@@ -48,7 +48,7 @@ def test_busy_queues_share_by_weight_and_none_starves() -> None:
         for _ in range(210):
             until(lambda: gate.waiting == len(Priority))
             room.chunks = 1
-            gate.stir()
+            gate.notify_capacity()
             assert turns.acquire(timeout=5)
         gate.close()
     total = sum(WEIGHTS.values())
@@ -64,7 +64,7 @@ def test_a_long_poll_at_an_empty_queue_keeps_nobody_out() -> None:
         until(lambda: gate.waiting == 1)
         assert not entering.done()
         clock[0] = 2.0
-        gate.stir()
+        gate.notify_capacity()
         assert entering.result(5) == 5
 
 
@@ -90,7 +90,7 @@ def test_a_queue_that_was_empty_has_not_saved_up_turns() -> None:
         for turn in range(1, 11):
             until(lambda: gate.waiting == 2)
             room.chunks = 1
-            gate.stir()
+            gate.notify_capacity()
             until(lambda turn=turn: len(order) == turn)  # type: ignore[misc]
         gate.close()
     assert order.count(Priority.NORMAL) >= 7
@@ -113,7 +113,7 @@ def test_a_little_room_waits_a_moment_to_become_more() -> None:
         entering = pool.submit(gate.enter, Priority.NORMAL)
         until(lambda: gate.waiting == 1)
         room.chunks = 10
-        gate.stir()
+        gate.notify_capacity()
         assert entering.result(5) == 10
         gate.leave(Priority.NORMAL, 10)
         room.chunks = 1
@@ -122,7 +122,7 @@ def test_a_little_room_waits_a_moment_to_become_more() -> None:
         # Only the clock of the test moves, and past the moment at last.
         assert not entering.done()
         clock[0] = 1.0
-        gate.stir()
+        gate.notify_capacity()
         assert entering.result(5) == 1
 
 
@@ -132,56 +132,56 @@ def test_room_waits_for_nothing_that_will_not_come() -> None:
 
 def test_more_room_is_expected_of_short_chunks_only() -> None:
     for seconds, soon in ((0.001, True), (60.0, False)):
-        load = Load(workers=2, prefetch=1)
+        load = Capacity(workers=2, prefetch=1)
         assert not load.more_room_soon
         for _ in range(2):
-            load.took(1)
-            load.begun(1)
-            load.started(1)
+            load.chunks_received(1)
+            load.tasks_queued(1)
+            load.tasks_started(1)
         load.task_ended(seconds)
-        load.concluded()
+        load.chunk_concluded()
         assert load.more_room_soon is soon
         load.task_ended(seconds)
-        load.concluded()
+        load.chunk_concluded()
         assert not load.more_room_soon
 
 
 def test_an_agent_takes_no_long_chunks_ahead_of_idle_workers() -> None:
-    load = Load(workers=2, prefetch=5)
+    load = Capacity(workers=2, prefetch=5)
     assert load.room() == 2
-    load.took(1)
-    load.begun(1)
+    load.chunks_received(1)
+    load.tasks_queued(1)
     assert load.room() == 1
-    load.started(1)
+    load.tasks_started(1)
     load.task_ended(60.0)
-    load.concluded()
-    load.took(2)
-    load.begun(1)
-    load.begun(1)
+    load.chunk_concluded()
+    load.chunks_received(2)
+    load.tasks_queued(1)
+    load.tasks_queued(1)
     assert load.room() == 0
 
 
 def test_an_agent_takes_short_chunks_ahead() -> None:
-    load = Load(workers=2, prefetch=3)
+    load = Capacity(workers=2, prefetch=3)
     for _ in range(2):
-        load.took(1)
-        load.begun(1)
-        load.started(1)
+        load.chunks_received(1)
+        load.tasks_queued(1)
+        load.tasks_started(1)
     load.task_ended(0.001)
-    load.concluded()
+    load.chunk_concluded()
     assert load.room() == 8 - 1
 
 
 def test_an_agent_whose_outcomes_are_not_taken_stops_receiving() -> None:
-    load = Load(workers=1, prefetch=0)
+    load = Capacity(workers=1, prefetch=0)
     for _ in range(6):
-        load.took(1)
-        load.begun(1)
-        load.started(1)
+        load.chunks_received(1)
+        load.tasks_queued(1)
+        load.tasks_started(1)
         load.task_ended(0.001)
-        load.concluded()
+        load.chunk_concluded()
     assert load.room() <= 0
-    load.written(6)
+    load.chunks_written(6)
     assert load.room() == 1
 
 
@@ -189,13 +189,13 @@ def test_an_agent_whose_outcomes_are_not_taken_stops_receiving() -> None:
 def test_room_never_exceeds_the_limit_and_idle_workers_are_never_left_out(
     workers: int, prefetch: int, history: list[tuple[int, float]]
 ) -> None:
-    load = Load(workers, prefetch)
+    load = Capacity(workers, prefetch)
     for tasks, seconds in history:
-        load.took(1)
-        load.begun(tasks)
+        load.chunks_received(1)
+        load.tasks_queued(tasks)
         for _ in range(tasks):
-            load.started(1)
+            load.tasks_started(1)
             load.task_ended(seconds)
-        load.concluded()
-        load.written(1)
+        load.chunk_concluded()
+        load.chunks_written(1)
         assert 1 <= load.room() <= workers * (1 + prefetch)

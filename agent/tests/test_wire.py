@@ -21,18 +21,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htcgrid_agent.aws.boto_shaped import s3
-from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.aws.breaker import CircuitBreaker
 from htcgrid_agent.aws.client import (
+    ClientConfig,
     JsonClient,
     ObjectClient,
-    Reach,
 )
 from htcgrid_agent.aws.endpoints import configured_endpoint
 from htcgrid_agent.aws.signing import (
     Keys,
     Signer,
 )
-from htcgrid_agent.telemetry.metrics import Registry
+from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_chunks.backoff import Backoff
 from htcgrid_dataplane import PayloadMissing
 from htcgrid_dataplane.s3 import S3Store
@@ -114,11 +114,11 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
         thread.join()
 
 
-def reach(service: Service) -> Reach:
-    return Reach(
+def reach(service: Service) -> ClientConfig:
+    return ClientConfig(
         session=botocore.session.get_session(),
-        breaker=Breaker("sqs", 100, Backoff()),
-        requests=Registry().requests,
+        breaker=CircuitBreaker("sqs", 100, Backoff()),
+        requests=Metrics().requests,
         connections=1,
         read_timeout=timedelta(seconds=5),
         sleep=service.waits.append,
@@ -209,7 +209,7 @@ def test_buckets_are_found_where_aws_has_them(
 
     monkeypatch.setattr(urllib3.HTTPSConnectionPool, "urlopen", urlopen)
     with pytest.raises(HTTPClientError):
-        ObjectClient(bucket, reach(Service([]))).get("a/b c")
+        ObjectClient(bucket, reach(Service([]))).get("a/b c", {})
     assert set(asked) == {(host, path)}
 
 

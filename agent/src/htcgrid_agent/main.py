@@ -14,6 +14,7 @@ import uvloop
 from botocore.exceptions import BotoCoreError
 
 from htcgrid_agent.agent import Agent
+from htcgrid_agent.aws.endpoints import refuse_unsupported
 from htcgrid_agent.errors import AgentError, BadFunction
 from htcgrid_agent.execution.trial import try_handler
 from htcgrid_agent.runtimes.child_process import Spawner
@@ -30,21 +31,20 @@ _LOG = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run an agent until SIGTERM or SIGINT; gives the exit code."""
+    """Run an agent until SIGTERM or SIGINT, and give the exit code."""
     parser = argparse.ArgumentParser(
         prog="htcgrid-agent",
         description="Pulls chunks from HTC-Grid's task queues and runs their tasks on Lambda runtimes. "
         "Reads its settings from HTCGRID_* variables and the AWS ones that every SDK knows.",
     )
     parser.add_argument(
-        "--check",
-        action="store_true",
-        help="say whether the settings are right and a worker loads the handler, and exit",
+        "--check", action="store_true", help="check the settings and that a worker loads the handler, and exit"
     )
     check = parser.parse_args().check
     try:
         settings = load_settings()
         session = botocore.session.get_session()
+        refuse_unsupported(session)
         launcher, arn, isolation = _runtimes(settings, session.get_config_variable("region") or "")
         if check:
             return _checked(settings, launcher, arn)

@@ -1,4 +1,4 @@
-"""What an agent is told by its environment, read once when it starts."""
+"""The settings of an agent, read from its environment once when it starts."""
 
 import os
 import secrets
@@ -10,11 +10,16 @@ from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from htcgrid_agent.errors import BadSettings
+from htcgrid_agent.processors import usable_processors
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.runtimes.sandbox import SandboxKind
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"
+
+
+def _workers() -> int:
+    return min(usable_processors(), 256)
 
 
 def _agent_id() -> str:
@@ -64,8 +69,9 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(max_length=253)] = Field(default_factory=socket.gethostname)
     """Where the agent runs, as users are told of tasks that failed: the node's name in a pod. Default: host name."""
 
-    workers: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
-    """How many tasks run at a time. Default: one per processor."""
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_workers)
+    """How many tasks run at a time. Default: one per processor that this process may use, by its affinity and the CPU
+    quota of its container."""
 
     init_timeout_seconds: Annotated[int, Field(ge=1, le=3_600)] = 120
     """How long a worker started here may take to load the handler, in seconds. Default: 120."""

@@ -1,37 +1,37 @@
-"""What an agent says of itself: whether it lives, whether it is ready, and how it fares."""
+"""Answers health probes and shows the state of the agent's parts as metrics."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.aws.breaker import CircuitBreaker
 from htcgrid_agent.execution.dispatcher import Dispatcher
 from htcgrid_agent.execution.quarantine import Quarantine
 from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
 from htcgrid_agent.telemetry import probes as health
-from htcgrid_agent.telemetry.metrics import Registry
-from htcgrid_agent.work.capacity import Load
+from htcgrid_agent.telemetry.metrics import Metrics
+from htcgrid_agent.work.capacity import Capacity
 
 _LOG = logging.getLogger(__name__)
 
 
 class Vitals:
-    """Looks at the parts of an agent when somebody asks. `stopping` says whether it has been told to stop."""
+    """The health of one agent. `stopping` says whether it has been told to stop."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        load: Load,
+        capacity: Capacity,
         keeper: LeaseKeeper,
         quarantine: Quarantine,
-        breakers: Mapping[str, Breaker],
-        metrics: Registry,
+        breakers: Mapping[str, CircuitBreaker],
+        metrics: Metrics,
         lease: timedelta,
         stopping: Callable[[], bool],
     ) -> None:
         self._dispatcher = dispatcher
-        self._load = load
+        self._capacity = capacity
         self._keeper = keeper
         self._quarantine = quarantine
         self._breakers = breakers
@@ -41,7 +41,7 @@ class Vitals:
         self._add_gauges()
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
-        """Answer probes and Prometheus.
+        """Answer `/live`, `/ready` and `/metrics`.
 
         Raises:
             OSError: the port is taken.
@@ -59,7 +59,7 @@ class Vitals:
         return server
 
     def _not_alive(self) -> str | None:
-        silent = self._keeper.seconds_since_beat
+        silent = self._keeper.seconds_since_heartbeat
         return f"no heartbeat for {silent:.0f} s" if silent > self._lease.total_seconds() else None
 
     def _not_ready(self) -> str | None:
@@ -71,18 +71,20 @@ class Vitals:
         return None if self._dispatcher.usable else "no worker"
 
     def _add_gauges(self) -> None:
-        gauge = self._metrics.gauge
-        gauge("htcgrid_agent_workers", "Workers, by what they do.", "state", lambda: self._dispatcher.states)
+        gauge = self._metrics.add_gauge
+        gauge("htcgrid_agent_workers", "Workers, by state.", "state", lambda: self._dispatcher.states)
         gauge(
             "htcgrid_agent_chunks",
-            "Chunks in hand, by what is done with them.",
+            "Chunks in hand, by stage.",
             "stage",
-            lambda: {"running": self._load.chunks, "concluding": self._load.concluding},
+            lambda: {"running": self._capacity.chunks, "concluding": self._capacity.concluding},
         )
-        gauge("htcgrid_agent_waiting_tasks", "Tasks that wait.", None, lambda: {"": self._load.waiting})
+        gauge(
+            "htcgrid_agent_waiting_tasks", "Tasks that wait for a worker.", None, lambda: {"": self._capacity.waiting}
+        )
         gauge(
             "htcgrid_agent_breaker_state",
-            "0 closed, 1 trying, 2 open.",
+            "Circuit breakers: 0 closed, 1 half-open, 2 open.",
             "service",
             lambda: {name: breaker.state for name, breaker in self._breakers.items()},
         )

@@ -1,1 +1,1 @@
-"""Requests to DynamoDB, SQS and S3, with a circuit breaker in front of each service."""
+"""Requests to DynamoDB, SQS and S3, with a circuit breaker for each service."""

@@ -1,4 +1,4 @@
-"""The few operations of DynamoDB, SQS and S3 that an agent needs, named and shaped as boto3 names and shapes them."""
+"""The operations of DynamoDB, SQS and S3 that an agent needs, with the names and shapes of boto3."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -73,9 +73,9 @@ class _S3:
     def put_object(self, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: N803
         self._client.put(Key, Body, ContentType)
 
-    def get_object(self, Bucket: str, Key: str) -> dict[str, BytesIO]:  # noqa: N803
+    def get_object(self, Bucket: str, Key: str, Range: str) -> dict[str, BytesIO]:  # noqa: N803
         try:
-            return {"Body": BytesIO(self._client.get(Key))}
+            return {"Body": BytesIO(self._client.get(Key, {"range": Range}))}
         except ClientError as error:
             if error.response["Error"]["Code"] == "NoSuchKey":
                 raise NoSuchKeyError(error.response, "GetObject") from error
@@ -83,12 +83,12 @@ class _S3:
 
 
 def dynamodb(client: JsonClient) -> "DynamoDBClient":
-    """A client with `batch_execute_statement` and `get_item`, and nothing else."""
+    """A client with `batch_execute_statement` and `get_item` alone."""
     return cast("DynamoDBClient", _DynamoDb(client))
 
 
 def sqs(client: JsonClient) -> "SQSClient":
-    """A client that receives, and that sends, deletes and hides in batches; nothing else."""
+    """A client with `receive_message` and the batch operations that send, delete and hide messages."""
     return cast("SQSClient", _Sqs(client))
 
 
@@ -101,5 +101,5 @@ def _decoded(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def s3(client: ObjectClient) -> "S3Client":
-    """A client that puts and gets whole objects of one bucket; nothing else."""
+    """A client with `put_object` and `get_object` for one bucket."""
     return cast("S3Client", _S3(client))

@@ -1,4 +1,4 @@
-"""Stops asking what keeps failing, and tries again now and then."""
+"""A circuit breaker: stops sending requests to a service that keeps failing, and tries again after a pause."""
 
 import logging
 import random
@@ -13,18 +13,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class BreakerState(IntEnum):
-    """As shown in metrics."""
+    """The states, numbered as the metric shows them."""
 
     CLOSED = 0
-    """All is well."""
-    TRYING = 1
-    """The pause is over: one request may find out."""
+    """Requests are sent."""
+    HALF_OPEN = 1
+    """The pause is over: one request is sent to find out whether the service is back."""
     OPEN = 2
-    """Nothing is asked until the pause is over."""
+    """No request is sent until the pause is over."""
 
 
-class Breaker:
-    """Opens after `threshold` failures in a row, for a pause that grows with each trial that fails. Thread-safe."""
+class CircuitBreaker:
+    """Opens after `threshold` failures in a row, for a pause that grows with each failed trial. Thread-safe."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class Breaker:
         threshold: int,
         pause: Backoff,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self._name = name
         self._threshold = threshold
         self._pause = pause
         self._clock = clock
-        self._dice = dice
+        self._random = random
         self._lock = threading.Lock()
         self._failures = 0
         self._openings = 0
@@ -47,10 +47,10 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """What it does now."""
+        """The state now."""
         if not self._openings:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if self._clock() < self._until else BreakerState.TRYING
+        return BreakerState.OPEN if self._clock() < self._until else BreakerState.HALF_OPEN
 
     @property
     def seconds_left(self) -> float:
@@ -58,28 +58,28 @@ class Breaker:
         return max(0.0, self._until - self._clock()) if self._openings else 0.0
 
     def allows(self) -> bool:
-        """Whether to ask now. After a pause only one caller may, until it has said how that went."""
+        """Whether a request may be sent now. After a pause only one caller may, until it reports how that went."""
         with self._lock:
             now = self._clock()
             if not self._openings:
                 return True
             if now < self._until or now < self._trial_until:
                 return False
-            # Whoever tries may die over it: others may try after another pause.
+            # The caller may never report: others may try after another pause.
             self._trial_until = now + self._pause.ceiling(self._openings).total_seconds()
             return True
 
     def succeeded(self) -> None:
-        """It was asked, and answered."""
+        """Report a request that was answered."""
         # The common case takes no lock.
         if self._failures or self._openings:
             with self._lock:
                 if self._openings:
-                    _LOG.info("%s is well again", self._name)
+                    _LOG.info("%s has recovered", self._name)
                 self._failures = self._openings = 0
 
     def failed(self) -> None:
-        """It was asked, and failed."""
+        """Report a request that failed."""
         with self._lock:
             self._failures += 1
             if self._failures < self._threshold and not self._openings:
@@ -87,8 +87,10 @@ class Breaker:
             if self._openings and self._clock() < self._until:
                 return
             self._openings += 1
-            # At least half of the longest wait: an open breaker that does not wait is none.
+            # At least half of the longest wait: with full jitter the pause could be almost nothing.
             ceiling = self._pause.ceiling(self._openings).total_seconds()
-            self._until = self._clock() + ceiling * (0.5 + 0.5 * self._dice())
+            self._until = self._clock() + ceiling * (0.5 + 0.5 * self._random())
             self._trial_until = 0.0
-            _LOG.warning("%s kept failing: left alone for %.1f s", self._name, self._until - self._clock())
+            _LOG.warning(
+                "%s kept failing: its circuit breaker is open for %.1f s", self._name, self._until - self._clock()
+            )

@@ -1,8 +1,8 @@
-"""Requests to AWS, at a fraction of what a general client costs.
+"""A client for AWS that costs a fraction of the processor time of a general one.
 
 An agent makes about one request per task at chunk_size=1, and a call through boto3 costs 1.5 ms of processor time, of
-which the request itself is a quarter. So the agent's few operations go this way: botocore gives the credentials, the
-region and the endpoint, as for every AWS client; signing, sending and repeating are here.
+which the request itself is a quarter (docs/adr/0012). So botocore gives the credentials, the region and the endpoint,
+as for every AWS client; signing, sending and retrying are here.
 """
 
 import json
@@ -19,8 +19,9 @@ from urllib.parse import quote, urlsplit
 import botocore.session
 import urllib3
 from botocore.exceptions import ClientError, HTTPClientError, NoCredentialsError, NoRegionError
+from prometheus_client import Counter
 
-from htcgrid_agent.aws.breaker import Breaker
+from htcgrid_agent.aws.breaker import CircuitBreaker
 from htcgrid_agent.aws.endpoints import (
     configured_endpoint,
     connection_pool,
@@ -30,33 +31,19 @@ from htcgrid_agent.aws.signing import (
     Keys,
     Signer,
 )
-from htcgrid_agent.errors import ServiceAvoided
-from htcgrid_agent.telemetry.metrics import Counter
+from htcgrid_agent.errors import CircuitOpen, is_transient
 from htcgrid_chunks.backoff import Backoff
 
-_TRIES: Final = 4
+_MAX_TRIES: Final = 4
 _BACKOFF: Final = Backoff(base=timedelta(milliseconds=50), cap=timedelta(seconds=2))
-_THROTTLED: Final = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    }
-)
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What requests to a service need."""
+class ClientConfig:
+    """What a client of one service is made of."""
 
     session: botocore.session.Session
-    breaker: Breaker
+    breaker: CircuitBreaker
     requests: Counter
     """Counts requests by operation and error."""
     connections: int
@@ -65,61 +52,64 @@ class Reach:
 
 
 class Service:
-    """One service, reached by any number of threads."""
+    """Signed requests to one service. Thread-safe."""
 
-    def __init__(self, name: str, url: str, region: str, reach: Reach) -> None:
-        """Find out who asks.
+    def __init__(self, name: str, url: str, region: str, config: ClientConfig) -> None:
+        """Look up the credentials.
 
         Raises:
-            NoCredentialsError: the environment does not say.
+            NoCredentialsError: there are none.
         """
-        credentials = reach.session.get_credentials()
+        credentials = config.session.get_credentials()
         if credentials is None:
             raise NoCredentialsError
         self._name = name
         self._credentials = credentials
         self._signer = Signer(name, region)
-        self._reach = reach
+        self._config = config
         self._host = urlsplit(url).netloc
-        self._pool = connection_pool(url, reach.session, reach.connections, reach.read_timeout)
+        self._pool = connection_pool(url, config.session, config.connections, config.read_timeout)
 
     def send(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """Make one request, again after a while where that may help.
+        """Make one request, and retry it after a backoff while its failure is transient.
 
         Raises:
             ClientError: the service refused.
-            HTTPClientError: it could not be reached, or kept failing and is left alone for a while.
+            HTTPClientError: it could not be reached, or its circuit breaker is open (`CircuitOpen`).
         """
-        breaker, retry = self._reach.breaker, 0
+        breaker, retry = self._config.breaker, 0
         while True:
             retry += 1
             if not breaker.allows():
-                raise ServiceAvoided(service=self._name, seconds=breaker.seconds_left)
+                raise CircuitOpen(service=self._name, seconds=breaker.seconds_left)
             try:
                 answer = self._send_once(operation, method, path, headers, body)
             except HTTPClientError:
-                self._note(operation, "unreachable", passing=True)
-                if retry == _TRIES:
+                self._note(operation, "unreachable", transient=True)
+                if retry == _MAX_TRIES:
                     raise
             except ClientError as error:
-                passing = _may_pass(error)
-                self._note(operation, error.response["Error"]["Code"], passing=passing)
-                if retry == _TRIES or not passing:
+                transient = is_transient(error)
+                self._note(operation, error.response["Error"]["Code"], transient=transient)
+                if retry == _MAX_TRIES or not transient:
                     raise
             else:
-                self._note(operation, "", passing=False)
+                self._note(operation, "", transient=False)
                 return answer
-            self._reach.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+            self._config.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
 
     def _send_once(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         frozen = self._credentials.get_frozen_credentials()
         keys = Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
         signed = self._signer.sign(method, path, {**headers, "host": self._host}, body, keys, datetime.now(UTC))
         try:
-            response = self._pool.urlopen(method, path, body=body, headers=signed, retries=False, redirect=False)
+            # Not decoded: what somebody stored with a content encoding must not expand here.
+            response = self._pool.urlopen(
+                method, path, body=body, headers=signed, retries=False, redirect=False, decode_content=False
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise HTTPClientError(error=error) from error
-        if response.status != HTTPStatus.OK:
+        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             code, message = _refusal(response.data)
             status = response.status
             raise ClientError(
@@ -131,29 +121,29 @@ class Service:
             )
         return response.data
 
-    def _note(self, operation: str, error: str, *, passing: bool) -> None:
-        self._reach.requests.add(1, operation, error)
-        if passing:
-            self._reach.breaker.failed()
+    def _note(self, operation: str, error: str, *, transient: bool) -> None:
+        self._config.requests.labels(operation, error).inc()
+        if transient:
+            self._config.breaker.failed()
         else:
-            self._reach.breaker.succeeded()
+            self._config.breaker.succeeded()
 
 
 class JsonClient:
-    """A service that speaks JSON: DynamoDB or SQS."""
+    """A service with a JSON protocol: DynamoDB or SQS."""
 
     _TARGETS: Final = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS"}
 
-    def __init__(self, name: str, reach: Reach) -> None:
-        """Find out where the service is and who asks.
+    def __init__(self, name: str, config: ClientConfig) -> None:
+        """Look up the endpoint and the credentials.
 
         Raises:
-            NoRegionError, NoCredentialsError: the environment does not say.
+            NoRegionError, NoCredentialsError: there is none.
         """
-        region = _region(reach.session)
-        url = configured_endpoint(name, reach.session) or public_endpoint(name, region, reach.session)
+        region = _region(config.session)
+        url = configured_endpoint(name, config.session) or public_endpoint(name, region, config.session)
         self._target = self._TARGETS[name]
-        self._service = Service(name, url, region, reach)
+        self._service = Service(name, url, region, config)
 
     def call(self, operation: str, request: Mapping[str, object]) -> dict[str, Any]:
         """Make one request. Raises as `Service.send` does."""
@@ -172,29 +162,29 @@ class JsonClient:
 class ObjectClient:
     """The objects of one bucket of S3."""
 
-    def __init__(self, bucket: str, reach: Reach) -> None:
-        """Find out where the bucket is and who asks.
+    def __init__(self, bucket: str, config: ClientConfig) -> None:
+        """Look up the endpoint and the credentials.
 
         Raises:
-            NoRegionError, NoCredentialsError: the environment does not say.
+            NoRegionError, NoCredentialsError: there is none.
         """
-        region = _region(reach.session)
-        url = configured_endpoint("s3", reach.session)
+        region = _region(config.session)
+        url = configured_endpoint("s3", config.session)
         self._folder = f"/{bucket}"
         if url is None:
-            url = public_endpoint("s3", region, reach.session)
+            url = public_endpoint("s3", region, config.session)
             if "." not in bucket:
                 # A bucket has a host of its own; one with dots has none that a certificate could name.
                 url, self._folder = url.replace("https://", f"https://{bucket}."), ""
-        self._service = Service("s3", url, region, reach)
+        self._service = Service("s3", url, region, config)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Store an object. Raises as `Service.send` does."""
         self._service.send("PutObject", "PUT", self._path(key), {"content-type": content_type}, data)
 
-    def get(self, key: str) -> bytes:
-        """Fetch an object. Raises as `Service.send` does."""
-        return self._service.send("GetObject", "GET", self._path(key), {}, b"")
+    def get(self, key: str, headers: Mapping[str, str]) -> bytes:
+        """Fetch an object, or the range of it that the headers name. Raises as `Service.send` does."""
+        return self._service.send("GetObject", "GET", self._path(key), headers, b"")
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/{quote(key, safe='/~')}"
@@ -208,7 +198,7 @@ def _region(session: botocore.session.Session) -> str:
 
 
 def _refusal(data: bytes) -> tuple[str, str]:
-    """The code and the message of an error, as services that speak JSON or XML put it."""
+    """The code and the message of an error answer, in JSON or XML."""
     try:
         said = json.loads(data)
     except ValueError:
@@ -219,8 +209,3 @@ def _refusal(data: bytes) -> tuple[str, str]:
         return "", ""
     code = str(said.get("__type") or said.get("code") or "").rpartition("#")[2]
     return code, str(said.get("message") or said.get("Message") or "")
-
-
-def _may_pass(error: ClientError) -> bool:
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.response["Error"]["Code"] in _THROTTLED

@@ -1,4 +1,4 @@
-"""Watches for the notice that a spot instance will be taken away."""
+"""Watches for the notice that a spot instance will be interrupted."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ class SpotNotices:
         self._token = ""
 
     async def watch(self, noticed: Callable[[timedelta], None]) -> None:
-        """Tell `noticed`, once, how much time is left."""
+        """Wait for the notice, then call `noticed` once with the time that is left."""
         while True:
             try:
                 end = await asyncio.to_thread(self._ask)

@@ -1,56 +1,62 @@
-"""SQS as an agent uses it: receiving, deleting and hiding messages, and sending events. Always in batches."""
+"""The queues of an agent: receiving, deleting and hiding task messages, and sending events. All in batches."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from htcgrid_agent.aws.entries import EntryResult, send_isolated
 from htcgrid_agent.work.job import Delivery
 from htcgrid_chunks.clock import Clock
-from htcgrid_events import ChunkQueued, Priority
+from htcgrid_events import ChunkFinished, ChunkQueued, Priority, TasksRetrying
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
+    from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef, MessageTypeDef
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 MAX_BATCH = 10
 """Most messages in one request (Amazon SQS API Reference)."""
+MAX_BATCH_BYTES = 1024 * 1024
+"""Most bytes of all messages in one request (Amazon SQS API Reference); one message may have as many."""
 MAX_WAIT_SECONDS = 20
 """Longest long poll (Amazon SQS API Reference)."""
 MAX_VISIBILITY_SECONDS = 43_200
 """Longest time that a message can be hidden (Amazon SQS API Reference)."""
 _HIDDEN_SECONDS = 15
-"""A long poll cannot be called back. What it takes after its agent has ended is lost to all for so long, so this is
-shorter than a lease."""
+"""A long poll cannot be cancelled. A message that it receives after its agent has ended is hidden for this long, so it
+is shorter than a lease."""
 _GONE = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue"})
-"""What SQS says of a message that was deleted, or that it has shown to somebody else meanwhile."""
+"""Codes for a message that was deleted, or was received by another agent meanwhile."""
+_TRANSIENT_FAULTS = ("Kms", "KMS", "RequestThrottled", "Throttl", "OverLimit", "AccessDenied")
+"""How codes begin that SQS calls a fault of the sender though the same entry may be accepted later."""
 
 
 class TaskMessages:
-    """The partition's queues, one per priority."""
+    """The messages of the task queues of a partition, one queue per priority."""
 
     def __init__(self, client: "SQSClient", urls: Mapping[Priority, str], lease_seconds: int, clock: Clock) -> None:
         self._client = client
         self._urls = urls
         self.hidden_for = timedelta(seconds=min(lease_seconds, _HIDDEN_SECONDS))
-        """For how long a message is hidden when it is received. Whoever keeps it hides it for longer."""
+        """For how long a message is hidden when it is received. The lease keeper hides it for longer."""
         self._clock = clock
 
     @property
     def priorities(self) -> list[Priority]:
-        """Those that have a queue."""
+        """The priorities that have a queue."""
         return list(self._urls)
 
-    def receive(self, priority: Priority, most: int) -> list[Delivery]:
-        """Wait up to 20 s for messages and take up to `most`, hidden from others for `hidden_for`."""
+    def receive(self, priority: Priority, max_messages: int) -> list[Delivery]:
+        """Wait up to 20 s for messages and receive up to `max_messages` and 10, hidden for `hidden_for`."""
         url = self._urls[priority]
         response = self._client.receive_message(
             QueueUrl=url,
-            MaxNumberOfMessages=min(most, MAX_BATCH),
+            MaxNumberOfMessages=min(max_messages, MAX_BATCH),
             WaitTimeSeconds=MAX_WAIT_SECONDS,
             VisibilityTimeout=int(self.hidden_for.total_seconds()),
             AttributeNames=["SentTimestamp"],
@@ -59,85 +65,115 @@ class TaskMessages:
         deliveries = (_delivery(message, priority, url, now) for message in response.get("Messages", []))
         return [delivery for delivery in deliveries if delivery]
 
-    def delete(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Delete messages; gives those that SQS would not delete now but may later."""
-        return [delivery for url, some in _by_queue(deliveries) for delivery in self._delete_some(url, some)]
+    def delete(self, deliveries: Sequence[Delivery]) -> list[EntryResult]:
+        """Delete messages."""
+        return _by_queue(deliveries, deliveries, self._delete_some)
 
-    def hide(self, waits: Sequence[tuple[Delivery, int]]) -> list[tuple[Delivery, int]]:
-        """Show each message again after so many seconds; gives those that SQS would not change but may later."""
-        seconds = {id(delivery): wait for delivery, wait in waits}
-        return [
-            (delivery, seconds[id(delivery)])
-            for url, some in _by_queue(delivery for delivery, _ in waits)
-            for delivery in self._hide_some(url, some, seconds)
-        ]
+    def hide(self, waits: Sequence[tuple[Delivery, int]]) -> list[EntryResult]:
+        """Show each message again after so many seconds."""
+        return _by_queue(waits, [delivery for delivery, _ in waits], self._hide_some)
 
-    def _delete_some(self, url: str, some: Sequence[Delivery]) -> list[Delivery]:
+    def _delete_some(self, url: str, deliveries: Sequence[Delivery]) -> list[EntryResult]:
         response = self._client.delete_message_batch(
             QueueUrl=url,
-            Entries=[{"Id": str(index), "ReceiptHandle": delivery.receipt} for index, delivery in enumerate(some)],
+            Entries=[
+                {"Id": str(index), "ReceiptHandle": delivery.receipt} for index, delivery in enumerate(deliveries)
+            ],
         )
-        return [some[index] for index in _worth_repeating(response.get("Failed", []))]
+        return _results(len(deliveries), response.get("Failed", []), gone=_GONE)
 
-    def _hide_some(self, url: str, some: Sequence[Delivery], seconds: Mapping[int, int]) -> list[Delivery]:
+    def _hide_some(self, url: str, waits: Sequence[tuple[Delivery, int]]) -> list[EntryResult]:
         response = self._client.change_message_visibility_batch(
             QueueUrl=url,
             Entries=[
                 {
                     "Id": str(index),
                     "ReceiptHandle": delivery.receipt,
-                    "VisibilityTimeout": max(0, min(seconds[id(delivery)], MAX_VISIBILITY_SECONDS)),
+                    "VisibilityTimeout": max(0, min(seconds, MAX_VISIBILITY_SECONDS)),
                 }
-                for index, delivery in enumerate(some)
+                for index, (delivery, seconds) in enumerate(waits)
             ],
         )
-        return [some[index] for index in _worth_repeating(response.get("Failed", []))]
+        return _results(len(waits), response.get("Failed", []), gone=_GONE)
 
 
 class TaskEvents:
-    """The queue that takes events of finished chunks."""
+    """The task events that are sent to the control plane."""
 
     def __init__(self, client: "SQSClient", url: str) -> None:
         self._client = client
         self._url = url
 
-    def send(self, bodies: Sequence[str]) -> set[int]:
-        """Send up to 10 events; gives the positions of those that were not accepted."""
+    @staticmethod
+    def body(event: ChunkFinished | TasksRetrying) -> str:
+        """An event as it is sent. ASCII, since SQS refuses some characters that a task's error may contain."""
+        return event.model_dump_json(ensure_ascii=True)
+
+    def send(self, bodies: Sequence[str]) -> list[EntryResult]:
+        """Send up to 10 events, in several requests where they are too large for one."""
+        return [result for some in _fitting(bodies) for result in send_isolated(self._send, some, EntryResult.REFUSED)]
+
+    def _send(self, bodies: Sequence[str]) -> list[EntryResult]:
         response = self._client.send_message_batch(
             QueueUrl=self._url,
             Entries=[{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)],
         )
-        failed = response.get("Failed", [])
-        if failed:
-            _LOG.warning("SQS refused %d events, the first with %s", len(failed), failed[0].get("Code"))
-        return {int(entry["Id"]) for entry in failed}
+        return _results(len(bodies), response.get("Failed", []))
 
 
-def _by_queue(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, list[Delivery]]]:
-    by_url: defaultdict[str, list[Delivery]] = defaultdict(list)
-    for delivery in deliveries:
-        by_url[delivery.queue_url].append(delivery)
-    for url, some in by_url.items():
-        for start in range(0, len(some), MAX_BATCH):
-            yield url, some[start : start + MAX_BATCH]
+def _fitting(bodies: Sequence[str]) -> Iterator[list[str]]:
+    """Cut ASCII texts into batches of at most `MAX_BATCH_BYTES`, but of at least one text."""
+    batch: list[str] = []
+    size = 0
+    for body in bodies:
+        if batch and size + len(body) > MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(body)
+        size += len(body)
+    if batch:
+        yield batch
 
 
-def _worth_repeating(failed: Iterable[Mapping[str, object]]) -> list[int]:
-    repeat = []
+def _by_queue(
+    entries: Sequence[T], deliveries: Sequence[Delivery], send: Callable[[str, Sequence[T]], Sequence[EntryResult]]
+) -> list[EntryResult]:
+    """Send entries to the queue of their delivery, 10 per request; the results are in their order."""
+    by_url: defaultdict[str, list[int]] = defaultdict(list)
+    for index, delivery in enumerate(deliveries):
+        by_url[delivery.queue_url].append(index)
+    results = [EntryResult.RETRY] * len(entries)
+    for url, indexes in by_url.items():
+        for start in range(0, len(indexes), MAX_BATCH):
+            some = indexes[start : start + MAX_BATCH]
+            for index, result in zip(some, send(url, [entries[index] for index in some]), strict=True):
+                results[index] = result
+    return results
+
+
+def _results(
+    count: int, failed: "Iterable[BatchResultErrorEntryTypeDef]", gone: frozenset[str] = frozenset()
+) -> list[EntryResult]:
+    """The results of a request of `count` entries, whose ids are their positions."""
+    results = [EntryResult.ACCEPTED] * count
     for entry in failed:
-        if entry.get("Code") in _GONE:
-            _LOG.info("a message is no longer ours: %s", entry.get("Code"))
+        code = entry.get("Code", "")
+        if code in gone:
+            _LOG.info("a message is no longer held by this agent: %s", code)
+        elif entry.get("SenderFault") and not code.startswith(_TRANSIENT_FAULTS):
+            _LOG.error("SQS refuses an entry for good: %s", code)
+            results[int(entry["Id"])] = EntryResult.REFUSED
         else:
-            _LOG.warning("SQS refused a change of a message with %s", entry.get("Code"))
-            repeat.append(int(str(entry["Id"])))
-    return repeat
+            _LOG.warning("SQS refused an entry for now: %s", code)
+            results[int(entry["Id"])] = EntryResult.RETRY
+    return results
 
 
 def _delivery(message: "MessageTypeDef", priority: Priority, url: str, now: int) -> Delivery | None:
     try:
         queued = ChunkQueued.model_validate_json(message["Body"])
     except ValidationError as error:
-        # Left to the queue's redrive policy, which keeps it for a look.
+        # The queue's redrive policy moves it to the undeliverable queue.
         _LOG.error(
             "message %s names no chunk (%d faults); it is left in the queue",
             message["MessageId"],

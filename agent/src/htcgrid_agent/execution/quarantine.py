@@ -1,11 +1,11 @@
-"""Keeps a sick agent from eating the queue: where every worker crashes, no session should be run."""
+"""Stops an agent from receiving chunks while its workers crash whatever they run."""
 
 import logging
 from datetime import timedelta
 
 from htcgrid_agent.aws.breaker import (
-    Breaker,
     BreakerState,
+    CircuitBreaker,
 )
 from htcgrid_agent.work.task import (
     Failed,
@@ -20,14 +20,14 @@ _WORKER_FAULTS = frozenset({FailureKind.CRASH, FailureKind.INIT})
 
 
 class Quarantine:
-    """Begins when workers have crashed on tasks of `after` different sessions in a row, and nothing ran well between.
+    """Begins when workers have crashed on tasks of `after` different sessions in a row, with no success in between.
 
-    One session whose tasks crash is that session's fault. After a pause a single chunk may show whether all is well.
+    Crashes of a single session are that session's fault. After a pause a single chunk is received as a trial.
     """
 
     def __init__(self, after: int) -> None:
         self._after = after
-        self._breaker = Breaker("running tasks", 1, _PAUSE)
+        self._breaker = CircuitBreaker("running tasks", 1, _PAUSE)
         self._sessions: set[str] = set()
 
     @property
@@ -38,7 +38,7 @@ class Quarantine:
     @property
     def probation(self) -> bool:
         """Whether only one chunk may be received."""
-        return self._breaker.state is BreakerState.TRYING
+        return self._breaker.state is BreakerState.HALF_OPEN
 
     def ended(self, session_id: str, end: TaskEnd) -> None:
         """A try of a task ended."""

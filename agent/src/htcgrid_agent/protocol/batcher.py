@@ -1,4 +1,4 @@
-"""Gathers single items into requests of many: one thread, one queue, one kind of request."""
+"""Gathers single items into batch requests: one thread, one queue, one kind of request."""
 
 import logging
 import random
@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from htcgrid_agent.errors import OUT_OF_REACH, ServiceAvoided
-from htcgrid_agent.telemetry.metrics import Histogram
+from htcgrid_agent.aws.entries import EntryResult, send_isolated
+from htcgrid_agent.errors import AWS_ERRORS, CircuitOpen
+from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_chunks.backoff import Backoff
 
 _LOG = logging.getLogger(__name__)
@@ -20,34 +21,38 @@ T = TypeVar("T")
 
 
 class Batcher(Generic[T]):
-    """Hands items to `send` in the order of their coming, `most` at a time.
+    """Hands items to `send` in the order of their arrival, up to `max_items` at a time.
 
-    The first item of a batch waits at most `linger` for company, if `company` says that some may come; while a request
-    is under way others gather anyway.
-    `send` returns the items that it could not deliver, which are sent again after a backoff with those that came
-    later; an error of `OUT_OF_REACH` means that none was delivered.
+    The first item of a batch waits up to `linger` for others while `expects_more` says that some may come. More gather
+    while a request is under way.
+
+    `send` gives a result for each item, or raises one of `AWS_ERRORS`: then the whole batch is sent again after a
+    backoff. A single item that is to be retried goes behind those that arrived meanwhile, and one that AWS refuses for
+    good is counted and handed to `refused`, so that no item ever blocks the others.
     """
 
     def __init__(
         self,
         name: str,
-        send: Callable[[Sequence[T]], Sequence[T]],
+        send: Callable[[Sequence[T]], Sequence[EntryResult]],
         *,
-        most: int,
+        refused: Callable[[T], None],
+        max_items: int,
         linger: timedelta,
-        company: Callable[[], bool] = lambda: True,
-        sizes: Histogram | None = None,
+        expects_more: Callable[[], bool] = lambda: True,
+        metrics: Metrics,
     ) -> None:
         self._name = name
         self._send = send
-        self._most = most
+        self._refused = refused
+        self._max_items = max_items
         self._linger = linger.total_seconds()
-        self._company = company
-        self._sizes = sizes
+        self._expects_more = expects_more
+        self._sizes = metrics.batch_size.labels(name)
+        self._refusals = metrics.refused.labels(name)
         self._items: deque[T] = deque()
         self._busy = False
         self._closing = False
-        self._abandoned = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -57,9 +62,7 @@ class Batcher(Generic[T]):
 
     def put(self, item: T) -> None:
         """Send an item soon."""
-        with self._changed:
-            self._items.append(item)
-            self._changed.notify_all()
+        self.put_all([item])
 
     def put_all(self, items: Sequence[T]) -> None:
         """Send items soon, together where they fit."""
@@ -71,63 +74,71 @@ class Batcher(Generic[T]):
 
     @property
     def pending(self) -> int:
-        """How many items have not been delivered yet, those under way not counted."""
+        """How many items wait to be sent; those under way are not counted."""
         return len(self._items)
 
-    def hurry(self) -> None:
-        """Linger no more."""
+    def stop_lingering(self) -> None:
+        """From now on, send items at once."""
         with self._changed:
             self._linger = 0.0
             self._changed.notify_all()
 
     def flush(self, within: timedelta) -> bool:
-        """Wait until everything is delivered, without lingering; false if that took too long."""
-        self.hurry()
+        """Wait until everything is sent, without lingering; false if that took longer than `within`."""
+        self.stop_lingering()
         with self._changed:
             return self._changed.wait_for(lambda: not self._items and not self._busy, within.total_seconds())
 
     def close(self) -> None:
-        """Stop sending. What has not been delivered by now is dropped."""
+        """Stop sending. Items that have not been sent are dropped."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def _run(self) -> None:
         failures = 0
-        while batch := self._next():
-            if self._sizes:
-                self._sizes.observe(len(batch), self._name)
-            left, pause = self._try(batch)
-            failures = failures + 1 if left else 0
+        while batch := self._next_batch():
+            self._sizes.observe(len(batch))
+            results, pause = self._try(batch)
+            again = [item for item, result in zip(batch, results, strict=True) if result is EntryResult.RETRY]
+            failures = failures + 1 if again else 0
             with self._changed:
-                self._items.extendleft(reversed(left))
+                if len(again) == len(batch):
+                    self._items.extendleft(reversed(again))
+                else:
+                    self._items.extend(again)
                 self._busy = False
                 self._changed.notify_all()
-                if left:
+                if again:
                     wait = _BACKOFF.wait(failures, random.random).total_seconds() if pause is None else pause
                     self._changed.wait_for(lambda: self._closing, wait)
 
-    def _try(self, batch: Sequence[T]) -> tuple[Sequence[T], float | None]:
-        """What is left of a batch, and for how many seconds to pause if that is known."""
+    def _try(self, batch: Sequence[T]) -> tuple[Sequence[EntryResult], float | None]:
+        """Send a batch. Gives the result of each item, and for how many seconds to pause if that is known."""
         try:
-            return self._send(batch), None
-        except ServiceAvoided as error:
-            return batch, error.seconds
-        except OUT_OF_REACH as error:
-            _LOG.warning("%s: %d items were not sent yet: %s", self._name, len(batch), error)
-            return batch, None
+            results = send_isolated(self._send, batch, EntryResult.REFUSED)
+        except CircuitOpen as error:
+            return [EntryResult.RETRY] * len(batch), error.seconds
+        except AWS_ERRORS as error:
+            _LOG.warning("%s: %d items could not be sent yet: %s", self._name, len(batch), error)
+            return [EntryResult.RETRY] * len(batch), None
+        for item, result in zip(batch, results, strict=True):
+            if result is EntryResult.REFUSED:
+                self._refusals.inc()
+                self._refused(item)
+        return results, None
 
-    def _next(self) -> list[T]:
+    def _next_batch(self) -> list[T]:
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closing)
-            if self._linger and len(self._items) < self._most and not self._closing and self._company():
+            if self._linger and len(self._items) < self._max_items and not self._closing and self._expects_more():
                 end = time.monotonic() + self._linger
                 self._changed.wait_for(
-                    lambda: len(self._items) >= self._most or self._closing or not self._linger,
+                    lambda: len(self._items) >= self._max_items or self._closing or not self._linger,
                     end - time.monotonic(),
                 )
             if self._closing:
                 return []
-            batch = [self._items.popleft() for _ in range(min(self._most, len(self._items)))]
+            batch = [self._items.popleft() for _ in range(min(self._max_items, len(self._items)))]
             self._busy = True
             return batch

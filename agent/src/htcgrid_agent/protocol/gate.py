@@ -1,4 +1,4 @@
-"""Whose turn it is to receive: queues take turns by weight, and nobody takes more than can be started soon."""
+"""Decides when each queue receives: queues take turns by weight, and get no more than can be started soon."""
 
 import threading
 import time
@@ -6,27 +6,27 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from htcgrid_agent.work.capacity import MOMENT
+from htcgrid_agent.work.capacity import BATCHING_WAIT
 from htcgrid_events import Priority
 
 WEIGHTS: Final[Mapping[Priority, int]] = {Priority.HIGH: 16, Priority.NORMAL: 4, Priority.LOW: 1}
-"""Shares of the chunks taken while all queues have some: low is slowed, and never starved."""
+"""Shares of the received chunks while all queues have some: low priority is slow, but never starves."""
 
-_MOST = 10
-_LOOK_AGAIN = 1.0
-"""Seconds after which room is looked for unasked: pauses end without a word."""
+_MAX_GRANT = 10
+_RECHECK_SECONDS = 1.0
+"""Seconds after which capacity is checked again without a notification: the end of a pause sends none."""
 _LAPSE = timedelta(milliseconds=250)
 
 
 class Gate:
-    """Lets the threads that receive pass, one per queue, when there is room.
+    """Lets the receiving threads pass, one per queue, while there is capacity.
 
-    A thread that passes books room for what it asks for. The booking lapses after a moment: a long poll that has not
-    returned by then stands at an empty queue, and must not keep the others from receiving. So what it brings
-    later may exceed the room, by one request's worth per queue.
+    A thread that passes reserves capacity for the messages that it asks for. The reservation lapses after a moment: a
+    long poll that has not returned by then waits at an empty queue, and must not keep the others from receiving. So
+    what it receives later may exceed the capacity, by one request per queue.
 
-    While `more_soon` says that chunks in hand are about to end, it waits a moment for the room that they leave: a
-    request, and the claim that follows it, cost the same for one message and for ten.
+    While `more_soon` says that chunks in hand are about to end, a thread waits a moment for the capacity that they
+    free: a request, and the claim that follows it, cost the same for one message and for ten.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Gate:
         self._weights = weights
         self._changed = threading.Condition()
         self._waiting: set[Priority] = set()
-        self._booked: dict[Priority, tuple[int, float]] = {}
+        self._reserved: dict[Priority, tuple[int, float]] = {}
         self._used: dict[Priority, float] = dict.fromkeys(weights, 0.0)
-        self._reached = 0.0
-        """How much, by its weight, the queue had used that passed last."""
+        self._virtual_time = 0.0
+        """The weighted use of the queue that passed last, as in weighted fair queueing."""
         self._closed = False
 
     @property
@@ -56,47 +56,47 @@ class Gate:
         return len(self._waiting)
 
     def enter(self, queue: Priority) -> int:
-        """Wait for this queue's turn. Gives how many messages may be received; 0 once the gate is closed."""
+        """Wait for the turn of a queue. Gives how many messages it may receive; 0 once the gate is closed."""
         with self._changed:
-            # A queue that was empty for long has not saved up turns for later.
-            self._used[queue] = max(self._used[queue], self._reached)
+            # A queue that was empty for long must not save up turns.
+            self._used[queue] = max(self._used[queue], self._virtual_time)
             self._waiting.add(queue)
-            # When a little room has waited for more for long enough.
-            give_in: float | None = None
+            # Until when to wait for more capacity than a little.
+            deadline: float | None = None
             try:
                 while not self._closed:
                     now = self._clock()
                     free = self._free(now)
                     if free > 0 and self._is_next(queue):
-                        give_in = now + MOMENT.total_seconds() if give_in is None else give_in
-                        if free < _MOST and now < give_in and self._more_soon():
-                            self._changed.wait(give_in - now)
+                        deadline = now + BATCHING_WAIT.total_seconds() if deadline is None else deadline
+                        if free < _MAX_GRANT and now < deadline and self._more_soon():
+                            self._changed.wait(deadline - now)
                             continue
-                        granted = min(free, _MOST)
-                        self._reached = self._used[queue]
-                        self._booked[queue] = (granted, now + self._lapse)
+                        granted = min(free, _MAX_GRANT)
+                        self._virtual_time = self._used[queue]
+                        self._reserved[queue] = (granted, now + self._lapse)
                         return granted
-                    self._changed.wait(min(self._until_lapse(now), _LOOK_AGAIN))
+                    self._changed.wait(min(self._until_lapse(now), _RECHECK_SECONDS))
                 return 0
             finally:
                 self._waiting.discard(queue)
                 self._changed.notify_all()
 
     def leave(self, queue: Priority, received: int) -> None:
-        """Say how many messages the queue gave."""
+        """Report how many messages the queue has received."""
         with self._changed:
-            self._booked.pop(queue, None)
+            self._reserved.pop(queue, None)
             self._used[queue] += received / self._weights[queue]
             self._changed.notify_all()
 
-    def stir(self) -> None:
-        """Look again whether there is room. Cheap when nobody waits for it."""
+    def notify_capacity(self) -> None:
+        """Check again whether there is capacity. Cheap while no queue waits."""
         if self._waiting and self._room() > 0:
             with self._changed:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody pass any more."""
+        """Let no thread pass any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -105,7 +105,7 @@ class Gate:
         return queue is min(self._waiting, key=lambda other: (self._used[other], -self._weights[other]))
 
     def _free(self, now: float) -> int:
-        return self._room() - sum(count for count, lapses in self._booked.values() if lapses > now)
+        return self._room() - sum(count for count, lapses in self._reserved.values() if lapses > now)
 
     def _until_lapse(self, now: float) -> float:
-        return min((lapses - now for _, lapses in self._booked.values() if lapses > now), default=_LOOK_AGAIN)
+        return min((lapses - now for _, lapses in self._reserved.values() if lapses > now), default=_RECHECK_SECONDS)

@@ -1,4 +1,4 @@
-"""Keeps what the agent holds: prolongs the leases of rows and hides their messages, in a thread of its own."""
+"""Sends heartbeats: extends the leases of claimed chunks and keeps their messages hidden, in a thread of its own."""
 
 import logging
 import threading
@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from htcgrid_agent.aws.entries import send_isolated
 from htcgrid_agent.aws.sqs import TaskMessages
-from htcgrid_agent.errors import OUT_OF_REACH
+from htcgrid_agent.errors import AWS_ERRORS
 from htcgrid_agent.work.job import Job
 from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_chunks.clock import Clock
@@ -15,108 +16,118 @@ from htcgrid_chunks.store import ChunkStore
 
 _LOG = logging.getLogger(__name__)
 MARGIN_MS = 1_000
-"""A row's lease ends this much before its message is shown again, so that who receives it may claim it at once."""
+"""A lease ends this much before its message is shown again, so that whoever receives it can claim the chunk at once."""
 
 
 class LeaseKeeper:
-    """Beats for all jobs together: three times within a lease, and the first time before their messages reappear.
+    """Extends the leases of all jobs together, three times within a lease, and first before their messages reappear.
 
-    `lost` is told of each lost lease, and `kept` of each that was prolonged; mostly in this thread.
+    `lost` is called for each lost lease, `extended` for each that was extended; mostly in this thread.
     """
 
     def __init__(
         self,
         store: ChunkStore,
-        queues: TaskMessages,
+        messages: TaskMessages,
         lease: timedelta,
         clock: Clock,
         lost: Callable[[Job], None],
-        kept: Callable[[Job], None],
+        extended: Callable[[Job], None],
     ) -> None:
         self._store = store
-        self._queues = queues
+        self._messages = messages
         self._lease = lease
         self._clock = clock
         self._lost = lost
-        self._kept = kept
-        self._next_beat = int(lease.total_seconds() * 1000 / 3)
-        self._first_beat = int(min(queues.hidden_for, lease).total_seconds() * 1000 / 3)
+        self._extended = extended
+        self._interval_ms = int(lease.total_seconds() * 1000 / 3)
+        self._first_interval_ms = int(min(messages.hidden_for, lease).total_seconds() * 1000 / 3)
         self._due: dict[Job, int] = {}
-        self._held: dict[ChunkKey, Job] = {}
+        self._jobs: dict[ChunkKey, Job] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._beaten = time.monotonic()
+        self._last_run = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to send heartbeats."""
         self._thread.start()
 
     @property
-    def seconds_since_beat(self) -> float:
-        """How long ago it last looked after the leases."""
-        return time.monotonic() - self._beaten
+    def seconds_since_heartbeat(self) -> float:
+        """How long ago it last looked for leases to extend."""
+        return time.monotonic() - self._last_run
 
     def expiry(self, received_at: int) -> int:
-        """When the lease of a row ends whose message was hidden at `received_at` (both in ms)."""
+        """When the lease of a chunk ends whose message was hidden at `received_at` (both in ms since the epoch)."""
         return received_at + int(self._lease.total_seconds() * 1000) - MARGIN_MS
 
-    def hold(self, job: Job) -> None:
-        """Keep the lease of a job. An earlier attempt at its chunk that is still held here has lost its own."""
+    def keep(self, job: Job) -> None:
+        """Extend the lease of a job from now on. An earlier attempt of this agent at the same chunk has lost its lease,
+        whatever it is doing."""
         with self._changed:
-            former = self._held.get(job.chunk.key)
-            self._held[job.chunk.key] = job
-            self._due[job] = job.delivery.received_at + self._first_beat
+            former = self._jobs.get(job.chunk.key)
+            self._jobs[job.chunk.key] = job
+            self._due[job] = job.delivery.received_at + self._first_interval_ms
         if former:
-            self.release(former)
-            self._lost(former)
+            self.lose(former)
+
+    def lose(self, job: Job) -> None:
+        """Treat the lease of a job as lost."""
+        # At once, and not when the event loop comes to it: the next write must leave the job out.
+        job.lost = True
+        self.release(job)
+        _LOG.warning("the lease is lost: the results of its tasks are discarded", extra=job.ids)
+        self._lost(job)
 
     def release(self, job: Job) -> None:
-        """Keep it no longer."""
+        """Extend the lease of a job no longer."""
         with self._changed:
             self._due.pop(job, None)
-            if self._held.get(job.chunk.key) is job:
-                del self._held[job.chunk.key]
+            if self._jobs.get(job.chunk.key) is job:
+                del self._jobs[job.chunk.key]
 
     def close(self) -> None:
-        """Stop beating."""
+        """Send no more heartbeats."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def beat(self) -> None:
-        """Prolong all leases that are due."""
+    def extend_due(self) -> None:
+        """Extend all leases that are due."""
         now = self._clock()
         with self._changed:
             jobs = [job for job, due in self._due.items() if due <= now and not job.lost]
         if not jobs:
             return
-        answers = self._store.extend([job.held for job in jobs], self.expiry(now))
-        held = [job for job, accepted in zip(jobs, answers, strict=True) if accepted]
+        expiry = self.expiry(now)
+        answers = send_isolated(
+            lambda some: self._store.extend([job.lease for job in some], expiry), jobs, refused=False
+        )
+        extended = [job for job, accepted in zip(jobs, answers, strict=True) if accepted]
         for job, accepted in zip(jobs, answers, strict=True):
-            if not accepted and self._holds(job):
-                self.release(job)
-                self._lost(job)
+            if not accepted and self._still_keeps(job):
+                self.lose(job)
         seconds = int(self._lease.total_seconds())
-        self._queues.hide([(job.delivery, seconds) for job in held])
+        self._messages.hide([(job.delivery, seconds) for job in extended])
         with self._changed:
-            self._due.update((job, now + self._next_beat) for job in held if job in self._due)
-        for job in held:
-            self._kept(job)
+            self._due.update((job, now + self._interval_ms) for job in extended if job in self._due)
+        for job in extended:
+            self._extended(job)
 
-    def _holds(self, job: Job) -> bool:
-        # A job that was finished while the beat was under way has no lease to lose.
+    def _still_keeps(self, job: Job) -> bool:
+        # A job that was finished during the request has no lease to lose.
         with self._changed:
             return job in self._due and not job.concluding
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if self._changed.wait_for(lambda: self._closed, self._first_beat / 1000):
+                if self._changed.wait_for(lambda: self._closed, self._first_interval_ms / 1000):
                     return
-            self._beaten = time.monotonic()
+            self._last_run = time.monotonic()
             try:
-                self.beat()
-            except OUT_OF_REACH as error:
-                # The lease lasts for two more beats; whether it is lost then is for the next write to find out.
+                self.extend_due()
+            except AWS_ERRORS as error:
+                # The lease lasts for two more heartbeats; if it is lost then, the next write finds out.
                 _LOG.warning("a heartbeat failed: %s", error)

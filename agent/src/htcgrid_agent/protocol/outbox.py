@@ -1,39 +1,67 @@
-"""Tells the control plane of finished chunks, and ends or hides their messages. Everything in batches."""
+"""Sends the events of chunks, and then deletes or hides their messages. Everything in batches."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from htcgrid_agent.aws.sqs import (
-    MAX_BATCH,
-    TaskEvents,
-    TaskMessages,
-)
+from htcgrid_agent.aws.entries import EntryResult
+from htcgrid_agent.aws.sqs import MAX_BATCH, TaskEvents, TaskMessages
 from htcgrid_agent.protocol.batcher import Batcher
-from htcgrid_agent.telemetry.metrics import Histogram
+from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.work.job import Delivery
 from htcgrid_chunks.chunk import Chunk
 from htcgrid_events import ChunkFinished, TasksRetrying
 
-_COMPANY = timedelta(milliseconds=10)
-_UNHURRIED = timedelta(milliseconds=100)
-"""How long a deletion waits for company: nobody waits for it."""
+_LOG = logging.getLogger(__name__)
+_LINGER = timedelta(milliseconds=10)
+_DELETION_LINGER = timedelta(milliseconds=100)
+"""Nothing waits for a deletion."""
 
 
 class _Event(NamedTuple):
     delivery: Delivery | None
-    """The message to be deleted once the event is accepted; none if it is still needed."""
+    """The message to delete once the event is accepted; none if it is still needed."""
     body: str
+    ids: dict[str, object]
 
 
 class Outbox:
-    """A message is only deleted once the event of its chunk has been accepted."""
+    """Deletes the message of a chunk only after the event of the chunk has been accepted.
 
-    def __init__(self, queues: TaskMessages, events: TaskEvents, company: Callable[[], bool], sizes: Histogram) -> None:
-        self._queue = events
-        self._events = Batcher("events", self._send, most=MAX_BATCH, linger=_COMPANY, company=company, sizes=sizes)
-        self._deletions = Batcher("deletions", queues.delete, most=MAX_BATCH, linger=_UNHURRIED, sizes=sizes)
-        self._hidings = Batcher("hidings", queues.hide, most=MAX_BATCH, linger=_COMPANY, sizes=sizes)
+    The message of an event that is refused for good stays: it comes back, and after some attempts the control plane
+    deals with it as undeliverable.
+    """
+
+    def __init__(
+        self, messages: TaskMessages, events: TaskEvents, expects_more: Callable[[], bool], metrics: Metrics
+    ) -> None:
+        self._task_events = events
+        self._events = Batcher(
+            "events",
+            self._send,
+            refused=_log_refused_event,
+            max_items=MAX_BATCH,
+            linger=_LINGER,
+            expects_more=expects_more,
+            metrics=metrics,
+        )
+        self._deletions = Batcher(
+            "deletions",
+            messages.delete,
+            refused=_log_refused_delivery,
+            max_items=MAX_BATCH,
+            linger=_DELETION_LINGER,
+            metrics=metrics,
+        )
+        self._hidings = Batcher(
+            "hidings",
+            messages.hide,
+            refused=lambda wait: _log_refused_delivery(wait[0]),
+            max_items=MAX_BATCH,
+            linger=_LINGER,
+            metrics=metrics,
+        )
 
     def start(self) -> None:
         """Begin to send."""
@@ -41,8 +69,8 @@ class Outbox:
             stage.start()
 
     def flush(self, within: timedelta) -> bool:
-        """Send everything now; false if that took too long."""
-        # In the order in which one fills the next.
+        """Send everything now; false if that took longer than `within` for one of the stages."""
+        # The events first, since they add deletions.
         return all(stage.flush(within) for stage in (self._events, self._deletions, self._hidings))
 
     def close(self) -> None:
@@ -51,27 +79,46 @@ class Outbox:
             stage.close()
 
     def finished(self, chunks: Sequence[tuple[Delivery, Chunk]]) -> None:
-        """Send the events of finished chunks, for the first time or once more, and then delete their messages."""
-        self._events.put_all([_Event(delivery, _event(chunk)) for delivery, chunk in chunks])
+        """Send the events of finished chunks, for the first time or again, and then delete their messages."""
+        self._events.put_all([_Event(delivery, _finished(chunk), delivery.ids) for delivery, chunk in chunks])
 
     def retrying(self, events: Sequence[TasksRetrying]) -> None:
-        """Tell of tasks that failed and are run again. Nobody depends on it: it may be lost with the agent."""
-        self._events.put_all([_Event(None, event.model_dump_json()) for event in events])
+        """Send events of tasks that failed and will be retried. They may be lost with the agent: nothing depends on
+        them."""
+        self._events.put_all(
+            [
+                _Event(None, TaskEvents.body(event), {"session": event.session_id, "chunk": event.chunk})
+                for event in events
+            ]
+        )
 
     def delete(self, delivery: Delivery) -> None:
         """Delete a message."""
-        self._deletions.put_all([delivery])
+        self._deletions.put(delivery)
 
     def hide(self, waits: Sequence[tuple[Delivery, int]]) -> None:
         """Show each message again after so many seconds."""
         self._hidings.put_all(waits)
 
-    def _send(self, events: Sequence[_Event]) -> list[_Event]:
-        refused = self._queue.send([event.body for event in events])
-        accepted = [event for index, event in enumerate(events) if index not in refused]
-        self._deletions.put_all([event.delivery for event in accepted if event.delivery])
-        return [events[index] for index in sorted(refused)]
+    def _send(self, events: Sequence[_Event]) -> list[EntryResult]:
+        results = self._task_events.send([event.body for event in events])
+        self._deletions.put_all(
+            [
+                event.delivery
+                for event, result in zip(events, results, strict=True)
+                if event.delivery and result is EntryResult.ACCEPTED
+            ]
+        )
+        return results
 
 
-def _event(chunk: Chunk) -> str:
-    return ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome()).model_dump_json()
+def _finished(chunk: Chunk) -> str:
+    return TaskEvents.body(ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome()))
+
+
+def _log_refused_event(event: _Event) -> None:
+    _LOG.error("an event is refused for good: it is dropped", extra=event.ids)
+
+
+def _log_refused_delivery(delivery: Delivery) -> None:
+    _LOG.error("a change of a message is refused for good: it is dropped", extra=delivery.ids)

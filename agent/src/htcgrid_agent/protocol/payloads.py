@@ -1,10 +1,11 @@
-"""Brings a claimed chunk's inputs, and what earlier attempts made of it, from the row or the data plane."""
+"""Reads the inputs and earlier results of a chunk from its row or the data plane, and stores new results."""
 
 import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from htcgrid_agent.work.conclusion import results_size
 from htcgrid_agent.work.job import Job
 from htcgrid_agent.work.task import (
     AGENT_LOST,
@@ -30,21 +31,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class Payloads:
-    """Reads and writes the lines of chunks."""
+    """The payloads of chunks."""
 
     def __init__(self, store: PayloadStore) -> None:
         self._store = store
 
-    def fill(self, job: Job) -> None:
-        """Give a job its inputs and its results so far.
+    def load(self, job: Job) -> None:
+        """Load the inputs and the earlier results of a job, and decide which of its tasks are run.
 
         Raises:
-            DataPlaneError: a payload is missing, corrupt or out of reach.
+            DataPlaneError: a payload is missing or corrupt, or cannot be read for now.
         """
-        self._fill_results(job)
+        self._load_results(job)
+        job.result_bytes = results_size(job.earlier_results)
         chunk = job.chunk
         if job.exceeds_lost_attempts:
-            # What kills agents may be the inputs themselves.
+            # The inputs themselves may be what kills agents.
             given_up = replace(AGENT_LOST, message=lost_message(chunk.attempt - 1), final=True)
             job.ends = dict.fromkeys(chunk.open_offsets, given_up)
             return
@@ -53,26 +55,26 @@ class Payloads:
         blamed = [
             offset for offset in chunk.open_offsets if chunk.tries.get(offset, 0) > job.delivery.queued.max_retries
         ]
-        # Only what was marked before it ran has more tries than are allowed and is open still.
+        # Only a task that was marked before it ran can have more tries than allowed and still be open.
         job.ends = {offset: _last_try(chunk, offset) for offset in blamed}
         waiting = deque(offset for offset in chunk.open_offsets if offset not in job.ends)
         if job.careful:
-            job.later = waiting
+            job.isolated = waiting
         else:
             job.pending = waiting
 
     @staticmethod
     def encode(lines: Sequence[bytes]) -> bytes:
-        """The lines of a chunk as they are stored."""
+        """The lines of a chunk in their stored form."""
         return encode_lines(lines)
 
     @staticmethod
     def fits_row(job: Job, data: bytes) -> bool:
-        """Whether results may lie in the row. Those that lay in the data plane once stay there: a row has one place."""
+        """Whether results may lie in the row. Results that have been in the data plane stay there."""
         return len(data) <= INLINE_BYTES and not job.stored and job.chunk.results.stored_bytes is None
 
     def put(self, job: Job, data: bytes) -> Payload:
-        """Store a job's results in the data plane, under a key of this attempt.
+        """Store the results of a job in the data plane, under a key of its attempt.
 
         Raises:
             StoreUnavailable: the data plane could not be reached.
@@ -81,17 +83,17 @@ class Payloads:
         self._store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt), data)
         return Payload(stored_bytes=len(data))
 
-    def _fill_results(self, job: Job) -> None:
+    def _load_results(self, job: Job) -> None:
         chunk = job.chunk
-        job.so_far = [b""] * chunk.size
+        job.earlier_results = [b""] * chunk.size
         if chunk.results == Payload():
             return
         key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)
         try:
-            job.so_far = decode_lines(self._read(chunk.results, key), chunk.size)
+            job.earlier_results = decode_lines(self._read(chunk.results, key), chunk.size)
         except (PayloadMissing, PayloadCorrupt):
-            # Nothing has been announced of an unfinished chunk, so its tasks may all be run again.
-            _LOG.exception("the results so far cannot be read: all tasks are run again", extra=job.ids)
+            # No event of an unfinished chunk has been sent, so all its tasks may run again.
+            _LOG.exception("the earlier results cannot be read: all tasks are run again", extra=job.ids)
             job.chunk = replace(chunk, outcomes=OutcomeCode.OPEN.value * chunk.size)
 
     def _read(self, payload: Payload, key: str) -> bytes:
@@ -99,6 +101,6 @@ class Payloads:
 
 
 def _last_try(chunk: Chunk, offset: int) -> Failed:
-    """The try that was noted before it began, since its agent might not live to tell of it."""
+    """The try that was counted before it started, in case its agent would die over it."""
     began = max((attempt.started_at for attempt in chunk.history.get(offset, ())), default=0)
     return replace(AGENT_LOST, started_at=began, ended_at=began, noted=True)

@@ -1,4 +1,4 @@
-"""Receives messages and claims the chunks that they name, one thread per queue."""
+"""Receives messages and claims the chunks that they name, in one thread per queue."""
 
 import logging
 import random
@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from htcgrid_agent.aws.entries import send_isolated
 from htcgrid_agent.aws.sqs import TaskMessages
-from htcgrid_agent.errors import OUT_OF_REACH, ServiceAvoided
+from htcgrid_agent.errors import AWS_ERRORS, CircuitOpen
 from htcgrid_agent.protocol.gate import Gate
 from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
 from htcgrid_agent.protocol.outbox import Outbox
-from htcgrid_agent.telemetry.metrics import Registry
-from htcgrid_agent.work.capacity import Load
+from htcgrid_agent.telemetry.metrics import Metrics
+from htcgrid_agent.work.capacity import Capacity
 from htcgrid_agent.work.job import (
     Delivery,
     Job,
@@ -36,67 +37,67 @@ _JITTER_SECONDS = 2
 
 
 class Receiver:
-    """Fills the agent. `claimed` takes the jobs of one request together."""
+    """Receives as much as the gate allows. `claimed` takes the jobs of the chunks that were claimed together."""
 
     def __init__(
         self,
         agent_id: str,
-        queues: TaskMessages,
+        messages: TaskMessages,
         store: ChunkStore,
         keeper: LeaseKeeper,
         gate: Gate,
-        load: Load,
+        capacity: Capacity,
         clock: Clock,
         claimed: Callable[[Sequence[Job]], None],
         outbox: Outbox,
-        metrics: Registry,
+        metrics: Metrics,
     ) -> None:
         self._agent_id = agent_id
-        self._queues = queues
+        self._messages = messages
         self._store = store
         self._keeper = keeper
         self._gate = gate
-        self._load = load
+        self._capacity = capacity
         self._clock = clock
         self._claimed = claimed
         self._outbox = outbox
         self._metrics = metrics
         self._closed = threading.Event()
         self._changed = threading.Condition()
-        self._taking = 0
+        self._claiming = 0
 
     def start(self) -> None:
         """Begin to receive."""
-        for priority in self._queues.priorities:
-            # Daemons, since a long poll cannot be cut short: what it still brings is handed back.
+        for priority in self._messages.priorities:
+            # Daemons, since a long poll cannot be cancelled: what it still receives is handed back.
             threading.Thread(target=self._run, args=(priority,), name=f"receive-{priority}", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more."""
+        """Receive no more."""
         self._closed.set()
         self._gate.close()
 
-    def settle(self, within: timedelta) -> bool:
-        """Wait until the messages that have been received are claimed or handed back; false if that took too long."""
+    def wait_until_idle(self, within: timedelta) -> bool:
+        """Wait until all received messages are claimed or handed back; false if that took longer than `within`."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._taking, within.total_seconds())
+            return self._changed.wait_for(lambda: not self._claiming, within.total_seconds())
 
     def _run(self, priority: Priority) -> None:
         failures, pause = 0, 0.0
-        while most := self._gate.enter(priority):
+        while granted := self._gate.enter(priority):
             received: Sequence[Delivery] = ()
             try:
-                received = self._queues.receive(priority, most)
+                received = self._messages.receive(priority, granted)
                 if received:
-                    self._metrics.received.add(len(received), priority)
-                    self._metrics.batch_size.observe(len(received), "claims")
-                    self._take(received)
+                    self._metrics.received.labels(priority).inc(len(received))
+                    self._metrics.batch_size.labels("claims").observe(len(received))
+                    self._claim(received)
                 failures, pause = 0, 0.0
-            except ServiceAvoided as error:
-                # Nobody was asked: this is no further failure, and the pause is known.
+            except CircuitOpen as error:
+                # No request was sent: this is no further failure, and the pause is known.
                 pause = error.seconds
                 self._outbox.hide([(delivery, int(pause)) for delivery in received])
-            except OUT_OF_REACH as error:
+            except AWS_ERRORS as error:
                 failures += 1
                 pause = _BACKOFF.wait(failures, random.random).total_seconds()
                 _LOG.warning("receiving failed: %s", error, extra={"queue": priority})
@@ -106,40 +107,46 @@ class Receiver:
             if pause:
                 self._closed.wait(pause)
 
-    def _take(self, received: Sequence[Delivery]) -> None:
+    def _claim(self, received: Sequence[Delivery]) -> None:
         self._count(1)
         try:
-            self._take_all(received)
+            self._claim_all(received)
         finally:
             self._count(-1)
 
     def _count(self, change: int) -> None:
         with self._changed:
-            self._taking += change
+            self._claiming += change
             self._changed.notify_all()
 
-    def _take_all(self, received: Sequence[Delivery]) -> None:
+    def _claim_all(self, received: Sequence[Delivery]) -> None:
         if self._closed.is_set():
             self._outbox.hide([(delivery, 0) for delivery in received])
             return
-        # A request may not name a row twice.
+        # DynamoDB refuses a request that names a row twice.
         single = {ChunkKey(delivery.queued.session_id, delivery.queued.chunk): delivery for delivery in received}
-        wait = int(self._queues.hidden_for.total_seconds())
+        wait = int(self._messages.hidden_for.total_seconds())
         self._outbox.hide([(delivery, wait) for delivery in received if delivery not in single.values()])
-        claims = [self._claim(key, delivery) for key, delivery in single.items()]
+        claims = [self._claim_of(key, delivery) for key, delivery in single.items()]
         jobs = []
-        for delivery, claim, (accepted, row) in zip(single.values(), claims, self._store.claim(claims), strict=True):
+        answers = send_isolated(self._store.claim, claims, refused=None)
+        for delivery, claim, answer in zip(single.values(), claims, answers, strict=True):
+            if answer is None:
+                self._metrics.refused.labels("claims").inc()
+                _LOG.error("a claim is refused for good: its message is left in the queue", extra=delivery.ids)
+                continue
+            accepted, row = answer
             if row is not None and (accepted or _is_mine(row, claim)):
                 jobs.append(Job(delivery, row))
             else:
-                self._sort_out(delivery, row)
+                self._handle_unclaimed(delivery, row)
         for job in jobs:
-            self._keeper.hold(job)
-        self._load.took(len(jobs))
+            self._keeper.keep(job)
+        self._capacity.chunks_received(len(jobs))
         if jobs:
             self._claimed(jobs)
 
-    def _claim(self, key: ChunkKey, delivery: Delivery) -> Claim:
+    def _claim_of(self, key: ChunkKey, delivery: Delivery) -> Claim:
         return Claim(
             key=key,
             owner=self._agent_id,
@@ -149,14 +156,14 @@ class Receiver:
             queued_at=delivery.queued_at,
         )
 
-    def _sort_out(self, delivery: Delivery, row: Chunk | None) -> None:
+    def _handle_unclaimed(self, delivery: Delivery, row: Chunk | None) -> None:
         if row is None:
             _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
             self._outbox.delete(delivery)
         elif row.finished:
             self._outbox.finished([(delivery, row)])
         elif row.state is ChunkState.PAUSED:
-            # Its session is paused: it gets another message when it is resumed.
+            # Its session is paused, and sends another message when it is resumed.
             self._outbox.delete(delivery)
         else:
             wait = max(0, row.claimable_at - self._clock()) / 1000

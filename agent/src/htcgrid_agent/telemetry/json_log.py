@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr. A line carries ids and never a payload or a token, and is never long."""
+"""Logs as JSON lines on stderr. A line is short, and carries ids but never a payload or a token."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 _MAX_MESSAGE = 1_000
 _MAX_EXCEPTION_LINE = 300
 _MAX_EXCEPTION_LINES = 40
-"""Errors quote what they are about, and that may be a payload: of a line its beginning says enough."""
+"""Errors may quote payloads, so only the beginning of each line is logged."""
 _FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue")
 
 

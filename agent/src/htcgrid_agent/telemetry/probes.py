@@ -1,4 +1,4 @@
-"""Tells Kubernetes whether the agent lives and is ready, and Prometheus how it fares."""
+"""A small HTTP server for the probes of Kubernetes and for Prometheus."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _MAX_REQUEST = 16 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said to a GET."""
+    """The answer to a GET request."""
 
     status: HTTPStatus
     text: str
@@ -23,14 +23,14 @@ class Answer:
 
 
 def yes_or_no(problem: str | None) -> Answer:
-    """Yes if there is no problem; else the problem, as an error that probes understand."""
+    """200 if there is no problem, else 503 with the problem."""
     if problem is None:
         return Answer(HTTPStatus.OK, "yes\n")
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{problem}\n")
 
 
 def metrics(text: str) -> Answer:
-    """Metrics in the format of Prometheus."""
+    """Metrics in the text format of Prometheus."""
     return Answer(HTTPStatus.OK, text, CONTENT_TYPE)
 
 

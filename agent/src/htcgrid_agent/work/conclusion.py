@@ -1,8 +1,8 @@
-"""What an attempt makes of a chunk: which tasks are done for good, and which are run again. Pure."""
+"""The outcome of an attempt: which tasks of a chunk are final, and which are run again. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from htcgrid_agent.work.task import (
     Completed,
@@ -14,6 +14,7 @@ from htcgrid_chunks.history import (
     History,
     brief,
 )
+from htcgrid_dataplane import MAX_EXPANDED_BYTES
 from htcgrid_events import (
     MAX_TASK_BYTES,
     Attempt,
@@ -26,14 +27,18 @@ from htcgrid_events import (
 )
 
 _MAX_MESSAGE = 16 * 1024
-_MAX_WORDS = 500
+_MAX_EVENT_TEXT = 500
 _MAX_TRACE_LINES = 64
 _MAX_TRACE_LINE = 1024
+_SHORT_ERROR_BYTES = 8 * 1024
+"""Room that is kept for the error of each task, however large the results of the others are."""
+_SHORT_MESSAGE = 500
+_SHORT_TYPE = 100
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Who runs a task, as its user is told."""
+    """Who ran a task, as users see it in errors."""
 
     agent: str
     host: str
@@ -50,7 +55,7 @@ class Conclusion:
     """A line per task: its result, its error, or nothing while it is open."""
     tries: Mapping[int, int]
     history: History
-    """The tries that did not complete their tasks; of tasks that failed for good they are in their error."""
+    """The failed tries of open tasks; those of tasks that failed for good are in their error."""
 
     @property
     def open_offsets(self) -> list[int]:
@@ -59,21 +64,23 @@ class Conclusion:
 
     @property
     def retry(self) -> int:
-        """Which retry (1, 2, …) comes next for the open task that failed most often; 0 if none has failed."""
+        """The number of the next retry (1, 2, …) of the open task that failed most often; 0 if none has failed."""
         return max((self.tries.get(offset, 0) for offset in self.open_offsets), default=0)
 
 
 def conclude(
-    chunk: Chunk, so_far: Sequence[bytes], ends: Mapping[int, TaskEnd], policy: RetryPolicy, runner: Runner
+    chunk: Chunk, earlier_results: Sequence[bytes], ends: Mapping[int, TaskEnd], policy: RetryPolicy, runner: Runner
 ) -> Conclusion:
-    """Merge how tasks ended (by their offsets) into what earlier attempts left.
+    """Merge how tasks ended (by their offsets) into the outcome of earlier attempts.
 
-    `so_far` has a line per task, as the row's results say. A task that has an outcome already keeps it.
+    `earlier_results` has a line per task. A task that already has an outcome keeps it.
     """
     outcomes = list(chunk.outcomes)
-    lines = list(so_far)
+    lines = list(earlier_results)
     tries = dict(chunk.tries)
     history = dict(chunk.history)
+    free = max_result_bytes(chunk.size) - results_size(lines)
+    free -= sum(len(end.result) for end in ends.values() if isinstance(end, Completed))
     for offset, end in sorted(ends.items()):
         if outcomes[offset] != OutcomeCode.OPEN.value:
             continue
@@ -88,14 +95,37 @@ def conclude(
             tries[offset] = tries.get(offset, 0) + 1
         if end.final or tries[offset] > policy.max_retries or not policy.may_retry(end.type):
             outcomes[offset] = OutcomeCode.FAILED.value
-            lines[offset] = _error_line(end, tries[offset], runner, earlier)
+            line = _error_line(end, tries[offset], runner, earlier)
+            lines[offset] = line if len(line) <= free else _short_error_line(end, tries[offset], runner)
+            free -= len(lines[offset])
         else:
             history[offset] = (*earlier, attempt_of(end, runner))
     return Conclusion("".join(outcomes), lines, tries, history)
 
 
+def max_result_bytes(tasks: int) -> int:
+    """How many bytes the lines of the results of a chunk may have, so that they can be read again with all errors."""
+    return MAX_EXPANDED_BYTES - tasks * _SHORT_ERROR_BYTES
+
+
+def results_size(lines: Sequence[bytes]) -> int:
+    """How many bytes lines of results have, with a newline after each."""
+    return sum(map(len, lines)) + len(lines)
+
+
+def results_too_large(tasks: int) -> Failed:
+    """The failure of a task whose result does not fit beside those of the other tasks of its chunk."""
+    return Failed(
+        FailureKind.HANDLER,
+        "Chunk.ResultsTooLarge",
+        f"The results of the {tasks} tasks of its chunk have more than {max_result_bytes(tasks)} bytes together: "
+        "submit with a smaller chunk_size.",
+        final=True,
+    )
+
+
 def attempt_of(end: Failed, runner: Runner) -> Attempt:
-    """A try that failed, as the row tells of it."""
+    """A failed try, as it is kept in the row."""
     return brief(
         Attempt(
             started_at=end.started_at,
@@ -112,18 +142,18 @@ def attempt_of(end: Failed, runner: Runner) -> Attempt:
 
 
 def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int) -> FailedTask:
-    """What the bus is told of a task that is run again."""
+    """The entry of a task that is run again in the event `TasksRetrying`."""
     return FailedTask(
         task_id=task_id(chunk.key.session_id, chunk.first_task + offset),
         kind=end.kind,
-        type=_encodable(end.type[:_MAX_WORDS]),
-        message=_encodable(end.message[:_MAX_WORDS]),
+        type=_encodable(end.type[:_MAX_EVENT_TEXT]),
+        message=_encodable(end.message[:_MAX_EVENT_TEXT]),
         attempts=tries,
     )
 
 
 def completed_or_failed(body: bytes) -> TaskEnd:
-    """What a worker's answer says: a task is only completed by a JSON text of legal size."""
+    """How a task ended whose worker answered `body`: only a JSON text of legal size completes it."""
     if len(body) > MAX_TASK_BYTES:
         return too_large(len(body))
     try:
@@ -158,7 +188,7 @@ def too_large(size: int) -> Failed:
 
 
 def handler_failure(body: bytes, kind: FailureKind = FailureKind.HANDLER) -> Failed:
-    """What a runtime's error report says, in the form that all Lambda runtimes share."""
+    """How a task ended whose runtime sent this error report, in the form that all Lambda runtimes share."""
     try:
         report = json.loads(body)
     except (ValueError, RecursionError):
@@ -196,8 +226,13 @@ def _error_line(end: Failed, attempts: int, runner: Runner, earlier: tuple[Attem
     return error.model_dump_json().encode()
 
 
+def _short_error_line(end: Failed, attempts: int, runner: Runner) -> bytes:
+    short = replace(end, type=end.type[:_SHORT_TYPE], message=end.message[:_SHORT_MESSAGE], trace=())
+    return _error_line(short, attempts, runner, ())
+
+
 def _middle_out(trace: Sequence[str]) -> list[str]:
-    """A trace that is not too long: where it began and, mostly, where it ended."""
+    """A trace of at most `_MAX_TRACE_LINES` lines: its beginning and, mostly, its end."""
     if len(trace) <= _MAX_TRACE_LINES:
         return list(trace)
     head, tail = _MAX_TRACE_LINES // 4, _MAX_TRACE_LINES - _MAX_TRACE_LINES // 4
@@ -205,8 +240,8 @@ def _middle_out(trace: Sequence[str]) -> list[str]:
 
 
 def _encodable(text: str) -> str:
-    # JSON may spell half a surrogate pair, which UTF-8 cannot.
-    return text.encode("utf-8", "replace").decode()
+    # JSON may spell half a surrogate pair, which UTF-8 cannot: it is shown as it is spelled.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _first_words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A chunk in the hands of the agent, from its claim to its conclusion."""
+"""A claimed chunk while the agent works on it."""
 
 import threading
 from collections import deque
@@ -18,7 +18,7 @@ from htcgrid_events import ChunkQueued, Priority
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
-    """A message that names a chunk, as received."""
+    """A received message that names a chunk."""
 
     queued: ChunkQueued
     priority: Priority
@@ -32,64 +32,66 @@ class Delivery:
 
     @property
     def ids(self) -> dict[str, object]:
-        """What a log line says of it."""
+        """The ids for log lines."""
         return {"session": self.queued.session_id, "chunk": self.queued.chunk}
 
 
 @dataclass(eq=False)
 class Job:
-    """A chunk that is held. Its running belongs to the event loop; what it says of itself may be read anywhere."""
+    """A claimed chunk. The event loop alone changes how its tasks run; other threads may read it."""
 
     delivery: Delivery
     chunk: Chunk
     """The row as claimed."""
     inputs: Sequence[bytes] = ()
     """JSON, one text per task of the chunk."""
-    so_far: Sequence[bytes] = ()
-    """What earlier attempts made of the tasks, one line per task."""
+    earlier_results: Sequence[bytes] = ()
+    """The results of earlier attempts, one line per task, empty where there is none."""
     pending: deque[int] = field(default_factory=deque)
     """Offsets of tasks that have not been started."""
-    later: deque[int] = field(default_factory=deque)
-    """Offsets of tasks that may only be started, one at a time, once the row says so: see `careful`."""
+    isolated: deque[int] = field(default_factory=deque)
+    """Offsets of tasks that are run one at a time, each marked in the row before it starts: see `careful`."""
     ends: dict[int, TaskEnd] = field(default_factory=dict)
     """How the tasks of this attempt ended, by offset."""
+    result_bytes: int = 0
+    """Size of all results so far, as `results_size` counts it."""
     waiting: int = 0
     """How many of its tasks have not been started."""
     running: int = 0
     """How many of its tasks run."""
     started_at: int = 0
     finished_at: int = 0
-    set_back: bool = False
-    """Whether its payloads were out of reach, so that it has to wait."""
+    inputs_unavailable: bool = False
+    """Whether its inputs could not be read for now, so that it is retried after a backoff."""
     marked: set[int] = field(default_factory=set)
-    """Offsets of tasks that count as tried in the row from before they ran."""
+    """Offsets of tasks that the row counts as tried since before they ran."""
     saved: int = 0
-    """How many ends the last checkpoint held."""
+    """How many task ends the last checkpoint contained."""
     storing: threading.Lock = field(default_factory=threading.Lock)
-    """Held while its results are put into the data plane."""
+    """Locked while its results are put into the data plane."""
     stored: bool = False
     """Whether results of it lie in the data plane."""
     concluding: bool = False
-    """Whether all its tasks have ended and only the last write to its row is left."""
+    """Whether all its tasks have ended and only the final write to its row is left."""
     lost: bool = False
-    """Whether another agent has taken it, or its session was cancelled: what it yields counts for nothing."""
+    """Whether its lease is lost, to another attempt or because its session was cancelled: its results are discarded."""
 
     @property
     def careful(self) -> bool:
-        """Whether agents keep dying over this chunk, so that its tasks are run one by one to find the culprit."""
+        """Whether earlier attempts died with their agents, so that tasks are run one by one to find the cause."""
         return self.chunk.died >= CAREFUL_AFTER
 
     @property
     def exceeds_lost_attempts(self) -> bool:
-        """Whether agents died over this chunk so often, without a sign, that its tasks are not run any more."""
+        """Whether so many attempts died that the tasks of this chunk are not run any more."""
         return exceeds_lost_attempts(self.chunk, self.chunk.attempt - 1)
 
     @cached_property
-    def held(self) -> ChunkLease:
+    def lease(self) -> ChunkLease:
         """The right to write its row."""
         return ChunkLease(self.chunk.key, self.chunk.owner, self.chunk.attempt)
 
     @property
     def ids(self) -> dict[str, object]:
-        """What a log line says of it."""
+        """The ids for log lines."""
         return {**self.delivery.ids, "attempt": self.chunk.attempt}

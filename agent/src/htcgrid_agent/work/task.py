@@ -1,4 +1,4 @@
-"""A task as workers see it: one of a batch that is given to a worker, and an end that says what became of it."""
+"""A task as a worker sees it: one of a batch, and how it ended."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ class Failed:
     """When the try began, in ms since the epoch; 0 where it never did."""
     ended_at: int = 0
     noted: bool = False
-    """Whether the row counts and tells of this try already: of a task that was marked before it ran."""
+    """Whether the row already counts this try, because the task was marked before it ran."""
     final: bool = False
-    """Whether the task is not tried again, whatever its session says."""
+    """Whether the task is not retried, whatever the session's retry policy says."""
 
 
 TaskEnd = Completed | Failed
 
 AGENT_LOST = Failed(FailureKind.LOST, "Agent.Lost", "The agent was lost while it ran the task.")
-"""The end of a task that kills its agent."""
+"""How a task ended that killed its agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +49,24 @@ class Task:
 
 
 class BatchOwner(Protocol):
-    """Who gives batches to workers: told, in the event loop, what becomes of their tasks, unless they were given up."""
+    """Gives batches to workers. Its methods are called in the event loop, except for batches that were given up."""
 
     def task_ended(self, batch: "Batch", task: Task, end: TaskEnd, seconds: float) -> None:
-        """A task ran for so long. It is no longer among the batch's."""
+        """A task ended after this many seconds, and was removed from the batch."""
 
     def tasks_returned(self, batch: "Batch", tasks: Sequence[Task]) -> None:
-        """The last tasks of a batch have not been begun, and are no longer among the batch's."""
+        """The last tasks of a batch were not started, and were removed from the batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Tasks of one chunk in the hands of one worker, which runs them one after the other."""
+    """Tasks of one chunk that one worker runs one after the other."""
 
     session_id: str
     chunk: int
     attempt: int
     timeout_seconds: int
-    """How long each of them may run."""
+    """Longest run of each task, in seconds."""
     tasks: deque[Task]
-    """Those that have not ended. Only the first of them can have been begun, as far as is known here."""
+    """The tasks that have not ended. Only the first can have been started, as far as the agent knows."""
     owner: BatchOwner
