@@ -89,14 +89,14 @@ class Network:
 
 def flaky(rate: float, seed: int) -> Before:
     """Lets a share of the requests fail in all ways."""
-    dice = random.Random(seed)
+    chance = random.Random(seed)
     lock = threading.Lock()
 
     def before(request: Request) -> Fate:
         with lock:
-            if dice.random() >= rate:
+            if chance.random() >= rate:
                 return Fate.PASS
-            return dice.choice([Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE])
+            return chance.choice([Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE])
 
     return before
 

@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from htcgrid_agent.execution.batch_sizing import BatchSizing
+from htcgrid_agent.work import conclusion
 from htcgrid_agent.work.conclusion import (
     Runner,
     completed_or_failed,
     conclude,
     handler_failure,
+    max_result_bytes,
+    results_too_large,
 )
 from htcgrid_agent.work.task import (
     Completed,
@@ -25,7 +29,7 @@ from htcgrid_chunks.chunk import (
 )
 from htcgrid_chunks.history import History
 from htcgrid_chunks.state import ChunkState
-from htcgrid_dataplane import decode_lines, encode_lines
+from htcgrid_dataplane import decode_lines, encode_lines, encoding
 from htcgrid_events import MAX_TASK_BYTES, NON_RETRYABLE, FailureKind, RetryPolicy, TaskError
 
 RUNNER = Runner("agent", "host")
@@ -191,3 +195,56 @@ def test_a_try_that_was_noted_before_it_ran_is_counted_once() -> None:
     )
     error = TaskError.model_validate_json(final.lines[0])
     assert (final.outcomes, error.attempts, error.history, error.kind) == ("F", 1, (), FailureKind.LOST)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(1, 20_000).map(lambda size: Completed(b"1" * size)),
+            st.builds(
+                Failed,
+                st.just(FailureKind.HANDLER),
+                st.text(max_size=300),
+                st.integers(0, 20_000).map(lambda size: "\x01" * size),
+                st.integers(0, 80).map(lambda lines: ("\x02" * 2000,) * lines),
+            ),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_what_is_written_can_be_read(results: list[TaskEnd]) -> None:
+    size = len(results)
+    with pytest.MonkeyPatch.context() as patch:
+        limit = size * 8 * 1024 + 60_000
+        for module in (conclusion, encoding):
+            patch.setattr(module, "MAX_EXPANDED_BYTES", limit)
+        used, bounded = size, dict[int, TaskEnd]()
+        for offset, end in enumerate(results):
+            fits = not isinstance(end, Completed) or used + len(end.result) <= max_result_bytes(size)
+            bounded[offset] = end if fits else results_too_large(size)
+            used += len(end.result) if fits and isinstance(end, Completed) else 0
+        made = conclude(chunk_of(size), [b""] * size, bounded, RetryPolicy(max_retries=0), RUNNER)
+        lines = decode_lines(encode_lines(made.lines), size)
+    for offset, end in bounded.items():
+        if isinstance(end, Failed):
+            error = TaskError.model_validate_json(lines[offset])
+            assert end.message.startswith(error.message)
+            assert len(error.message) >= min(len(end.message), 500)
+        else:
+            assert lines[offset] == end.result
+
+
+def test_half_a_surrogate_pair_is_shown_as_it_is_spelled() -> None:
+    end = Failed(FailureKind.HANDLER, "ValueError", "bad \ud800")
+    [line] = conclude(chunk_of(1), [b""], {0: end}, RetryPolicy(max_retries=0), RUNNER).lines
+    assert TaskError.model_validate_json(line).message == "bad \\ud800"
+
+
+def test_sizes_of_batches_are_forgotten_for_the_sessions_used_least_recently() -> None:
+    sizing = BatchSizing()
+    sizing.record("long-lived", 0.001)
+    for number in range(1_000):
+        sizing.record(f"session-{number}", 1.0)
+        assert sizing.batch_size("long-lived") == 15
+    assert sizing.batch_size("session-0") == 1

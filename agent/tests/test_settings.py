@@ -1,12 +1,15 @@
 """What an agent says of its settings before it starts."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
 from agent.tests.harness import PYTHON_RUNTIMES
 
+from htcgrid_agent.aws.endpoints import refuse_unsupported
 from htcgrid_agent.errors import BadSettings
 from htcgrid_agent.settings import load_settings
 
@@ -127,3 +130,40 @@ def test_a_check_shows_why_the_handler_cannot_be_loaded(
     assert refused.returncode == 2
     (told,) = (line for line in refused.stderr.splitlines() if line.startswith("htcgrid-agent: "))
     assert told.startswith(f"htcgrid-agent: the handler cannot be loaded: {said}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "words"),
+    [
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, "", "AWS_USE_FIPS_ENDPOINT"),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "", "AWS_USE_DUALSTACK_ENDPOINT"),
+        ({}, "[default]\nuse_fips_endpoint = true\n", "use_fips_endpoint"),
+        ({}, "[default]\ns3 =\n  use_dualstack_endpoint = true\n", "use_dualstack_endpoint of s3"),
+        ({"AWS_USE_FIPS_ENDPOINT": "false"}, "[default]\ns3 =\n  use_dualstack_endpoint = false\n", ""),
+    ],
+)
+def test_endpoints_that_are_not_supported_are_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], config: str, words: str
+) -> None:
+    file = tmp_path / "config"
+    file.write_text(config)
+    for name, value in {**variables, "AWS_CONFIG_FILE": str(file)}.items():
+        monkeypatch.setenv(name, value)
+    if words:
+        with pytest.raises(BadSettings, match=f"{words}.*unset it, and name the endpoints by AWS_ENDPOINT_URL_SQS"):
+            refuse_unsupported(botocore.session.get_session())
+    else:
+        refuse_unsupported(botocore.session.get_session())
+
+
+def test_an_agent_that_is_asked_for_fips_endpoints_does_not_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "htcgrid_agent"],
+        env={**os.environ, "AWS_USE_FIPS_ENDPOINT": "true"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("htcgrid-agent: AWS_USE_FIPS_ENDPOINT")

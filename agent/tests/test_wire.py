@@ -27,7 +27,7 @@ from htcgrid_agent.aws.client import (
     JsonClient,
     ObjectClient,
 )
-from htcgrid_agent.aws.endpoints import configured_endpoint
+from htcgrid_agent.aws.endpoints import configured_endpoint, public_endpoint
 from htcgrid_agent.aws.signing import (
     Keys,
     Signer,
@@ -228,3 +228,17 @@ def test_queues_and_rows_are_where_the_run_says(place: Place, service_endpoints:
     assert all(queue.startswith(f"{url}/") for queue in place.queue_urls.values())
     rows = service_endpoints.get("AWS_ENDPOINT_URL_DYNAMODB", place.embedded.url)
     assert place.dynamodb.meta.endpoint_url == rows
+
+
+def test_endpoints_are_those_that_botocore_names_in_every_partition() -> None:
+    session = botocore.session.get_session()
+    resolver = session.get_component("endpoint_resolver")
+    partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
+    regions = [name for partition in partitions for name in partition["regions"] if not name.endswith("-global")]
+    # Newer than botocore's data: their partition is told by their name.
+    regions += ["cn-east-9", "us-gov-south-9", "eusc-de-west-9", "us-west-9", "us-isob-north-9"]
+    assert len(regions) > 40
+    for region in regions:
+        for service in ("sqs", "dynamodb", "s3"):
+            host = resolver.construct_endpoint(service, region)["hostname"]
+            assert public_endpoint(service, region, session) == f"https://{host}"

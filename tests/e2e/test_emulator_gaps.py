@@ -3,6 +3,7 @@
 A failure here is good news: MiniStack has closed a gap, and the code that bridges it can go.
 """
 
+import json
 import subprocess
 
 import pytest
@@ -92,3 +93,58 @@ def test_each_text_of_a_statement_is_taken_apart_anew() -> None:
         "print(tokenize('SELECT * FROM a') is tokenize('SELECT * FROM a'))"
     )
     assert in_emulator(program) == "False"
+
+
+_TABLE = """
+import json
+from ministack.services import dynamodb as db
+{bridge}
+def call(operation, **request):
+    status, _, body = getattr(db, operation)(request)
+    print(status, json.loads(body).get("message", json.dumps(json.loads(body).get("Responses"))))
+db._create_table({{
+    "TableName": "rows", "BillingMode": "PAY_PER_REQUEST",
+    "KeySchema": [{{"AttributeName": "p", "KeyType": "HASH"}}, {{"AttributeName": "s", "KeyType": "RANGE"}}],
+    "AttributeDefinitions": [{{"AttributeName": n, "AttributeType": "S"}} for n in "ps"],
+}})
+for sort in "xyz":
+    db._put_item({{"TableName": "rows", "Item": {{"p": {{"S": "p"}}, "s": {{"S": sort}}, "a": {{"S": "0"}}}}}})
+def update(sort, more=""):
+    text = f'UPDATE "rows" SET a = ? {{more}} WHERE p = ? AND s = ?'
+    return {{"Statement": text, "Parameters": [{{"S": "1"}}, {{"S": "p"}}, {{"S": sort}}]}}
+def insert(sort):
+    text = "INSERT INTO \\"rows\\" VALUE {{'p': ?, 's': ?}}"
+    return {{"Statement": text, "Parameters": [{{"S": "p"}}, {{"S": sort}}]}}
+call("_batch_execute_statement", Statements=[update("x"), update("x")])
+print(db._get_item({{"TableName": "rows", "Key": {{"p": {{"S": "p"}}, "s": {{"S": "x"}}}}}})[2].decode().count('"0"'))
+call("_batch_execute_statement", Statements=[insert("n"), insert("n")])
+call("_batch_execute_statement", Statements=[update("x"), update("y"), insert("m"), update("none")])
+call("_batch_execute_statement", Statements=[update("z", "REMOVE a"), update("y")])
+key = {{"p": {{"S": "p"}}, "s": {{"S": "z"}}}}
+for expression in ("SET a = :a REMOVE a", "SET #a = :a REMOVE #b", "SET a = :a, b = :a REMOVE c", "ADD b :a REMOVE b"):
+    names = {{name: "a" for name in ("#a", "#b") if name in expression}}
+    more = {{"ExpressionAttributeNames": names}} if names else {{}}
+    call("_update_item", TableName="rows", Key=key, UpdateExpression=expression,
+         ExpressionAttributeValues={{":a": {{"S": "2"}}}}, **more)
+"""
+_BRIDGE = "import sys; sys.path.insert(0, {folder!r}); from aws import refusals; refusals.refuse_as_dynamodb_does()"
+
+
+def test_a_row_named_twice_and_paths_that_overlap_are_not_refused() -> None:
+    lines = in_emulator(_TABLE.format(bridge="")).splitlines()
+    assert lines[0] == '200 [{"TableName": "rows"}, {"TableName": "rows"}]'
+    assert not any("duplicates" in line or "overlap" in line for line in lines)
+
+
+def test_the_bridge_refuses_what_dynamodb_refuses() -> None:
+    folder = str(PROJECT.root / "local/src/htcgrid_local/embedded")
+    lines = in_emulator(_TABLE.format(bridge=_BRIDGE.format(folder=folder))).splitlines()
+    duplicates = "400 Provided list of item keys contains duplicates"
+    # The row is as it was: none of the statements has run.
+    assert lines[:3] == [duplicates, "1", duplicates]
+    assert lines[3].startswith("200")
+    assert lines[3].count("Error") == 1
+    one, other = json.loads(lines[4].removeprefix("200 "))
+    assert (one["Error"]["Code"], "Error" in other) == ("ValidationError", False)
+    overlap = "Invalid UpdateExpression: Two document paths overlap with each other"
+    assert [line.startswith(f"400 {overlap}") for line in lines[5:]] == [True, True, False, True]

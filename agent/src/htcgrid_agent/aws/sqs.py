@@ -107,7 +107,7 @@ class TaskEvents:
     @staticmethod
     def body(event: ChunkFinished | TasksRetrying) -> str:
         """An event as it is sent. ASCII, since SQS refuses some characters that a task's error may contain."""
-        return event.model_dump_json(ensure_ascii=True)
+        return event.to_json()
 
     def send(self, bodies: Sequence[str]) -> list[EntryResult]:
         """Send up to 10 events, in several requests where they are too large for one."""
