@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from htcgrid_agent.aws.entries import EntryResult, send_isolated
 from htcgrid_agent.aws.sqs import MAX_BATCH_BYTES, TaskEvents
+from htcgrid_chunks.errors import WriteRefused
 from htcgrid_events import FailureKind, TaskError
 
 if TYPE_CHECKING:
@@ -88,20 +89,16 @@ def test_a_message_with_fields_of_a_later_release_is_understood(place: Place) ->
     assert place.results(session) == [1]
 
 
-def test_a_message_whose_claim_is_refused_for_good_keeps_no_other_from_being_claimed(place: Place) -> None:
-    session = place.submit([{"do": "echo", "value": 1}], messages=0)
-    # DynamoDB's numbers have 38 digits.
-    body = {"session_id": session.session_id, "chunk": int("9" * 40), "tenant": "tenant-1", "task_timeout_seconds": 60}
-    [url] = {place.queue_urls[priority] for priority in place.queue_urls if priority.value == "normal"}
-    entries = [
-        {"Id": str(number), "MessageBody": json.dumps(body | {"chunk": chunk}), "MessageGroupId": "tenant-1"}
-        for number, chunk in enumerate([int("9" * 40), 0])
+@pytest.mark.parametrize("bad", [{2}, {1, 3}, {1, 2, 3}, set[int]()])
+def test_entries_of_a_request_that_is_refused_as_a_whole_are_sent_one_by_one(bad: set[int]) -> None:
+    def send(entries: Sequence[int]) -> list[str]:
+        if bad.intersection(entries):
+            raise WriteRefused("DynamoDB refuses a write for what it contains: ValidationError")
+        return [f"answer to {entry}" for entry in entries]
+
+    assert send_isolated(send, [1, 2, 3], refused=None) == [
+        None if entry in bad else f"answer to {entry}" for entry in (1, 2, 3)
     ]
-    place.sqs.send_message_batch(QueueUrl=url, Entries=cast("Any", entries))
-    agent = place.agent()
-    assert place.results(session) == [1]
-    until(lambda: agent.said("a claim is refused for good"))
-    assert agent.process.poll() is None
 
 
 class Sqs:
