@@ -61,6 +61,19 @@ test-second-opinion: install ## run the tests of queues and rows on ElasticMQ an
 	$(MAKE) --no-print-directory $(SECOND_OPINION) && \
 	$(PYTEST) --second-opinion chunks/tests controlplane/tests agent/tests tests/second_opinion $(ARGS)
 
+# Agents start in environments of their own making, which carry no variable of ours. So for as long as the run takes,
+# every Python of .venv is told to measure itself when it starts.
+.PHONY: coverage
+coverage: install ## run the tests and tell what they reach, in agents and commands too
+	rm -f .coverage .coverage.*
+	place="$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a0_measure.pth"; \
+	trap 'rm -f "$$place"' EXIT; \
+	printf '%s' 'import os; os.environ.update(COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml",' \
+		'COVERAGE_FILE="$(CURDIR)/.coverage")' >"$$place"; \
+	$(PYTEST) $(ARGS)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+
 .PHONY: bench
 bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=full for larger sessions)
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)

@@ -17,7 +17,7 @@ def stub() -> Iterator[StubGrid]:
 
 @pytest.fixture
 def grid(stub: StubGrid) -> Iterator[Grid]:
-    with Grid.connect(stub.profile(), request_timeout=5) as grid:
+    with Grid.connect(stub.profile(), request_timeout=60) as grid:
         yield grid
 
 

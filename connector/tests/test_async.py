@@ -76,7 +76,7 @@ def fail_on_odd(event: object) -> object:
 
 def run(stub: StubGrid, scenario: Callable[[AsyncGrid], Any]) -> Any:
     async def main() -> Any:
-        async with await AsyncGrid.connect(stub.profile(), request_timeout=5) as grid:
+        async with await AsyncGrid.connect(stub.profile(), request_timeout=60) as grid:
             return await scenario(grid)
 
     return asyncio.run(asyncio.wait_for(main(), 30))

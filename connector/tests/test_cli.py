@@ -68,7 +68,7 @@ def test_a_grid_that_is_down_is_told_soon(stub: StubGrid, tmp_path: Path, comman
     profile = stub.profile(api_url=nowhere, aws_endpoint_url=nowhere).save(tmp_path / "profile.json")
     began = time.monotonic()
     done = htcgrid(command, new_id(), profile=profile)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert done.returncode == 1
     assert done.stderr.startswith(f"htcgrid: the grid cannot be reached at {nowhere}: ")
     assert done.stderr.endswith("start it with `htcgrid local up`\n")

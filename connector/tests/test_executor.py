@@ -33,7 +33,7 @@ def running() -> Iterator[StubGrid]:
 
 @pytest.fixture
 def running_grid(running: StubGrid) -> Iterator[Grid]:
-    with Grid.connect(running.profile(), request_timeout=5) as grid:
+    with Grid.connect(running.profile(), request_timeout=60) as grid:
         yield grid
 
 

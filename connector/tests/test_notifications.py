@@ -49,7 +49,7 @@ def told(way: Notifications, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubGr
 
 @pytest.fixture
 def grid(told: StubGrid, way: Notifications) -> Iterator[Grid]:
-    with Grid.connect(told.profile(), request_timeout=5, notifications=way) as grid:
+    with Grid.connect(told.profile(), request_timeout=60, notifications=way) as grid:
         yield grid
 
 
