@@ -73,11 +73,11 @@ def _run_next(client: LambdaRuntimeClient, function: Any, surroundings: Surround
             result = result.encode()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the handler's
         report = _report(error, request.invoke_id)
-        surroundings.put_back()
+        surroundings.put_back(failed=True)
         _log(report, log_sink)
         client.post_invocation_error(request.invoke_id, json.dumps(report), "")
     else:
-        surroundings.put_back()
+        surroundings.put_back(failed=False)
         client.post_invocation_result(request.invoke_id, result, content_type)
 
 

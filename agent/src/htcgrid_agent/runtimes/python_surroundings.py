@@ -18,6 +18,8 @@ from awslambdaric.bootstrap import Unbuffered
 
 _STREAMS = ("stdin", "stdout", "stderr")
 """In the order of their descriptors."""
+_OF_PROCESS = ("chdir", "fchdir", "umask", "close", "closerange", "dup2")
+"""Functions of `os` after which it is made as it was. To do so after each task would be five calls of the kernel."""
 _OF_SIGNALS = ("signal", "siginterrupt", "pthread_sigmask", "alarm", "setitimer", "set_wakeup_fd")
 
 
@@ -25,9 +27,10 @@ class Surroundings:
     """Noted once, when the handler has been loaded, and put back after each task."""
 
     def __init__(self) -> None:
-        self._signals_touched = False
-        for name in _OF_SIGNALS:
-            setattr(signal, name, self._noting(getattr(signal, name)))
+        self._touched = False
+        for module, names in ((os, _OF_PROCESS), (signal, _OF_SIGNALS)):
+            for name in names:
+                setattr(module, name, self._noting(getattr(module, name)))
 
     def note(self) -> None:
         """Remember how things are."""
@@ -42,24 +45,27 @@ class Surroundings:
         os.umask(self._umask)
         self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._signals_touched = False
+        self._touched = False
 
-    def put_back(self) -> None:
-        """Make things as they were."""
+    def put_back(self, failed: bool) -> None:
+        """Make things as they were: after a task that failed, whether it seems to be needed or not."""
+        streams = self._streams
+        closed = [number for number in range(len(streams)) if getattr(streams[number], "closed", False)]
+        if self._touched or failed or closed:
+            self._put_process_back()
+            self._put_signals_back()
+            for number in closed:
+                streams[number] = _open_stream(number)
+            self._touched = False
+        sys.stdin, sys.stdout, sys.stderr = streams
+        if socket.getdefaulttimeout() != self._timeout:
+            socket.setdefaulttimeout(self._timeout)
+
+    def _put_process_back(self) -> None:
         os.fchdir(self._folder)
         os.umask(self._umask)
         for kept, descriptor in self._descriptors:
             os.dup2(kept, descriptor)
-        for number, name in enumerate(_STREAMS):
-            stream = self._streams[number]
-            if getattr(stream, "closed", False):
-                stream = self._streams[number] = _open_stream(number)
-            if getattr(sys, name) is not stream:
-                setattr(sys, name, stream)
-        if socket.getdefaulttimeout() != self._timeout:
-            socket.setdefaulttimeout(self._timeout)
-        if self._signals_touched:
-            self._put_signals_back()
 
     def _put_signals_back(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -69,12 +75,11 @@ class Surroundings:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        self._signals_touched = False
 
     def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def noted(*arguments: Any, **named: Any) -> Any:
-            self._signals_touched = True
+            self._touched = True
             return function(*arguments, **named)
 
         return noted
