@@ -254,3 +254,15 @@ def test_only_ones_own_connection_may_follow(harness: Harness) -> None:
         harness.grid.queries.follow(TENANT, session.session_id, foreign)
     assert harness.read(session).subscribers == {mine}
     assert harness.read(session).totals == Totals(chunks=1, tasks=1)
+
+
+@pytest.mark.parametrize(
+    "results", [Payload(b"no zlib"), Payload(encode_lines([b'"no error"'])), Payload(stored_bytes=9)]
+)
+def test_a_record_is_shown_though_its_error_cannot_be_read(harness: Harness, results: Payload) -> None:
+    session = harness.create(1)
+    [lease] = harness.claim(session, 0)
+    harness.grid.chunks.finish([(lease, harness.progress("F", results=results))])
+    error = task(harness, session, 0).error
+    assert error is not None
+    assert (error.kind, error.type) == ("lost", "HTCGrid.ErrorLost")

@@ -19,9 +19,14 @@ from htcgrid_chunks.state import (
 from htcgrid_controlplane.rules.transitions import (
     SESSION_TRANSITIONS,
     TASK_TRANSITIONS,
-    is_open,
 )
 from htcgrid_events import SessionState, TaskState
+
+
+def is_open(state: TaskState) -> bool:
+    """Whether a task in this state has no outcome yet."""
+    return state not in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
 
 Table = Mapping[Any, frozenset[Any]]
 TABLES: list[Table] = [TASK_TRANSITIONS, SESSION_TRANSITIONS, CHUNK_TRANSITIONS]

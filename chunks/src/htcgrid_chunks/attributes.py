@@ -1,4 +1,4 @@
-"""Between Python values and DynamoDB's typed attributes, for the few types that the tables use."""
+"""Converts Python values to DynamoDB's typed attributes and back, for the few types that the tables use."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast

@@ -1,4 +1,4 @@
-"""How long a retry waits."""
+"""The wait before a retry: exponential backoff with jitter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

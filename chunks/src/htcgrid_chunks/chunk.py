@@ -1,4 +1,4 @@
-"""A chunk's row, and what may be said of its tasks: pure."""
+"""The row of a chunk, and what follows from it for its tasks. Pure values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The time, as the grid counts it."""
+"""The grid's clock: milliseconds since the Unix epoch."""
 
 import time
 from collections.abc import Callable

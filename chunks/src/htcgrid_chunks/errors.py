@@ -1,4 +1,4 @@
-"""What can go wrong with storage that agent and control plane share. `retryable` says whether a retry may succeed."""
+"""Errors of the storage that agent and control plane share. `retryable` says whether a retry may succeed."""
 
 
 class ChunkStoreError(Exception):

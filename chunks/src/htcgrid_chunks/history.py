@@ -1,4 +1,4 @@
-"""The tries of a chunk's tasks that did not complete them, as they are kept in its row: pure.
+"""The failed tries of a chunk's tasks, as they are kept in its row. Pure functions.
 
 Only what failed is in it, so the happy path neither writes nor pays for it. A row has room for a bounded history: where
 it grows too large, traces are left out first, then all but the last tries of each task, then the words of messages.

@@ -1,4 +1,4 @@
-"""What the control plane refuses or cannot do. `retryable` says whether the same call may succeed later."""
+"""Errors of the control plane. `retryable` says whether the same call may succeed later."""
 
 
 class ControlPlaneError(Exception):

@@ -1,4 +1,4 @@
-"""What the functions are told by their environment, read once when a container starts."""
+"""The settings of the functions, read from their environment once when a container starts."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What can go wrong with a payload."""
+"""Errors of the payload stores."""
 
 
 class DataPlaneError(Exception):

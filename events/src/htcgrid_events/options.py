@@ -1,4 +1,4 @@
-"""What a user may say of a session when creating it."""
+"""The options of a session, which its user chooses when it is created."""
 
 from enum import StrEnum
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The outcome of a chunk: one shape from the agent to the user's hand."""
+"""The outcome of a chunk: the same model from the agent to the user."""
 
 from enum import StrEnum
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Cuts entries into batches that a request may hold."""
+"""Splits entries into batches that fit into one request."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar

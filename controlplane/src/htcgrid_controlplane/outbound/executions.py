@@ -1,4 +1,4 @@
-"""Asks Step Functions whether a workflow is still under way."""
+"""Asks Step Functions whether an execution of a workflow is still running."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How the parts that talk to AWS count what went wrong: the functions publish it."""
+"""The callback with which the clients of AWS services count failures. The functions publish the metrics."""
 
 from collections.abc import Callable
 

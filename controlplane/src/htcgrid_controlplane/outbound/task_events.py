@@ -1,4 +1,4 @@
-"""Sends task events where no agent is left to do so: the same events that agents send."""
+"""Sends the task events of chunks whose agents are gone. They are the same events that agents send."""
 
 from collections.abc import Sequence
 

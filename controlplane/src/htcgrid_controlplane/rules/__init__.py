@@ -1,1 +1,1 @@
-"""What must hold for sessions, accounts and dead letters: pure functions and values, without AWS."""
+"""The rules for sessions, accounts and dead letters: pure functions and values, without AWS."""

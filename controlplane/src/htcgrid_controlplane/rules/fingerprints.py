@@ -1,4 +1,4 @@
-"""Names kinds of failure, so that ten thousand equal ones are one line: pure."""
+"""Fingerprints of failures: equal failures get the same one, so that they can be listed together. Pure functions."""
 
 import hashlib
 import re

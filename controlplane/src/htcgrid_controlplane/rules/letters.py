@@ -1,4 +1,4 @@
-"""What a chunk's dead letters say: pure."""
+"""Makes the dead letters of a chunk from its failed tasks. Pure functions."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ def letters_of(chunk: Chunk, lines: Sequence[bytes] | None, without: Collection[
 
 def history_of(chunk: Chunk, lines: Sequence[bytes] | None, offsets: Collection[int]) -> History:
     """What is known of tries of a finished chunk's tasks that are to run again: their errors, and what was before."""
-    errors = {offset: _error(chunk, offset, lines[offset] if lines else b"") for offset in offsets}
+    errors = {offset: error_of(chunk, offset, lines[offset] if lines else b"") for offset in offsets}
     return {offset: (*error.history, _last_try(chunk, error)) for offset, error in errors.items()}
 
 
@@ -60,13 +60,14 @@ def without(letters: Iterable[DeadLetter], tasks: Collection[int]) -> tuple[Dead
 
 def _errors(chunk: Chunk, lines: Sequence[bytes] | None) -> Mapping[int, TaskError]:
     return {
-        chunk.first_task + offset: _error(chunk, offset, lines[offset] if lines else b"")
+        chunk.first_task + offset: error_of(chunk, offset, lines[offset] if lines else b"")
         for offset, code in enumerate(chunk.outcomes)
         if code == OutcomeCode.FAILED.value
     }
 
 
-def _error(chunk: Chunk, offset: int, line: bytes) -> TaskError:
+def error_of(chunk: Chunk, offset: int, line: bytes) -> TaskError:
+    """The error of a failed task, whose result is `line`; one that says so if it cannot be read any more."""
     try:
         return TaskError.model_validate_json(line)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""A session's row: pure."""
+"""The row of a session, and what follows from it. Pure values."""
 
 from dataclasses import dataclass
 

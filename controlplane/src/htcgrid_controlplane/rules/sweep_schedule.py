@@ -1,4 +1,4 @@
-"""When the open sessions are swept for what got lost: pure rules."""
+"""The schedule by which open sessions are checked for lost messages and events. Pure functions."""
 
 import zlib
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Whether the chunks of a session hold each of its tasks once, in the order of their numbers. Pure functions.
+"""Checks that the chunks of a session hold each of its tasks once, in the order of their numbers. Pure functions.
 
 Chunk 0 begins with task 0, and each chunk begins where the one before it ends. Of a request this is seen chunk by
 chunk. Of a whole session it is seen bucket by bucket: each bucket's account keeps a sum over the ends of its chunks,

@@ -5,8 +5,6 @@ An outcome or a verdict is left in one way only: by a redrive of tasks that have
 
 from htcgrid_events import SessionState, TaskState
 
-_OPEN_TASK = frozenset({TaskState.SUBMITTED, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRY})
-
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.SUBMITTED: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
     TaskState.QUEUED: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
@@ -29,8 +27,3 @@ SESSION_TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
     SessionState.CANCELLED: frozenset({SessionState.RUNNING}),
     SessionState.TIMED_OUT: frozenset({SessionState.RUNNING}),
 }
-
-
-def is_open(state: TaskState) -> bool:
-    """Whether a task in this state has no outcome yet."""
-    return state in _OPEN_TASK

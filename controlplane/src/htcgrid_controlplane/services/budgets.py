@@ -1,4 +1,4 @@
-"""Failure budgets: a session may say how many failed tasks it bears before it stops instead of burning the rest.
+"""Failure budgets: a session may say after how many failed tasks it stops.
 
 The count is kept in the session's row, and only where there is a budget. It moves with chunks that are counted for the
 first time; when an event comes again, the failures may have been left out by a crash in between, so they are counted

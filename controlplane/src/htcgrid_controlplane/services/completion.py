@@ -1,4 +1,4 @@
-"""Counts finished chunks, tells whoever follows their session, and wakes the lifecycle of a session that is done."""
+"""Counts finished chunks, wakes the workflow of a session that is done, and announces the outcomes."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Keeps tasks that failed for good as dead letters, shows them, and forgets them."""
+"""Records tasks that failed for good as dead letters, lists them, and purges them."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace

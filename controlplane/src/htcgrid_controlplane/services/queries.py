@@ -1,4 +1,4 @@
-"""Answers questions about sessions and tasks, to their owner alone."""
+"""Reads sessions and tasks on behalf of their owner."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,21 @@ from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
 from htcgrid_controlplane.rules.accounting import BucketAccount, digests_of, total_of
+from htcgrid_controlplane.rules.letters import error_of
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.batch_get import MAX_KEYS
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
-from htcgrid_dataplane import PayloadLinks, PayloadStore, decode_lines, input_key, result_key
+from htcgrid_dataplane import (
+    PayloadCorrupt,
+    PayloadLinks,
+    PayloadMissing,
+    PayloadStore,
+    decode_lines,
+    input_key,
+    result_key,
+)
 from htcgrid_events import (
     MAX_TASKS_PER_CHUNK,
     ChunkOutcome,
@@ -233,8 +242,11 @@ class Queries:
     def _error(self, chunk: Chunk, offset: int) -> TaskError | None:
         if chunk.outcomes[offset] != OutcomeCode.FAILED.value:
             return None
-        data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
-        return TaskError.model_validate_json(decode_lines(data, chunk.size)[offset])
+        try:
+            data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
+            return error_of(chunk, offset, decode_lines(data, chunk.size)[offset])
+        except (PayloadMissing, PayloadCorrupt):
+            return error_of(chunk, offset, b"")
 
 
 def _record(chunk: Chunk, notified_at: int) -> ChunkRecord:

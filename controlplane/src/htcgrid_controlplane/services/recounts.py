@@ -1,4 +1,4 @@
-"""Counts a session's account anew from its rows, when the account that was kept does not close."""
+"""Counts a session's account again from its rows, when the account does not close."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

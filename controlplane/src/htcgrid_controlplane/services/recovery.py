@@ -1,4 +1,4 @@
-"""Sees to chunks whose agents have died, or whose messages or events were lost.
+"""Recovers chunks whose agents have died, or whose messages or events were lost.
 
 Each chunk is written on condition that it is as it was read, so whoever renews a lease meanwhile keeps it, and two runs
 at once do no harm. A chunk that cannot be dealt with is counted and left; the others are not held up by it.

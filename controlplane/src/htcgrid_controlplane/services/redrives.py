@@ -1,4 +1,4 @@
-"""Runs dead letters again, in a session that reopens if it has ended.
+"""Redrives dead letters: runs their tasks again, in a session that reopens if it has ended.
 
 For each chunk, in this order: one transaction reopens session, account and row together; the event that starts the
 session's lifecycle anew; the message; the letters. Whoever repeats a request that died in between finds the row

@@ -1,4 +1,4 @@
-"""Tells sessions to stop: they take no more chunks, and their workflows cancel what is open."""
+"""Stops sessions: they take no more chunks, and their workflows cancel the open tasks."""
 
 from dataclasses import dataclass
 

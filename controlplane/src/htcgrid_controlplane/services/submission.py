@@ -1,4 +1,4 @@
-"""Takes sessions and their chunks over from the connector.
+"""Creates sessions and adds chunks to them, as the connector submits them.
 
 The order makes every crash harmless, because the client repeats what was not acknowledged: the session's row and its
 event, so that somebody watches over it; then rows; then the account; and messages last, since an agent that sees a

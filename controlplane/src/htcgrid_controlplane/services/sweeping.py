@@ -1,4 +1,4 @@
-"""Goes through open sessions for what was lost on the way: messages, events, and executions of their workflow."""
+"""Checks open sessions for lost messages, lost events, and workflows that have ended too early."""
 
 import logging
 from collections import Counter
@@ -72,7 +72,7 @@ class _Room:
     left: int
 
 
-class Drained:
+class DrainedQueues:
     """Which queues held no message when a run first looked: what the run itself sends does not count."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Sweeping:
     bus: EventBus
     waker: Waker
     clock: Clock
-    drained: Drained = field(default_factory=Drained)
+    drained: DrainedQueues = field(default_factory=DrainedQueues)
     room: int = 2_500
     """Open chunks, and as many accounts, that one step looks at: some seconds of work."""
 

@@ -1,4 +1,4 @@
-"""Conditional writes to DynamoDB: what refuses them, and what only hinders them."""
+"""Conditional writes to DynamoDB: told apart are a failed condition and a conflict that passes."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""The index of leases, and what is written about chunks whose agents have died.
+"""The index of leases, and the writes that recover chunks whose agents have died.
 
     index `leases`    lease_shard, claimable_at    keys alone; rows that have a `lease_shard`
 

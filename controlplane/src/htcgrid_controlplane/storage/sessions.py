@@ -1,4 +1,4 @@
-"""The sessions table: one row a session, written a handful of times however many tasks it has."""
+"""The sessions table: one row for each session, written a few times however many tasks it has."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

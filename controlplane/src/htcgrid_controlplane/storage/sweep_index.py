@@ -1,4 +1,4 @@
-"""The index of open sessions, and what a sweep notes in their rows.
+"""The index of open sessions, and the writes of a sweep to their rows.
 
 index `open_sessions`    open_shard, sweep_at    keys alone; rows without a verdict
 
