@@ -69,11 +69,11 @@ def test_a_pipe_is_written_into(shell: Shell, session_id: str, tmp_path: Path, n
     pipe = tmp_path / name
     os.mkfifo(pipe)
     read: list[bytes] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
     reader.start()
     shell.succeed("results", session_id, "-o", str(pipe))
-    reader.join(10)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+    reader.join(10)
     assert read[0][:5] in (LINES[:5].encode(), b"index", b"PAR1\x15")
 
 
