@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import pytest
-from agent.tests.embedded import until
+from agent.tests.embedded import free_ports, until
 from agent.tests.harness import Place
 from agent.tests.proxy import Fate, Request, network
 from botocore.exceptions import ClientError
@@ -55,10 +56,13 @@ def test_an_agent_that_claims_its_own_chunk_again_writes_only_the_new_attempt(pl
     with network(place.embedded.url) as net:
         net.before = before
         place.endpoint = net.url
-        agent = place.agent(lease_seconds=3, workers=1)
+        port = free_ports(1)
+        agent = place.agent(lease_seconds=3, workers=1, health_port=port)
         session = place.submit([{"do": "echo", "value": 1, "note": str(note)}])
         assert place.results(session, within=60) == [1]
         assert place.row(session).attempt == 2
+        # DynamoDB was not even asked to write the row twice in one request.
+        assert "ValidationException" not in httpx.get(f"http://127.0.0.1:{port}/metrics").text
         # Other chunks are not stuck behind it.
         assert place.results(place.submit([{"do": "echo", "value": 2}])) == [2]
         until(place.is_clean)
