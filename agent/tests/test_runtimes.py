@@ -150,6 +150,23 @@ def test_workers_may_come_before_or_after_the_agent(pod: Pod) -> None:
     assert facts["environment"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "1769"
 
 
+def test_workers_in_another_container_have_temporary_folders_of_their_own(pod: Pod, tmp_path: Path) -> None:
+    place = pod.place
+    pod.start_agent()
+    pod.start_workers(PYTHON)
+    note = tmp_path / "folder"
+    code = (
+        "import os, tempfile, pathlib\n"
+        "pathlib.Path(tempfile.gettempdir(), 'left-here').touch()\n"
+        f"pathlib.Path({str(note)!r}).write_text(tempfile.gettempdir())\n"
+        "os._exit(3)"
+    )
+    place.finished(place.submit([{"do": "run", "code": code}], max_retries=0))
+    folder = Path(note.read_text())
+    assert folder.name.startswith("htcgrid-worker-")
+    until(lambda: not (folder / "left-here").exists())
+
+
 def test_without_workers_an_agent_takes_nothing(pod: Pod) -> None:
     place = pod.place
     session = place.submit([{"do": "echo", "value": 1}])

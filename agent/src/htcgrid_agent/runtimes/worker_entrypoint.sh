@@ -6,7 +6,9 @@
 #   HTCGRID_RUNTIME_PORT  the agent's first port; the worker in place n talks to the n-th after it
 #   "$@"                  the program that speaks the Lambda Runtime API: a bootstrap, or a runtime client and its handler
 #
-# Needs a POSIX shell, cat, mkfifo and sleep, so that it runs in nearly any image.
+# Each place has a temporary folder of its own (TMPDIR), which is emptied when its runtime ends.
+#
+# Needs a POSIX shell, cat, mkdir, mkfifo, rm and sleep, so that it runs in nearly any image.
 set -eu
 : "${HTCGRID_WORKERS:?}" "${HTCGRID_WORKER_DIR:?}" "${HTCGRID_RUNTIME_PORT:?}" "${1:?names no program}"
 
@@ -43,6 +45,7 @@ keep() {
     number=$1
     shift
     place=$folder/$number
+    temporary=${TMPDIR:-/tmp}/htcgrid-worker-$number
     pipe "$place.orders"
     pipe "$place.news"
     # Open for both directions, so that opening waits for nobody, and the orders always have a reader.
@@ -64,6 +67,8 @@ keep() {
             export AWS_LAMBDA_RUNTIME_API="127.0.0.1:$((port + number))"
             export AWS_LAMBDA_LOG_STREAM_NAME="worker-$number"
             export HTCGRID_PLACE="<$place>"
+            mkdir -p -m 700 "$temporary"
+            export TMPDIR="$temporary" HOME="$temporary"
             exec "$@"
         ) &
         runtime=$!
@@ -71,6 +76,7 @@ keep() {
         # A trapped signal ends the wait, but not the runtime.
         while wait "$runtime" && code=0 || code=$?; kill -0 "$runtime" 2>/dev/null; do :; done
         kill_all "$place"
+        rm -rf "$temporary"
         echo "exited $code" >&4
         # The agent may not be there yet, or the handler may be broken: not a busy loop.
         [ -n "$ending" ] || sleep 0.2
