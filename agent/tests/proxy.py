@@ -44,6 +44,8 @@ class Request:
 
     name: str
     """The operation; `Claim`, `Extend`, `Checkpoint`, `Finish` or `Retry` for writes of chunks."""
+    service: str = ""
+    """`dynamodb` or `sqs`; empty for services that do not speak JSON."""
 
 
 Before = Callable[[Request], Fate]
@@ -143,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("transfer-encoding") == "chunked":
             body = self._read_chunks()
         target = self.headers.get("x-amz-target", "")
-        request = Request(_name(self.command, target, body))
+        request = Request(
+            _name(self.command, target, body), _SERVICES.get(target.partition("_")[0].partition(".")[0], "")
+        )
         self.net.seen.append(request)
         fate = self.net.before(request)
         if fate is Fate.DROP:
@@ -196,7 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815
 
 
+_SERVICES = {"DynamoDB": "dynamodb", "AmazonSQS": "sqs"}
 _STATES = {"RUNNING": "Checkpoint", "FINISHED": "Finish", "RETRY": "Retry"}
+
+
+def _service(target: str) -> str:
+    return next((name for prefix, name in _SERVICES.items() if target.startswith(prefix)), "")
 
 
 def _name(method: str, target: str, body: bytes) -> str:

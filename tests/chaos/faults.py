@@ -22,6 +22,8 @@ _CALM = 0.01
 _STORM = 0.3
 _STORM_SECONDS = 2.0
 _STALL_SECONDS = 2.0
+_OUTAGE_SECONDS = LEASE.total_seconds() * 1.5
+"""Longer than a lease, so that chunks are claimed again while their former attempts still wait to be written."""
 _OF_JSON_SERVICES = [Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL, Fate.THROTTLE]
 _OF_ANY_SERVICE = [Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL]
 """The answer of a service that throttles is written in JSON, which not all of them speak."""
@@ -38,6 +40,8 @@ class Faults:
     done: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _rates: dict[str, float] = field(default_factory=dict)
+    _out: set[str] = field(default_factory=set)
+    """Services that agents cannot reach now."""
 
     def begin(self) -> None:
         """Let a few requests fail from now on."""
@@ -211,9 +215,34 @@ class Faults:
         timer.start()
         return True
 
+    def lose_dynamodb(self) -> bool:
+        """Agents cannot reach DynamoDB for longer than a lease, while everything else goes on."""
+        return self._outage("dynamodb")
+
+    def lose_sqs(self) -> bool:
+        """Agents cannot reach SQS for longer than a lease, while everything else goes on."""
+        return self._outage("sqs")
+
+    def _outage(self, service: str) -> bool:
+        with self._lock:
+            if service in self._out:
+                return False
+            self._out.add(service)
+        timer = threading.Timer(_OUTAGE_SECONDS, self._end_outage, [service])
+        timer.daemon = True
+        timer.start()
+        return True
+
+    def _end_outage(self, service: str) -> None:
+        with self._lock:
+            self._out.discard(service)
+
     def _bad(self, who: str, rng: random.Random) -> Before:
         def before(request: Request) -> Fate:
             with self._lock:
+                if who == "agents" and request.service in self._out:
+                    self.done[f"request of agents during an outage of {request.service}"] += 1
+                    return Fate.FAIL
                 if rng.random() >= self._rates[who]:
                     return Fate.PASS
                 json_service = request.name not in ("GetObject", "PutObject", "POST", "DELETE", "HEAD")
@@ -244,6 +273,8 @@ FAULTS: dict[str, Callable[[Faults], bool]] = {
     "lease expired early": Faults.expire_lease,
     "storm around agents": Faults.storm_agents,
     "storm around functions": Faults.storm_functions,
+    "outage of DynamoDB": Faults.lose_dynamodb,
+    "outage of SQS": Faults.lose_sqs,
 }
 
 

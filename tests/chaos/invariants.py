@@ -140,7 +140,7 @@ def failures_are_failures(evidence: Evidence) -> Iterator[str]:
             if error.kind not in planned.kinds:
                 yield f"{_name(run)}: task {task.index} failed as {error.kind}: {error.type}: {error.message}"
             if error.kind == FailureKind.HANDLER and not (
-                error.type == "UnknownCurve" and error.message == planned.value and error.trace
+                error.type == "UnknownCurve" and error.message == _readable(planned.value) and error.trace
             ):
                 yield f"{_name(run)}: task {task.index} says of its error only {error.type}: {error.message}"
             if not redriven and error.attempts > run.plan.options["max_retries"] + 1:
@@ -265,6 +265,11 @@ def broken(evidence: Evidence) -> list[str]:
 
 def _name(run: Run) -> str:
     return f"session {run.session_id} ({run.kind})"
+
+
+def _readable(text: Any) -> Any:
+    """A text as the grid reports it: what UTF-8 cannot say is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
 def _letters(outcomes: str) -> tuple[int, int, int]:

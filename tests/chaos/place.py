@@ -211,6 +211,7 @@ def place() -> Iterator[Place]:
     with (
         network(endpoint) as agents_network,
         network(endpoint) as functions_network,
+        socket.create_server(("127.0.0.1", 0)) as listener,
         tempfile.TemporaryDirectory(prefix="htcgrid-chaos-") as home,
         LocalGrid(
             Path(home),
@@ -222,9 +223,9 @@ def place() -> Iterator[Place]:
                 "AWS_ENDPOINT_URL": agents_network.url,
                 "HTCGRID_LEASE_SECONDS": str(int(LEASE.total_seconds())),
                 "HTCGRID_GRACE_SECONDS": "2",
-                # Some tasks kill their agent, which they do not see from namespaces of their own.
-                "HTCGRID_SANDBOX": "folder",
-                "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps({_MARK: mark}),
+                "HTCGRID_FUNCTION_ENVIRONMENT": json.dumps(
+                    {_MARK: mark, "CHAOS_EXECUTIONER_PORT": str(listener.getsockname()[1])}
+                ),
                 _MARK: mark,
             },
         ) as local,
@@ -235,7 +236,7 @@ def place() -> Iterator[Place]:
             QueueUrl=here.events_queue,
             Attributes={"VisibilityTimeout": str(int(_EVENTS_HIDDEN.total_seconds()))},
         )
-        with _listening(here):
+        with _listening(here), _executioner(here, listener):
             yield here
 
 
@@ -303,6 +304,40 @@ def _listening(here: Place) -> Iterator[None]:
     finally:
         closed.set()
         thread.join()
+
+
+@contextmanager
+def _executioner(here: Place, listener: socket.socket) -> Iterator[None]:
+    """Kill the agent of every task that connects to the listener."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, peer = listener.accept()
+            except OSError:
+                return
+            with connection:
+                for agent in here.running:
+                    if _is_of(agent, peer):
+                        here.signal(agent, signal.SIGKILL)
+
+    thread = threading.Thread(target=serve, name="chaos-executioner", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _is_of(agent: Agent, peer: tuple[str, int]) -> bool:
+    """Whether a connection's other end is a process that an agent started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(agent.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if any(found.laddr == peer for found in process.net_connections(kind="tcp")):
+                    return True
+    return False
 
 
 def _before_now(ago: timedelta) -> int:

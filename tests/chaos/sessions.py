@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -64,6 +64,8 @@ class Plan:
     chunk_size: int | None = None
     interrupted: bool = False
     """Whether its submission breaks off and is repeated."""
+    slow_seconds: float = 0.0
+    """For how long its source waits before each task."""
     may_be_refused: bool = False
     """Whether its time may be over before all of its tasks have been submitted."""
     meanwhile: Callable[[Session], None] = lambda session: None
@@ -106,10 +108,22 @@ class Run:
 
     def _submit(self, grid: Grid, deadline: float) -> Session:
         def submit() -> Session:
-            events: list[JSON] = [task.event for task in self.plan.tasks]
-            return grid.submit(events, chunk_size=self.plan.chunk_size, session_id=self.session_id, **self.plan.options)
+            return grid.submit(
+                self._events(), chunk_size=self.plan.chunk_size, session_id=self.session_id, **self.plan.options
+            )
 
         return persist(submit, deadline)
+
+    def _events(self) -> Iterable[JSON]:
+        if not self.plan.slow_seconds:
+            return [task.event for task in self.plan.tasks]
+
+        def slowly() -> Iterator[JSON]:
+            for task in self.plan.tasks:
+                time.sleep(self.plan.slow_seconds)
+                yield task.event
+
+        return slowly()
 
     def _break_off(self, profile: Profile) -> None:
         """Lose the way to the grid in the middle of a submission."""
@@ -211,6 +225,35 @@ def exiting(rng: random.Random) -> Plan:
     return Plan(tasks, {"max_retries": 1, "retry_base": 0.5}, chunk_size=rng.choice([1, 5]))
 
 
+def signalled(rng: random.Random) -> Plan:
+    """Tasks whose runtimes end by signals that have no name, or with exit codes that look like them."""
+    deaths = [{"do": "signal", "number": 35}, {"do": "signal", "number": 64}, {"do": "exit", "code": 163}]
+    tasks = [Task({**death, "value": place}, BAD) for place, death in enumerate(deaths)]
+    return Plan([*tasks, _echo(len(tasks), may=FEW_TRIES)], {"max_retries": 1, "retry_base": 0.5}, chunk_size=1)
+
+
+def worded(rng: random.Random) -> Plan:
+    """Tasks fail with texts from every plane of Unicode, and with what is not a character at all."""
+    texts = [f"bad {_character(plane, rng)}" for plane in range(17)] + [f"bad {odd}" for odd in _ODD]
+    tasks = [_bad("raise", text, FailureKind.HANDLER) for text in texts]
+    return Plan(tasks, {"max_retries": 1, "retry_base": 0.3}, chunk_size=rng.choice([1, 4]))
+
+
+def trickled(rng: random.Random) -> Plan:
+    """Tasks come one by one from a slow source while results are read."""
+    return Plan([_echo(number) for number in range(20)], {"max_retries": _MANY}, chunk_size=1, slow_seconds=0.3)
+
+
+_ODD = ("\x00", "\x1b[31m", "\x7f", "\ud800", "\udfff", "\ufffe", "\uffff", "\ufdd0", "\u202e")
+"""Characters that JSON, XML, terminals or encodings do not take."""
+
+
+def _character(plane: int, rng: random.Random) -> str:
+    """A character of a plane, its last one (which is no character) included."""
+    offset = rng.choice([rng.randrange(0xD800), 0xFFFD, 0xFFFF])
+    return chr(plane * 0x10000 + offset)
+
+
 def overlong(rng: random.Random) -> Plan:
     """A task runs longer than it may."""
     tasks = [Task({"do": "sleep", "seconds": 600, "value": 0}, BAD, KILLED | {FailureKind.TIMEOUT})]
@@ -251,7 +294,7 @@ def overdue(rng: random.Random) -> Plan:
 
 
 def paused(rng: random.Random) -> Plan:
-    """ChunkLease for a while, and let go."""
+    """Paused for a while, and resumed."""
 
     def hold(session: Session) -> None:
         try:
@@ -310,7 +353,7 @@ KINDS: dict[str, Callable[[random.Random], Plan]] = {
     kind.__name__: kind
     for kind in (
         many, chunks, slow, failing, exiting, overlong, poison, budget, cancelled, overdue, paused, redriven, large,
-        streamed,
+        streamed, signalled, worded, trickled,
     )
 }  # fmt: skip
 
