@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import peers
 from benchmarks.scenarios import Figures, Scenario, latency, throughput
-from benchmarks.stands import FULL, QUICK, WORKERS, Stand
+from benchmarks.suites import FULL, QUICK, WORKERS, Suite
 from htcgrid import Grid
 from htcgrid_local import LocalGrid
 
@@ -40,10 +40,10 @@ def main() -> None:
     busy = os.getloadavg()[0]
     measured: dict[str, list[Figures]] = {}
     skipped: dict[str, str] = {}
-    for stand in FULL if arguments.full else QUICK:
-        wanted = [scenario for scenario in stand.scenarios if arguments.only in scenario.name + stand.suffix]
-        if wanted or (stand.peers and arguments.only in "peers"):
-            measure(stand, wanted, arguments, measured, skipped, console)
+    for suite in FULL if arguments.full else QUICK:
+        wanted = [scenario for scenario in suite.scenarios if arguments.only in scenario.name + suite.suffix]
+        if wanted or (suite.peers and arguments.only in "peers"):
+            measure(suite, wanted, arguments, measured, skipped, console)
     console.print(table(measured))
     for name, reason in skipped.items():
         console.print(f"{name}: {reason}", highlight=False)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(
-    stand: Stand,
+    suite: Suite,
     scenarios: Sequence[Scenario],
     arguments: argparse.Namespace,
     measured: dict[str, list[Figures]],
@@ -65,21 +65,21 @@ def measure(
         LocalGrid(
             Path(home),
             function=HERE / "function",
-            agents=stand.agents,
+            agents=suite.agents,
             workers=WORKERS,
-            environment=stand.environment,
+            environment=suite.environment,
         ) as local,
         Grid.connect(local.profile) as grid,
     ):
         for warming in (latency(10), throughput(1_000, None)):
             warming.run(local, grid)
         for scenario in scenarios:
-            name = scenario.name + stand.suffix
+            name = scenario.name + suite.suffix
             measured[name] = []
             for number in range(scenario.repetitions or arguments.repetitions):
                 console.print(f"{name}: {number + 1}", highlight=False)
                 measured[name].append(scenario.run(local, grid))
-        if stand.peers and arguments.only in "peers":
+        if suite.peers and arguments.only in "peers":
             measure_peers(local, arguments, measured, skipped, console)
 
 

@@ -14,9 +14,9 @@ from htcgrid_chunks.lease_rules import (
     OVERDUE,
 )
 from htcgrid_chunks.state import ChunkState
+from tests.chaos.chaos_grid import ChaosGrid, chaos_grid, left_behind
 from tests.chaos.faults import FAULTS, Faults
 from tests.chaos.invariants import Evidence, broken
-from tests.chaos.place import Place, left_behind, place
 from tests.chaos.sessions import KINDS, Run, start
 
 AT_ONCE = 5
@@ -93,7 +93,7 @@ class Report:
 
 def run(schedule: Schedule) -> Report:
     """Do what the schedule says on a grid of its own, and judge."""
-    with place() as here:
+    with chaos_grid() as here:
         evidence, faults, rest_seconds = _live_through(here, schedule)
         found = broken(evidence)
         mark = here.mark
@@ -119,7 +119,7 @@ def run(schedule: Schedule) -> Report:
     )
 
 
-def _live_through(here: Place, schedule: Schedule) -> tuple[Evidence, Faults, float]:
+def _live_through(here: ChaosGrid, schedule: Schedule) -> tuple[Evidence, Faults, float]:
     rng = random.Random(schedule.seed)
     faults = Faults(here, random.Random(rng.random()))
     before = Counter(here.requests())
@@ -137,7 +137,7 @@ def _live_through(here: Place, schedule: Schedule) -> tuple[Evidence, Faults, fl
 
 
 def _disturb(
-    here: Place, grid: Grid, faults: Faults, schedule: Schedule, rng: random.Random
+    here: ChaosGrid, grid: Grid, faults: Faults, schedule: Schedule, rng: random.Random
 ) -> tuple[list[Run], list[threading.Thread]]:
     runs: list[Run] = []
     threads: list[threading.Thread] = []
@@ -161,7 +161,7 @@ def _disturb(
     return runs, threads
 
 
-def _rest(here: Place, runs: list[Run], threads: list[threading.Thread]) -> None:
+def _rest(here: ChaosGrid, runs: list[Run], threads: list[threading.Thread]) -> None:
     """Wait until all sessions have ended and all messages are gone; meanwhile do what time does for what was lost."""
     moved, moved_at = "", time.monotonic()
     pretended_at = moved_at
@@ -181,7 +181,7 @@ def _rest(here: Place, runs: list[Run], threads: list[threading.Thread]) -> None
         time.sleep(0.5)
 
 
-def _let_time_pass(here: Place, run: Run) -> None:
+def _let_time_pass(here: ChaosGrid, run: Run) -> None:
     """Pretend that what waits in a session has waited so long that somebody looks after it."""
     if not run.acknowledged or here.session(run.session_id).state.ended:
         return

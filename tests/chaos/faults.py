@@ -1,4 +1,4 @@
-"""What is done to a running grid. Each fault is counted under its name and chooses its target at random."""
+"""Faults for a running grid. Each has a name under which it is counted; a seeded generator says where it hits."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from agent.tests.proxy import Before, Fate, Network, Request
 
 from htcgrid_chunks.state import ChunkState
 from htcgrid_events import ChunkQueued
-from tests.chaos.place import LEASE, Place
+from tests.chaos.chaos_grid import LEASE, ChaosGrid
 
 _CALM = 0.01
 """The share of requests of agents and functions that always fails."""
@@ -33,7 +33,7 @@ _OF_ANY_SERVICE = [Fate.DELAY, Fate.DROP, Fate.RESET, Fate.FAIL]
 class Faults:
     """Disturbs a grid until it is told to stop, and counts what it did."""
 
-    place: Place
+    grid: ChaosGrid
     rng: random.Random
     sessions: list[str] = field(default_factory=list)
     """The ids of sessions that were submitted."""
@@ -46,15 +46,15 @@ class Faults:
     def begin(self) -> None:
         """Let a few requests fail from now on."""
         self._rates.update(agents=_CALM, functions=_CALM)
-        self.place.agents_network.before = self._bad("agents", random.Random(self.rng.random()))
-        self.place.functions_network.before = self._bad("functions", random.Random(self.rng.random()))
+        self.grid.agents_network.before = self._bad("agents", random.Random(self.rng.random()))
+        self.grid.functions_network.before = self._bad("functions", random.Random(self.rng.random()))
 
     def end(self) -> None:
         """Let everything go well again."""
-        for net in (self.place.agents_network, self.place.functions_network):
+        for net in (self.grid.agents_network, self.grid.functions_network):
             _heal(net)
-        self.place.thaw()
-        self.place.feed_completions(fed=True)
+        self.grid.thaw()
+        self.grid.feed_completions(fed=True)
 
     def strike(self, name: str) -> bool:
         """Do one of `FAULTS`; false if there was nothing to hit."""
@@ -72,29 +72,29 @@ class Faults:
 
     def kill_host(self) -> bool:
         """An agent and its workers are killed, as with their node."""
-        return self._to_an_agent(self.place.kill_host)
+        return self._to_an_agent(self.grid.kill_host)
 
     def kill_agent(self) -> bool:
         """An agent is killed, and its workers are left behind."""
-        return self._to_an_agent(lambda agent: self.place.signal(agent, signal.SIGKILL))
+        return self._to_an_agent(lambda agent: self.grid.signal(agent, signal.SIGKILL))
 
     def drain_agent(self) -> bool:
         """An agent is told to end, as when its pod is evicted."""
-        return self._to_an_agent(lambda agent: self.place.signal(agent, signal.SIGTERM))
+        return self._to_an_agent(lambda agent: self.grid.signal(agent, signal.SIGTERM))
 
     def freeze_host(self) -> bool:
         """An agent and its workers stop, and go on when their leases are long over: zombies."""
-        running = self.place.running
+        running = self.grid.running
         if not running:
             return False
         agent = self.rng.choice(running)
         seconds = LEASE.total_seconds() * self.rng.uniform(0.5, 1.5)
         pid = agent.pid
-        self.place.signal_host(agent, signal.SIGSTOP)
+        self.grid.signal_host(agent, signal.SIGSTOP)
 
         def thaw() -> None:
             if agent.running and agent.pid == pid:
-                self.place.signal_host(agent, signal.SIGCONT)
+                self.grid.signal_host(agent, signal.SIGCONT)
 
         timer = threading.Timer(seconds, thaw)
         timer.daemon = True
@@ -103,7 +103,7 @@ class Faults:
 
     def kill_worker(self) -> bool:
         """A runtime is killed."""
-        workers = [worker for agent in self.place.running for worker in self.place.workers(agent)]
+        workers = [worker for agent in self.grid.running for worker in self.grid.workers(agent)]
         if not workers:
             return False
         worker = self.rng.choice(workers)
@@ -114,7 +114,7 @@ class Faults:
         return True
 
     def _to_an_agent(self, deed: Callable[..., object]) -> bool:
-        running = self.place.running
+        running = self.grid.running
         if running:
             deed(self.rng.choice(running))
         return bool(running)
@@ -123,19 +123,19 @@ class Faults:
 
     def steal_tasks(self) -> bool:
         """Messages of a task queue are dropped, duplicated or delayed."""
-        meddled = [self._meddle(url, "task message") for url in self.place.task_queues]
+        meddled = [self._meddle(url, "task message") for url in self.grid.task_queues]
         return any(meddled)
 
     def steal_events(self) -> bool:
         """Task events pile up; some are dropped, duplicated or delayed."""
-        self.place.feed_completions(fed=False)
+        self.grid.feed_completions(fed=False)
         time.sleep(_STALL_SECONDS)
-        meddled = [self._meddle(self.place.events_queue, "task event") for _ in range(2)]
-        self.place.feed_completions(fed=True)
+        meddled = [self._meddle(self.grid.events_queue, "task event") for _ in range(2)]
+        self.grid.feed_completions(fed=True)
         return any(meddled)
 
     def _meddle(self, url: str, what: str) -> bool:
-        sqs = self.place.sqs
+        sqs = self.grid.sqs
         received = sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=5, WaitTimeSeconds=0
         ).get("Messages", [])
@@ -156,25 +156,25 @@ class Faults:
         return bool(received)
 
     def _send(self, url: str, body: str) -> None:
-        if url in self.place.task_queues:
+        if url in self.grid.task_queues:
             tenant = ChunkQueued.model_validate_json(body).tenant
-            self.place.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=tenant)
+            self.grid.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=tenant)
         else:
-            self.place.sqs.send_message(QueueUrl=url, MessageBody=body)
+            self.grid.sqs.send_message(QueueUrl=url, MessageBody=body)
 
     def repeat_created(self) -> bool:
         """The event that starts a session's lifecycle comes once more."""
-        created = [event for event in self.place.bus_events if event["detail-type"] == "Session Created"]
+        created = [event for event in self.grid.bus_events if event["detail-type"] == "Session Created"]
         if not created:
             return False
         event = self.rng.choice(created)
         entry = {
-            "EventBusName": self.place.local.outputs["EventBusName"],
+            "EventBusName": self.grid.local.outputs["EventBusName"],
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": json.dumps(event["detail"]),
         }
-        self.place.local.client("events").put_events(Entries=[entry])
+        self.grid.local.client("events").put_events(Entries=[entry])
         return True
 
     # --- clocks ---
@@ -182,8 +182,8 @@ class Faults:
     def expire_lease(self) -> bool:
         """A running chunk's lease is over early, as for agents whose clocks are ahead, and its message is shown."""
         for session_id in self.rng.sample(self.sessions, len(self.sessions)):
-            session = self.place.session(session_id)
-            running = [row for row in self.place.rows(session_id) if row.state is ChunkState.RUNNING]
+            session = self.grid.session(session_id)
+            running = [row for row in self.grid.rows(session_id) if row.state is ChunkState.RUNNING]
             if running:
                 row = self.rng.choice(running)
                 options = session.options
@@ -193,8 +193,8 @@ class Faults:
                     tenant=session.tenant,
                     **options.model_dump(include=set(ChunkQueued.model_fields)),
                 )
-                if self.place.expire(row, timedelta(seconds=1)):
-                    self._send(self.place.task_queues[1], queued.model_dump_json())
+                if self.grid.expire(row, timedelta(seconds=1)):
+                    self._send(self.grid.task_queues[1], queued.model_dump_json())
                     return True
         return False
 

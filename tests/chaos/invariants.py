@@ -10,7 +10,7 @@ from typing import Any
 from htcgrid import FinishedTask, TaskFailed
 from htcgrid_controlplane.rules.accounting import total_of
 from htcgrid_events import BUCKET_SIZE, Attempt, FailureKind
-from tests.chaos.place import Place, until
+from tests.chaos.chaos_grid import ChaosGrid, until
 from tests.chaos.sessions import KILLED, Run, letter
 
 _IDLE_SECONDS = 3.0
@@ -24,7 +24,7 @@ _CLAIMS_TO_SPARE = 5
 class Evidence:
     """A grid at rest, and what its users were told."""
 
-    place: Place
+    grid: ChaosGrid
     runs: Sequence[Run]
     requests: Counter[str]
     """Requests to AWS during the run, by service and operation."""
@@ -70,10 +70,10 @@ def nothing_is_lost(evidence: Evidence) -> Iterator[str]:
         elif not run.verdicts:
             yield f"{_name(run)}: has no verdict"
     for run in evidence.begun:
-        session = evidence.place.session(run.session_id)
+        session = evidence.grid.session(run.session_id)
         if not session.state.ended:
-            states = Counter(row.state.value for row in evidence.place.rows(run.session_id))
-            counted = [len(account.finished) for account in evidence.place.bucket_accounts(run.session_id)]
+            states = Counter(row.state.value for row in evidence.grid.rows(run.session_id))
+            counted = [len(account.finished) for account in evidence.grid.bucket_accounts(run.session_id)]
             yield (
                 f"{_name(run)}: is still {session.state}, its chunks are {dict(states)}, {counted} of its buckets "
                 f"are counted and {sorted(session.full_buckets)} are full, totals {session.totals}, "
@@ -90,7 +90,7 @@ def tasks_have_one_outcome(evidence: Evidence) -> Iterator[str]:
             yield f"{_name(run)}: its user was told of {count}, most often of {indexes.most_common(3)}"
             continue
         told = {task.index: letter(task) for task in run.received}
-        for row in evidence.place.rows(run.session_id):
+        for row in evidence.grid.rows(run.session_id):
             mine = "".join(told[index] for index in range(row.first_task, row.first_task + row.size))
             if mine != row.outcomes or not row.finished:
                 yield f"{_name(run)}: chunk {row.key.chunk} is {row.state} {row.outcomes}, its user was told {mine}"
@@ -102,9 +102,9 @@ def tasks_have_one_outcome(evidence: Evidence) -> Iterator[str]:
 def counting_is_exact(evidence: Evidence) -> Iterator[str]:
     """3: the account of the verdict is what the buckets counted, what the rows say and what the user was given."""
     for run in evidence.ended:
-        session, rows = evidence.place.session(run.session_id), evidence.place.rows(run.session_id)
+        session, rows = evidence.grid.session(run.session_id), evidence.grid.rows(run.session_id)
         verdict = session.account
-        buckets = total_of(evidence.place.bucket_accounts(run.session_id))
+        buckets = total_of(evidence.grid.bucket_accounts(run.session_id))
         counts = [
             ("the verdict", verdict and (verdict.completed, verdict.failed, verdict.cancelled)),
             ("the buckets", (buckets.completed, buckets.failed, buckets.cancelled)),
@@ -166,9 +166,9 @@ def nothing_is_polled(evidence: Evidence) -> Iterator[str]:
         yield f"tables were scanned: {scans}"
     asked: Counter[str] = Counter()
     for _ in range(_IDLE_TRIES):  # One of them may meet the workflow that runs once a minute, or an agent's last words.
-        before = Counter(evidence.place.requests())
+        before = Counter(evidence.grid.requests())
         time.sleep(_IDLE_SECONDS)
-        asked = Counter(evidence.place.requests()) - before
+        asked = Counter(evidence.grid.requests()) - before
         if asked.keys() <= _LONG_POLLS:
             return
     yield f"at rest the grid asked within {_IDLE_SECONDS} s for {dict(asked)}"
@@ -177,7 +177,7 @@ def nothing_is_polled(evidence: Evidence) -> Iterator[str]:
 def no_key_is_hot(evidence: Evidence) -> Iterator[str]:
     """8: the chunks of a session are spread over partition keys."""
     for run in evidence.acknowledged:
-        keys = Counter(row.key.partition_key for row in evidence.place.rows(run.session_id))
+        keys = Counter(row.key.partition_key for row in evidence.grid.rows(run.session_id))
         if any(count > BUCKET_SIZE for count in keys.values()):
             yield f"{_name(run)}: {keys.most_common(1)} of its chunks under one partition key"
 
@@ -189,9 +189,9 @@ def retries_wait(evidence: Evidence) -> Iterator[str]:
         if run.kind == "failing":
             for task in run.received:
                 waits += _waits(task)
-        session = evidence.place.session(run.session_id)
+        session = evidence.grid.session(run.session_id)
         seconds = ((session.ended_at or 0) - session.created_at) / 1000
-        for row in evidence.place.rows(run.session_id):
+        for row in evidence.grid.rows(run.session_id):
             if row.attempt > seconds + _CLAIMS_TO_SPARE:
                 yield f"{_name(run)}: chunk {row.key.chunk} was claimed {row.attempt} times within {seconds:.0f} s"
     if any(wait < 0 for wait in waits):
@@ -205,7 +205,7 @@ def verdicts_are_announced_once(evidence: Evidence) -> Iterator[str]:
     """10: whatever is started or sent twice, there is one verdict, and one more for each time that a session reopened;
     nothing is left over."""
     for run in evidence.ended:
-        session = evidence.place.session(run.session_id)
+        session = evidence.grid.session(run.session_id)
         announced = {(each["ended_at"], each["state"]) for each in evidence.announced(run)}
         if len(announced) < len({status.ended_at for status in run.verdicts}) or (
             len(announced) > 1 and not session.redrives
@@ -214,9 +214,9 @@ def verdicts_are_announced_once(evidence: Evidence) -> Iterator[str]:
         last = run.verdicts[-1]
         if (last.ended_at, last.state, last.account) != (session.ended_at, session.state, session.account):
             yield f"{_name(run)}: its user was told {last}, its row says {session.state} {session.account}"
-    place = evidence.place
-    for url in (*place.task_queues, place.events_queue, *place.dead_letter_queues):
-        if left := place.messages(url):
+    grid = evidence.grid
+    for url in (*grid.task_queues, grid.events_queue, *grid.dead_letter_queues):
+        if left := grid.messages(url):
             yield f"{left} messages are left in {url.rpartition('/')[2]}"
 
 
@@ -224,10 +224,10 @@ def failures_are_kept(evidence: Evidence) -> Iterator[str]:
     """6: tasks that failed for good lie among the dead letters of their sessions."""
     from htcgrid import Grid
 
-    with Grid.connect(evidence.place.local.profile) as grid:
+    with Grid.connect(evidence.grid.local.profile) as grid:
         for run in evidence.ended:
             # What is counted by the one who stops a session is told to nobody but its user.
-            if evidence.place.session(run.session_id).stop_reason is not None:
+            if evidence.grid.session(run.session_id).stop_reason is not None:
                 continue
             session = grid.attach(run.session_id)
             failed = {task.index for task in run.received if letter(task) == "F"}

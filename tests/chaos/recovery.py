@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from htcgrid import JSON, Grid, Session
 from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_chunks.state import ChunkState
-from tests.chaos.place import LEASE, Place, place
+from tests.chaos.chaos_grid import LEASE, ChaosGrid, chaos_grid
 
 HEARTBEAT = LEASE / 3
 """How often agents renew their leases."""
@@ -56,14 +56,14 @@ def measure(seed: int, seconds: float) -> Figures:
     """Kill hosts at random for so many seconds under load, then single ones that hold a chunk."""
     rng = random.Random(seed)
     figures = Figures()
-    with place() as here, Grid.connect(here.local.profile) as grid:
+    with chaos_grid() as here, Grid.connect(here.local.profile) as grid:
         _under_fire(here, grid, rng, seconds, figures)
         for _ in range(_DEATHS):
             figures.taken_over.append(_takeover(here, grid))
     return figures
 
 
-def _under_fire(here: Place, grid: Grid, rng: random.Random, seconds: float, figures: Figures) -> None:
+def _under_fire(here: ChaosGrid, grid: Grid, rng: random.Random, seconds: float, figures: Figures) -> None:
     began = time.time()
     last_kill = began + _BEFORE
     next_kill, end = last_kill, began + _BEFORE + seconds
@@ -89,7 +89,7 @@ def _under_fire(here: Place, grid: Grid, rng: random.Random, seconds: float, fig
     figures.again_after = _again(finished, last_kill, stopped, _AGAIN * figures.before)
 
 
-def _judge(here: Place, session: Session, figures: Figures) -> None:
+def _judge(here: ChaosGrid, session: Session, figures: Figures) -> None:
     values = [task.result for task in session.as_completed()]
     account = session.wait().account
     if sorted(values, key=str) != sorted(range(_TASKS), key=str):
@@ -100,7 +100,7 @@ def _judge(here: Place, session: Session, figures: Figures) -> None:
         figures.broken.append(f"session {session.id}: its rows do not say that all tasks completed")
 
 
-def _finished(here: Place, sessions: Sequence[Session]) -> list[tuple[float, int]]:
+def _finished(here: ChaosGrid, sessions: Sequence[Session]) -> list[tuple[float, int]]:
     """When chunks finished (seconds since the epoch), in order, and how many tasks they have."""
     rows = (row for session in sessions for row in here.rows(session.id))
     return sorted((row.stages.finished_at / 1000, row.size) for row in rows)
@@ -116,7 +116,7 @@ def _again(finished: Sequence[tuple[float, int]], last_kill: float, end: float, 
     return next((at - last_kill for at in moments if _rate(finished, at, at + 1) >= wanted), end - last_kill)
 
 
-def _takeover(here: Place, grid: Grid) -> float:
+def _takeover(here: ChaosGrid, grid: Grid) -> float:
     """Kill the host that runs a chunk. Gives the seconds until another runs it."""
     session = grid.submit([{"do": "sleep", "seconds": 3, "value": "done"}], max_retries=20)
     key = ChunkKey(session.id, 0)

@@ -132,8 +132,8 @@ class Run:
             through = profile.model_copy(update={"api_url": profile.api_url.replace(endpoint, net.url)})
 
             def events() -> Iterator[JSON]:
-                for place, task in enumerate(self.plan.tasks):
-                    if place == len(self.plan.tasks) // 2:
+                for number, task in enumerate(self.plan.tasks):
+                    if number == len(self.plan.tasks) // 2:
                         net.cut()
                     yield task.event
 
@@ -228,7 +228,7 @@ def exiting(rng: random.Random) -> Plan:
 def signalled(rng: random.Random) -> Plan:
     """Tasks whose runtimes end by signals that have no name, or with exit codes that look like them."""
     deaths = [{"do": "signal", "number": 35}, {"do": "signal", "number": 64}, {"do": "exit", "code": 163}]
-    tasks = [Task({**death, "value": place}, BAD) for place, death in enumerate(deaths)]
+    tasks = [Task({**death, "value": number}, BAD) for number, death in enumerate(deaths)]
     return Plan([*tasks, _echo(len(tasks), may=FEW_TRIES)], {"max_retries": 1, "retry_base": 0.5}, chunk_size=1)
 
 

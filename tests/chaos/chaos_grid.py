@@ -50,7 +50,7 @@ _MARK = "HTCGRID_CHAOS"
 
 
 @dataclass
-class Place:
+class ChaosGrid:
     """The grid, and where to take hold of it."""
 
     local: LocalGrid
@@ -204,7 +204,7 @@ class Place:
 
 
 @contextmanager
-def place() -> Iterator[Place]:
+def chaos_grid() -> Iterator[ChaosGrid]:
     """A grid of its own; afterwards no process of it may be left, which `left_behind` tells."""
     port, mark = _free_port(), uuid.uuid4().hex
     endpoint = f"http://127.0.0.1:{port}"
@@ -230,7 +230,7 @@ def place() -> Iterator[Place]:
             },
         ) as local,
     ):
-        here = Place(local, mark, agents_network, functions_network)
+        here = ChaosGrid(local, mark, agents_network, functions_network)
         _send_functions_through(here)
         here.sqs.set_queue_attributes(
             QueueUrl=here.events_queue,
@@ -241,7 +241,7 @@ def place() -> Iterator[Place]:
 
 
 def left_behind(mark: str) -> list[str]:
-    """Agents and runtimes of a place that still run."""
+    """Agents and runtimes of a grid that still run."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -262,7 +262,7 @@ def until(holds: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _send_functions_through(here: Place) -> None:
+def _send_functions_through(here: ChaosGrid) -> None:
     """Let the functions reach AWS through their network, and wait until they have started anew."""
     functions = here.local.client("lambda")
     for function in functions.list_functions()["Functions"]:
@@ -278,7 +278,7 @@ def _send_functions_through(here: Place) -> None:
 
 
 @contextmanager
-def _listening(here: Place) -> Iterator[None]:
+def _listening(here: ChaosGrid) -> Iterator[None]:
     """Keep everything that is put on the grid's bus."""
     name = "chaos-watcher"
     url = here.sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -307,7 +307,7 @@ def _listening(here: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _executioner(here: Place, listener: socket.socket) -> Iterator[None]:
+def _executioner(here: ChaosGrid, listener: socket.socket) -> Iterator[None]:
     """Kill the agent of every task that connects to the listener."""
 
     def serve() -> None:

@@ -24,7 +24,7 @@ _LEASE_SECONDS: Final = 6
 
 
 @dataclass(frozen=True)
-class Stand:
+class Suite:
     """A grid, and what is measured on it."""
 
     scenarios: Sequence[Scenario]
@@ -39,7 +39,7 @@ _SHORT_LEASES: Final = {"HTCGRID_LEASE_SECONDS": str(_LEASE_SECONDS), "HTCGRID_G
 _WITH_STANDARD: Final = ", Lambda's own client"
 
 QUICK: Final = (
-    Stand(
+    Suite(
         (
             latency(30),
             *growth((1_000, 10_000, 100_000)),
@@ -59,11 +59,11 @@ QUICK: Final = (
         ),
         peers=True,
     ),
-    Stand((throughput(20_000, None),), _STANDARD, _WITH_STANDARD),
-    Stand((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
+    Suite((throughput(20_000, None),), _STANDARD, _WITH_STANDARD),
+    Suite((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
 )
 FULL: Final = (
-    Stand(
+    Suite(
         (
             latency(100),
             *growth((1_000, 10_000, 100_000, 1_000_000)),
@@ -83,6 +83,6 @@ FULL: Final = (
         ),
         peers=True,
     ),
-    Stand((throughput(100_000, None),), _STANDARD, _WITH_STANDARD),
-    Stand((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
+    Suite((throughput(100_000, None),), _STANDARD, _WITH_STANDARD),
+    Suite((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
 )
