@@ -72,7 +72,8 @@ class ChaosGrid:
         self.accounts = AccountStore(self.dynamodb, outputs["ChunksTable"], outputs["SessionsTable"])
         self.task_queues = [outputs[f"TaskQueue{level}Url"] for level in ("High", "Normal", "Low")]
         self.events_queue = outputs["TaskEventsQueueUrl"]
-        self.dead_letter_queues = [outputs[f"{name}DeadLetterQueueUrl"] for name in ("Task", "TaskEvents", "Bus")]
+        failed = ("UndeliverableQueueUrl", "TaskEventsDeadLetterQueueUrl", "BusDeadLetterQueueUrl")
+        self.dead_letter_queues = [outputs[name] for name in failed]
 
     # --- processes ---
 

@@ -142,16 +142,16 @@ class Faults:
         for message in received:
             receipt = message["ReceiptHandle"]
             fate = self.rng.choice(["dropped", "duplicated", "delayed", "left"])
-            if fate == "dropped":
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=receipt)
-            elif fate == "delayed":
-                sqs.change_message_visibility(
-                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self.rng.randint(2, 8)
-                )
-            else:
-                if fate == "duplicated":
-                    self._send(url, message["Body"])
-                sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=0)
+            if fate == "duplicated":
+                self._send(url, message["Body"])
+            try:
+                if fate == "dropped":
+                    sqs.delete_message(QueueUrl=url, ReceiptHandle=receipt)
+                else:
+                    hidden = self.rng.randint(2, 8) if fate == "delayed" else 0
+                    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=hidden)
+            except sqs.exceptions.ReceiptHandleIsInvalid:
+                continue  # On a busy machine somebody else may have received it meanwhile.
             self.count(f"{what} {fate}")
         return bool(received)
 
