@@ -145,9 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("transfer-encoding") == "chunked":
             body = self._read_chunks()
         target = self.headers.get("x-amz-target", "")
-        request = Request(
-            _name(self.command, target, body), _SERVICES.get(target.partition("_")[0].partition(".")[0], "")
-        )
+        request = Request(_name(self.command, target, body), _service(target))
         self.net.seen.append(request)
         fate = self.net.before(request)
         if fate is Fate.DROP:
