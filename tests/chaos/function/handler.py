@@ -24,6 +24,6 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             time.sleep(event["seconds"])
         case "kill-agent":
             # As a task that brings its host down. It may not see its agent, so whoever listens there does it.
-            socket.create_connection(("127.0.0.1", int(os.environ["CHAOS_EXECUTIONER_PORT"])))
-            time.sleep(600)
+            with socket.create_connection(("127.0.0.1", int(os.environ["CHAOS_EXECUTIONER_PORT"]))):
+                time.sleep(600)
     return event["value"]
