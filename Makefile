@@ -166,14 +166,14 @@ node-is-left-out:
 		echo "aws-lambda-ric could not be built, so the tests of Node.js handlers will be skipped; all else works." \
 			"$(@D)/install.log says what went wrong." >&2; fi
 
-# Maven and cargo fetch the pinned servers and what these depend on; cargo compiles its one, for some minutes.
+# Maven and cargo fetch the pinned servers and what these depend on; cargo compiles its one, for some minutes, unless it
+# has that version already.
 .tools/second-opinion/.jars: requirements/second-opinion/pom.xml
 	rm -rf $(@D)/jars
 	mvn --batch-mode --quiet --strict-checksums --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)/jars
 	@touch $@
 
 .tools/second-opinion/.dynoxide: requirements/second-opinion/crate.txt
-	rm -rf $(@D)/cargo
 	nice cargo install --quiet --locked $$(cat $<) --root $(@D)/cargo --target-dir $(@D)/cargo/build \
 		--no-default-features --features native-sqlite,http-server,cli
 	rm -rf $(@D)/cargo/build

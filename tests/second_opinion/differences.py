@@ -1,7 +1,6 @@
 """Where a server differs from AWS, each difference by its name. Nothing that differs is left out without a word."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +15,7 @@ class Server(StrEnum):
     DYNOXIDE = "Dynoxide"
 
 
+EMBEDDED = frozenset({Server.EMBEDDED})
 SECOND_OPINION = frozenset({Server.ELASTICMQ, Server.DYNOXIDE})
 
 
@@ -24,7 +24,7 @@ class Difference:
     """One way in which a server differs from AWS, and what the tests do about it."""
 
     name: str
-    server: Server
+    servers: tuple[Server, ...]
     why: str
     adaptation: str
     tests: tuple[str, ...] = ()
@@ -32,49 +32,50 @@ class Difference:
 
 
 _REFUSALS = "tests/second_opinion/test_refusals.py"
+_QUEUE_REFUSALS = "tests/second_opinion/test_queue_refusals.py"
 
 DIFFERENCES = (
     Difference(
         name="one-endpoint-per-service",
-        server=Server.ELASTICMQ,
+        servers=(Server.ELASTICMQ, Server.DYNOXIDE),
         why="Each server of the second opinion serves one service alone.",
         adaptation="Clients find SQS and DynamoDB by AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL_DYNAMODB, and all else "
         "by AWS_ENDPOINT_URL; where a test puts a network in between, that tells requests apart by their target.",
     ),
     Difference(
         name="no-deliveries-of-other-services",
-        server=Server.ELASTICMQ,
+        servers=(Server.ELASTICMQ,),
         why="EventBridge, SNS and Step Functions of the embedded AWS reach only its own queues.",
         adaptation="Queues that they deliver into stay on the embedded AWS (`Harness.deliveries`).",
     ),
     Difference(
         name="no-rows-for-other-services",
-        server=Server.DYNOXIDE,
+        servers=(Server.DYNOXIDE,),
         why="Step Functions of the embedded AWS reads only its own tables.",
         adaptation="Tests of a workflow that reads rows are left out by the rule `workflow-over-rows`.",
     ),
     Difference(
         name="permissions-are-ignored",
-        server=Server.ELASTICMQ,
-        why="It knows no IAM, nor does Dynoxide.",
+        servers=(Server.ELASTICMQ, Server.DYNOXIDE),
+        why="They know no IAM.",
         adaptation="None is needed: nothing here depends on a refusal. Permissions are tested on the embedded AWS.",
     ),
     Difference(
         name="nothing-is-throttled",
-        server=Server.DYNOXIDE,
+        servers=(Server.DYNOXIDE,),
         why="It knows no throughput, and takes one request after another, so no write meets a transaction.",
         adaptation="Waits after such answers are tested with made-up answers, on the embedded AWS too.",
     ),
     Difference(
         name="rows-may-be-written-twice-in-a-batch",
-        server=Server.EMBEDDED,
+        servers=(Server.EMBEDDED,),
         why="A batch of statements may name a row twice. AWS refuses the whole batch.",
         adaptation="Batches are tested on Dynoxide as well, which refuses them.",
         tests=(f"{_REFUSALS}::test_one_row_twice_in_a_batch_is_refused",),
     ),
     Difference(
         name="paths-may-overlap",
-        server=Server.EMBEDDED,
+        servers=(Server.EMBEDDED,),
         why="An update may set and remove one path, or a map and what is in it. AWS refuses it.",
         adaptation="Updates are tested on Dynoxide as well, which refuses them.",
         tests=(
@@ -84,17 +85,44 @@ DIFFERENCES = (
     ),
     Difference(
         name="statements-of-any-length",
-        server=Server.EMBEDDED,
+        servers=(Server.EMBEDDED,),
         why="It takes PartiQL statements of more than 8 KB. AWS refuses them.",
         adaptation="`tests/support/quotas.py` measures them, and Dynoxide refuses them.",
         tests=(f"{_REFUSALS}::test_a_statement_of_more_than_8_kb_is_refused",),
     ),
+    Difference(
+        name="a-deletion-is-refused-when-repeated",
+        servers=(Server.EMBEDDED, Server.ELASTICMQ),
+        why="A receipt whose message is deleted is refused. AWS accepts it: a deletion may be repeated.",
+        adaptation="None is needed: the agent takes such a refusal for a message that is gone.",
+        tests=(f"{_QUEUE_REFUSALS}::test_a_deletion_may_be_repeated",),
+    ),
+    Difference(
+        name="codes-of-refused-requests",
+        servers=(Server.ELASTICMQ,),
+        why="It refuses too large a batch or too long a poll as InvalidAttributeValue. AWS has codes for each.",
+        adaptation="Tests ask for a refusal, not for its code: the grid reads no code of a request refused as a whole.",
+    ),
+    Difference(
+        name="messages-hidden-for-any-time",
+        servers=(Server.EMBEDDED, Server.ELASTICMQ),
+        why="A message may be hidden for more than 12 hours. AWS refuses that.",
+        adaptation="None is needed: the agent asks for no more than AWS accepts.",
+        tests=(f"{_QUEUE_REFUSALS}::test_a_message_cannot_be_hidden_for_more_than_twelve_hours",),
+    ),
+    Difference(
+        name="long-polls-of-any-length",
+        servers=(Server.EMBEDDED,),
+        why="It takes a long poll of more than 20 s. AWS refuses that.",
+        adaptation="None is needed: the agent waits for no longer than AWS accepts.",
+        tests=(f"{_QUEUE_REFUSALS}::test_a_long_poll_of_more_than_twenty_seconds_is_refused",),
+    ),
 )
 
 
-def difference_of(test: str, servers: Iterable[Server]) -> Difference | None:
+def difference_of(test: str, servers: frozenset[Server]) -> Difference | None:
     """The difference because of which a test, `file::name`, must fail on one of these servers."""
-    return next((each for each in DIFFERENCES if each.server in servers and test in each.tests), None)
+    return next((each for each in DIFFERENCES if servers.intersection(each.servers) and test in each.tests), None)
 
 
 def tests_that_are_gone() -> list[str]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.second_opinion.differences import DIFFERENCES, SECOND_OPINION, Server, difference_of, tests_that_are_gone
+from tests.second_opinion.differences import DIFFERENCES, EMBEDDED, SECOND_OPINION, difference_of, tests_that_are_gone
 from tests.second_opinion.selection import RULES, rule_of
-from tests.second_opinion.servers import servers
+from tests.second_opinion.servers import running_servers
 
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 """How many tests each rule has left out."""
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _leave_out(config, items)
     for item in items:
         test = f"{item.nodeid.partition('::')[0]}::{getattr(item, 'originalname', item.name)}"
-        if difference := difference_of(test, SECOND_OPINION if second else {Server.EMBEDDED}):
+        if difference := difference_of(test, SECOND_OPINION if second else EMBEDDED):
             item.add_marker(pytest.mark.xfail(reason=f"{difference.name}: {difference.why}", strict=True))
 
 
@@ -62,8 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{rule.name}: {left_out.get(rule.name, 0)} tests. {rule.why}")
     terminalreporter.section("second opinion: known differences from AWS")
     for difference in DIFFERENCES:
-        if difference.server in SECOND_OPINION:
-            terminalreporter.write_line(f"{difference.name} ({difference.server}): {difference.why}")
+        if servers := SECOND_OPINION.intersection(difference.servers):
+            terminalreporter.write_line(f"{difference.name} ({', '.join(sorted(servers))}): {difference.why}")
             terminalreporter.write_line(f"    {difference.adaptation}")
 
 
@@ -75,5 +75,5 @@ def service_endpoints(
     if not request.config.getoption("--second-opinion"):
         yield {}
         return
-    with servers(tmp_path_factory.mktemp("second-opinion")) as endpoints:
+    with running_servers(tmp_path_factory.mktemp("second-opinion")) as endpoints:
         yield endpoints

@@ -29,14 +29,16 @@ _DYNOXIDE = (str(INSTALLED / "cargo/bin/dynoxide"), "serve", "--host", "127.0.0.
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[dict[str, str]]:
+def running_servers(folder: Path) -> Iterator[dict[str, str]]:
     """Start both, with nothing in them, and give the variables that name their endpoints; end them afterwards.
 
     Each chooses a free port itself, so nobody can take it in between. Their logs are in `folder`.
 
     Raises:
-        RuntimeError: one of them ended, or did not start in time.
+        RuntimeError: they are not installed, or one of them ended, or did not start in time.
     """
+    if not Path(_DYNOXIDE[0]).exists():
+        raise RuntimeError("The servers are not installed. Run: make test-second-opinion")
     processes = Processes(lambda _: None)
     try:
         started = [

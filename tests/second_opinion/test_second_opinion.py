@@ -14,7 +14,7 @@ from tests.second_opinion.servers import ROOT
 
 def test_a_difference_that_names_a_test_that_is_gone_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = ("tests/second_opinion/test_second_opinion.py::test_that_was_renamed", "tests/no_such_file.py::test_any")
-    difference = Difference("any", Server.DYNOXIDE, "why", "what", (*gone, *DIFFERENCES[-1].tests))
+    difference = Difference("any", (Server.DYNOXIDE,), "why", "what", (*gone, *DIFFERENCES[-1].tests))
     monkeypatch.setattr(differences, "DIFFERENCES", (difference,))
     nothing: Any = None
     with pytest.raises(pytest.UsageError) as caught:
@@ -25,7 +25,7 @@ def test_a_difference_that_names_a_test_that_is_gone_fails_the_run(monkeypatch: 
 
 def test_a_test_is_expected_to_fail_on_the_server_that_differs_alone() -> None:
     test = "tests/second_opinion/test_refusals.py::test_one_row_twice_in_a_batch_is_refused"
-    difference = difference_of(test, {Server.EMBEDDED})
+    difference = difference_of(test, differences.EMBEDDED)
     assert difference is not None
     assert difference.name == "rows-may-be-written-twice-in-a-batch"
     assert difference_of(test, differences.SECOND_OPINION) is None
