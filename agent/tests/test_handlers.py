@@ -84,6 +84,43 @@ def test_a_task_finds_the_worker_as_the_one_before_did(place: Place) -> None:
     assert (after, last, rested) == (before, before, "rested")
 
 
+FORKED = """
+import os, sys
+child = os.fork()
+if child:
+    result = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+elif {end!r} == "raise":
+    raise LookupError("in the child")
+elif {end!r} == "exit":
+    sys.exit(7)
+else:
+    result = "the child's"
+"""
+
+
+@each_runtime
+def test_a_forked_process_gives_no_result_for_its_task(place: Place) -> None:
+    place.agent(workers=1)
+    echoes = [{"do": "echo", "value": number} for number in range(4)]
+    forks = [run(FORKED.format(end=end)) for end in ("return", "raise", "exit")]
+    tasks = [task for pair in zip(echoes, forks, strict=False) for task in pair]
+    session = place.submit([*tasks, echoes[3]], max_retries=0, timeout=5)
+    assert place.results(session) == [0, 1, 1, 1, 2, 7, 3]
+
+
+@each_runtime
+@pytest.mark.parametrize("end", ["pass", "raise LookupError('in the child')"])
+def test_a_process_that_is_forked_while_the_handler_is_loaded_runs_no_task(
+    place: Place, tmp_path: Path, end: str
+) -> None:
+    source = (
+        "import os\nworker = os.getpid()\nchild = os.fork()\n"
+        f"if not child:\n    {end}\nelse:\n    os.waitpid(child, 0)\n"
+        "def handler(event, context): return [event, os.getpid() == worker]"
+    )
+    assert outcome(place, function(tmp_path, handler=source), 1, 2, 3) == [[1, True], [2, True], [3, True]]
+
+
 def function(folder: Path, **modules: str) -> Path:
     place = folder / "function"
     place.mkdir()

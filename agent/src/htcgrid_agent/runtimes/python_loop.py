@@ -5,6 +5,7 @@ how an error is told never depends on what is in it or on what its task did to t
 process as another did (see `python_surroundings.py`).
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ Report = dict[str, Any]
 def run(handler: str, client: LambdaRuntimeClient) -> None:
     """Run the tasks that the client is given, until the agent ends."""
     surroundings = Surroundings()
+    process = os.getpid()
     sys.stdout = bootstrap.Unbuffered(sys.stdout)
     sys.stderr = bootstrap.Unbuffered(sys.stderr)
     # Not before: the client of the Runtime API would start a thread for each task.
@@ -44,16 +46,34 @@ def run(handler: str, client: LambdaRuntimeClient) -> None:
         try:
             function = bootstrap._get_handler(handler)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the function's
+            _end_if_forked(process, error)
             report = _report(error, "")
             _log(report, log_sink)
             _post_init_error(client.lambda_runtime_address, report)
             sys.exit(1)
+        _end_if_forked(process)
         surroundings.note()
         while True:
-            _run_next(client, function, surroundings, log_sink)
+            _run_next(client, function, surroundings, log_sink, process)
 
 
-def _run_next(client: LambdaRuntimeClient, function: Any, surroundings: Surroundings, log_sink: Any) -> None:
+def _end_if_forked(process: int, error: Exception | None = None) -> None:
+    """End a process that the function forked and that came out of it, before it tells of a task.
+
+    It shares the worker's connection, so what it told would be taken for the end of whichever task runs.
+    """
+    if os.getpid() == process:
+        return
+    with contextlib.suppress(Exception):
+        if error is not None:
+            traceback.print_exception(error)
+        sys.stderr.write("A process that the function forked came out of the handler and was ended.\n")
+    os._exit(1)
+
+
+def _run_next(
+    client: LambdaRuntimeClient, function: Any, surroundings: Surroundings, log_sink: Any, process: int
+) -> None:
     request = client.wait_next_invocation()
     bootstrap._GLOBAL_AWS_REQUEST_ID = request.invoke_id
     bootstrap._GLOBAL_TENANT_ID = request.tenant_id
@@ -68,10 +88,13 @@ def _run_next(client: LambdaRuntimeClient, function: Any, surroundings: Surround
             request.tenant_id,
         )
         event = client.marshaller.unmarshal_request(request.event_body, request.content_type)
-        result, content_type = client.marshaller.marshal_response(function(event, context))
+        returned = function(event, context)
+        _end_if_forked(process)
+        result, content_type = client.marshaller.marshal_response(returned)
         if not isinstance(result, bytes):
             result = result.encode()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the handler's
+        _end_if_forked(process, error)
         report = _report(error, request.invoke_id)
         surroundings.put_back(failed=True)
         _log(report, log_sink)
