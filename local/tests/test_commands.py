@@ -217,10 +217,15 @@ def test_agents_run_the_function_as_it_was_until_it_is_reloaded(shell: Shell, tm
     assert "return 2" in _handler_of(replaced).read_text()
     assert replaced.environ()["HTCGRID_AGENT_ID"] == "agent-0-1"
 
-    handler.write_text("import no_such_module\n")
+    handler.write_text("raise ValueError('no luck \\x1b[31m')\n")
     code, _, errors = shell.run("reload")
     assert code == 1
-    assert "the handler cannot be loaded: Runtime.ImportModuleError: Unable to import module 'handler'" in errors
+    first_line, *trace, last_line = errors.splitlines()
+    assert first_line == (
+        "Error: The agents cannot run the function: the handler cannot be loaded: ValueError: no luck \\x1b[31m"
+    )
+    assert any("handler.py" in line for line in trace)
+    assert last_line == f"(see {shell.home.log('handler')})"
     assert _version_and_agent(shell) == (second, replaced)
     shell.run("down")
     assert not list(shell.home.functions.iterdir())

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from htcgrid import profiles
-from htcgrid.escaping import visible
+from htcgrid.escaping import lines, visible
 from htcgrid.profile import Profile
 from htcgrid_local import detached, logs
 from htcgrid_local.errors import LocalGridError, NoGridError
@@ -138,7 +138,7 @@ def status() -> None:
     )
     for label, text in shown_fields:
         if text:
-            _console.print(f"{label:<9} {escape(visible(text))}", highlight=False, soft_wrap=True)
+            _console.print(f"{label:<9} {escape(_shown(text))}", highlight=False, soft_wrap=True)
     for child in state.children:
         restarts = f", started again {count} times" if (count := state.restarts.get(child.name)) else ""
         _console.print(f"{child.name:<9} process {child.pid}{restarts}", highlight=False)
@@ -185,16 +185,16 @@ def _tell_ready(home: Home) -> None:
     state = read_state(home.state)
     if state is None:
         raise NoGridError("The grid went down as soon as it was up; see `htcgrid local logs`.")
-    lines = [
+    said = [
         f"The grid is ready: {state.endpoint_url}, profile {profiles.LOCAL} ({home.profile})",
         f"For programs of the first HTC-Grid: AGENT_CONFIG_FILE={home.first_grid_configuration}",
     ]
     if Profile.default_path().resolve() != home.profile:
-        lines.append(
+        said.append(
             "It is not the profile that is used when none is named: give --profile local or set HTCGRID_PROFILE=local, "
             "or choose it with `htcgrid config use local`."
         )
-    for line in lines:
+    for line in said:
         _console.print(escape(line), highlight=False, soft_wrap=True)
 
 
@@ -203,8 +203,13 @@ def _errors_shown() -> Iterator[None]:
     try:
         yield
     except LocalGridError as error:
-        _errors.print(f"[red]Error:[/red] {escape(visible(str(error)))}", highlight=False, soft_wrap=True)
+        _errors.print(f"[red]Error:[/red] {escape(_shown(str(error)))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def _shown(text: str) -> str:
+    """Text in which a function's trace may be, made harmless line by line."""
+    return "\n".join(lines(text))
 
 
 def _let_signals_interrupt() -> None:

@@ -40,4 +40,4 @@ class HandlerTrial:
             return
         said = self._log.read_text(encoding="utf-8", errors="replace")
         reason = said[said.find(_PREFIX) :].removeprefix(_PREFIX).rstrip()
-        raise HandlerError(f"The agents cannot start: {reason or 'the check said nothing'}\n(see {self._log})")
+        raise HandlerError(f"The agents cannot run the function: {reason or 'the check said nothing'}\n(see {self._log})")
