@@ -192,6 +192,7 @@ def test_a_file_is_checked_to_its_end_by_the_rules_of_sending(
     ("name", "content", "said"),
     [
         ("a.jsonl", b"1\n{'x': 1}\n", r"line 2 of .*a\.jsonl is not JSON: .* at column 2"),
+        ("a.jsonl", b'{"x": 1\r\n2\n', r"line 1 of .*a\.jsonl is not JSON: .* at column 8"),
         ("a.jsonl", b"1\nNaN\n", "line 2 of .* is not JSON: NaN is no number of JSON"),
         ("a.jsonl", b'1\n"\xff"\n', "line 2 of .* is not UTF-8"),
         ("a.csv", b"a,b\n1,2\n3\n", "line 3 of .* has 1 cells, and the header 2"),

@@ -38,7 +38,7 @@ class NotJson:
         (NotJson(), "task 1: NotJson is not JSON: give numbers, texts, lists and dicts"),
         (float("nan"), "task 1: nan is not JSON: give a finite number, or None"),
         ({"x": [float("-inf")]}, r"task 1 at \['x'\]\[0\]: -inf is not JSON: give a finite number, or None"),
-        ({("a", "b"): 1}, "task 1: a key that is a tuple: give keys that are texts"),
+        ({("a", "b"): 1}, "task 1: a key of type tuple: give keys that are texts"),
         ("x" * MAX_TASK_BYTES, r"task 1 has 6,291,458 bytes as JSON and a task may have 6,291,456"),
     ],
 )

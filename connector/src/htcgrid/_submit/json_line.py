@@ -117,7 +117,7 @@ class _Key:
 def _why_not(value: object) -> str:
     """Why a value is not JSON, and what to give instead; empty if it is."""
     if isinstance(value, _Key):
-        return f"a key that is a {value.name}: give keys that are texts"
+        return f"a key of type {value.name}: give keys that are texts"
     if isinstance(value, Mapping) and not isinstance(value, dict):
         return f"{type(value).__name__} is not JSON: give dict(value)"
     try:

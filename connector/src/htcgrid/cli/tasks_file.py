@@ -173,7 +173,7 @@ def _json_lines(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]"
         if not line.strip():
             continue
         try:
-            yield number, json_value(line)
+            yield number, json_value(line.rstrip("\r\n"))
         except ValueError as error:
             _refuse(name, number, f"is not JSON: {error}", error)
 
