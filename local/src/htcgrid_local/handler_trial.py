@@ -39,5 +39,5 @@ class HandlerTrial:
         if not self._processes.end(self._child):
             return
         said = self._log.read_text(encoding="utf-8", errors="replace")
-        reason = said[said.find(_PREFIX) :].removeprefix(_PREFIX).rstrip()
-        raise HandlerError(f"The agents cannot run the function: {reason or 'the check said nothing'}\n(see {self._log})")
+        reason = said[said.find(_PREFIX) :].removeprefix(_PREFIX).rstrip() or "the check said nothing"
+        raise HandlerError(f"The agents cannot run the function: {reason}\n(see {self._log})")
