@@ -266,6 +266,16 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize("group", [[], ["config"], ["dlq"], ["task"], ["local"]])
+def test_what_a_command_does_is_said_whole_in_80_columns(group: list[str]) -> None:
+    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", *group, "--help"]
+    environment = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "Commands" in done.stdout
+    cut = [line for line in done.stdout.splitlines() if line.rstrip().endswith(("...", "…"))]
+    assert not [line for line in cut if "[OPTIONS]" not in line]
+
+
 def test_commands_of_the_local_grid_are_there_when_asked_for() -> None:
     command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "local", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -59,7 +59,10 @@ def up(
         bool, typer.Option("--detach", help="Return when the grid is ready, and leave it running.")
     ] = False,
 ) -> None:
-    """Start a grid and keep it up until Ctrl-C (or, with --detach, until `down`)."""
+    """Start a grid and keep it up until Ctrl-C.
+
+    With --detach it stays up until `htcgrid local down`.
+    """
     with _errors_shown(), shown(_console) as progress:
         home = _home()
         environment = environment_of(env or [])
@@ -111,7 +114,10 @@ def down() -> None:
 
 @app.command()
 def reload() -> None:
-    """Have the agents run the function as it is now; tasks that run are finished first."""
+    """Have the agents run the function as it is now.
+
+    Tasks that run are finished first.
+    """
     with _errors_shown(), _console.status("reloading …"):
         digest = detached.reload(_home())
     _console.print(f"The agents run version {digest} of the function.", highlight=False)

@@ -131,6 +131,8 @@ def _mount(command: EntryPoint) -> None:
 
 def _stand_in(command: EntryPoint) -> typer.Typer:
     """What the list of commands shows of commands that are not loaded."""
-    stand_in = typer.Typer(help=command.dist.metadata["Summary"] if command.dist else None)
+    summary = command.dist.metadata["Summary"] if command.dist else ""
+    # The list has one line for it, which the part before the colon fits.
+    stand_in = typer.Typer(help=summary.partition(":")[0].removesuffix(".") + ".")
     stand_in.callback()(lambda: None)
     return stand_in

@@ -89,7 +89,10 @@ def set_profile(
 def use(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A profile's name, from `htcgrid config list`.")],
 ) -> None:
-    """Use this profile from now on, wherever --profile and HTCGRID_PROFILE name no other."""
+    """Use this profile from now on.
+
+    It is used wherever --profile and HTCGRID_PROFILE name no other.
+    """
     from htcgrid import profiles
 
     try:

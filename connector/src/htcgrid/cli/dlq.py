@@ -21,7 +21,7 @@ _TaskOption = Annotated[list[int] | None, typer.Option("--task", min=0, help="On
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    dlq = typer.Typer(help="Tasks that failed for good: list them, run them again, forget them.", no_args_is_help=True)
+    dlq = typer.Typer(help="List, run again or forget tasks that failed for good.", no_args_is_help=True)
     dlq.command("list")(list_letters)
     dlq.command("show")(show_letters)
     dlq.command("redrive")(redrive)
@@ -107,7 +107,10 @@ def purge(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget failed tasks, so that they are no longer listed or run again. They stay failed."""
+    """Forget failed tasks.
+
+    They are no longer listed or run again. They stay failed.
+    """
     _confirm(f"Forget {_named(session, fingerprint, task)}?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
         count = attached(grid, session).purge(fingerprint=fingerprint, tasks=task or None)

@@ -48,11 +48,12 @@ def submit(
     as_json: JsonOption = False,
     options: dict[str, Any],
 ) -> None:
-    """Submit a file of tasks (JSON Lines, a JSON array, or CSV) as one session.
+    """Submit a file of tasks as one session.
 
-    The session's id is printed at once. An interrupted submission is continued with --resume and the same file; no task
-    is submitted twice. A file is checked to its end before anything is sent. Standard input is sent while it is read,
-    and what was sent before a bad line is cancelled.
+    The tasks are JSON Lines, a JSON array, or the rows of a CSV file. The session's id is printed at once. An
+    interrupted submission is continued with --resume and the same file; no task is submitted twice. A file is checked
+    to its end before anything is sent. Standard input is sent while it is read, and what was sent before a bad line is
+    cancelled.
     """
     _check(options, chunk_size)
     if resume is None:
