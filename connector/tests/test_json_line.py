@@ -114,7 +114,9 @@ def test_a_table_of_another_kind_is_refused() -> None:
         tasks_of(Columns())
 
 
-@pytest.mark.parametrize("given", ["text", b"raw", bytearray(b"raw"), memoryview(b"raw"), {"x": 1}, Path(), None])
+@pytest.mark.parametrize(
+    "given", ["text", b"raw", bytearray(b"raw"), memoryview(b"raw"), {"x": 1}, Path(), None, numpy.array(3)]
+)
 def test_what_is_no_list_is_refused(given: Any) -> None:
     with pytest.raises(InvalidTask, match=f"not one {type(given).__name__}: give one in a list"):
         tasks_of(given)

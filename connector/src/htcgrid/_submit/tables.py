@@ -31,7 +31,8 @@ def tasks_of(given: Iterable[JSON]) -> Iterable[JSON]:
         raise InvalidTask(
             f"a {type(given).__name__} would give its columns as tasks: give its rows, as a list of dicts"
         )
-    if isinstance(given, str | bytes | bytearray | memoryview | Mapping) or not isinstance(given, Iterable):
+    one = isinstance(given, str | bytes | bytearray | memoryview | Mapping) or not isinstance(given, Iterable)
+    if one or getattr(given, "shape", None) == ():  # an array of no dimension, which cannot be iterated over
         name = type(given).__name__
         raise InvalidTask(f"tasks must be a list or an iterable of JSON values, not one {name}: give one in a list")
     return given
