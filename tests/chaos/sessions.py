@@ -93,7 +93,7 @@ class Run:
         """Submit, follow and end it, repeating as often as a user would; until `deadline` (monotonic)."""
         try:
             if self.plan.interrupted:
-                self._break_off(profile)
+                self._break_off(profile, deadline)
             session = self._submit(grid, deadline)
             self.acknowledged = True
             persist(lambda: self.plan.meanwhile(session), deadline)
@@ -125,7 +125,7 @@ class Run:
 
         return slowly()
 
-    def _break_off(self, profile: Profile) -> None:
+    def _break_off(self, profile: Profile, deadline: float) -> None:
         """Lose the way to the grid in the middle of a submission."""
         endpoint = str(profile.aws_endpoint_url)
         with network(endpoint) as net:
@@ -137,7 +137,7 @@ class Run:
                         net.cut()
                     yield task.event
 
-            with Grid.connect(through, request_timeout=1) as other:
+            with persist(lambda: Grid.connect(through, request_timeout=1), deadline) as other:
                 try:
                     other.submit(
                         events(), chunk_size=self.plan.chunk_size, session_id=self.session_id, **self.plan.options
