@@ -23,6 +23,7 @@ from htcgrid import (
 )
 
 ALIKE = {
+    "DeadLetters": "Iterator[DeadLetter]",  # a list has a view in notebooks; what awaits its pages cannot be one
     "AsyncIterator": "Iterator",
     "AsyncSession": "Session",
     "AsyncGrid": "Grid",

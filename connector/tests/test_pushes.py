@@ -131,6 +131,7 @@ def test_results_too_large_for_a_frame_come_through_the_api(stub: StubGrid, grid
 
 def test_tickets_and_signatures_are_never_logged(stub: StubGrid, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # which programs, and other tests, may have quietened
     stub.inline = False
     with Grid.connect(stub.profile()) as grid:
         session = grid.submit(["x" * 100_000 + str(list(range(50_000)))])

@@ -77,7 +77,7 @@ def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     assert session.results(timeout=90) == ["done"]
     assert session.wait(timeout=30).state is SessionState.COMPLETED
     record = session.task(0)
-    assert record.attempts == 2
+    assert record.attempt == 2
     assert record.owner != owner
     assert "lease_shard" not in row(local_grid, key)
 

@@ -67,23 +67,6 @@ DIFFERENCES = (
         adaptation="Waits after such answers are tested with made-up answers, on the embedded AWS too.",
     ),
     Difference(
-        name="rows-may-be-written-twice-in-a-batch",
-        servers=(Server.EMBEDDED,),
-        why="A batch of statements may name a row twice. AWS refuses the whole batch.",
-        adaptation="Batches are tested on Dynoxide as well, which refuses them.",
-        tests=(f"{_REFUSALS}::test_one_row_twice_in_a_batch_is_refused",),
-    ),
-    Difference(
-        name="paths-may-overlap",
-        servers=(Server.EMBEDDED,),
-        why="An update may set and remove one path, or a map and what is in it. AWS refuses it.",
-        adaptation="Updates are tested on Dynoxide as well, which refuses them.",
-        tests=(
-            f"{_REFUSALS}::test_a_statement_that_sets_and_removes_one_path_is_refused",
-            f"{_REFUSALS}::test_an_update_of_overlapping_paths_is_refused",
-        ),
-    ),
-    Difference(
         name="statements-of-any-length",
         servers=(Server.EMBEDDED,),
         why="It takes PartiQL statements of more than 8 KB. AWS refuses them.",

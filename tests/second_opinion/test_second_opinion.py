@@ -24,10 +24,10 @@ def test_a_difference_that_names_a_test_that_is_gone_fails_the_run(monkeypatch: 
 
 
 def test_a_test_is_expected_to_fail_on_the_server_that_differs_alone() -> None:
-    test = "tests/second_opinion/test_refusals.py::test_one_row_twice_in_a_batch_is_refused"
+    test = "tests/second_opinion/test_refusals.py::test_a_statement_of_more_than_8_kb_is_refused"
     difference = difference_of(test, differences.EMBEDDED)
     assert difference is not None
-    assert difference.name == "rows-may-be-written-twice-in-a-batch"
+    assert difference.name == "statements-of-any-length"
     assert difference_of(test, differences.SECOND_OPINION) is None
 
 
