@@ -90,6 +90,9 @@ def test_a_session_is_found_by_the_beginning_of_its_id(stub: StubGrid, grid: Gri
     several = shell.run(*command.format("abcd").split())
     assert (several.code, several.out, several.err.count("\n")) == (2, "", 1)
     assert f"several sessions begin with abcd, such as {two} and {one}: give more digits" in several.err
+    short = shell.run(*command.format("abc").split())
+    assert (short.code, short.out) == (2, "")
+    assert short.err == "htcgrid: abc is too short for the beginning of a session's id: give 4 digits or more\n"
     none = shell.run(*command.format("0123").split())
     assert (none.code, none.out, none.err.count("\n")) == (1, "", 1)
     assert "you have no session '0123'" in none.err

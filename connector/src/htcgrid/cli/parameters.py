@@ -34,8 +34,10 @@ ProfileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line, for programs.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
-_BEGINNING = re.compile(r"[0-9a-f]{4,31}")
+_BEGINNING = re.compile(r"[0-9a-f]{1,31}")
 """Of a session's id, as progress bars and error messages show it."""
+
+_FEWEST_DIGITS = 4
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -59,10 +61,13 @@ def whole_id(grid: "Grid", given: str) -> str:
 
     Raises:
         SessionNotFound: the user has no session whose id begins like this.
-        BadInput: several sessions begin like this; names two of them.
+        BadInput: it has fewer than 4 digits, or several sessions begin like this; names two of them.
     """
     if not _BEGINNING.fullmatch(given):
         return given
+    if len(given) < _FEWEST_DIGITS:
+        fewest = f"give {_FEWEST_DIGITS} digits or more"
+        raise BadInput(f"{given} is too short for the beginning of a session's id: {fewest}")
     ids = (summary.session_id for summary in grid.sessions())
     found = list(islice((session_id for session_id in ids if session_id.startswith(given)), 2))
     if len(found) > 1:
