@@ -53,7 +53,7 @@ def test_an_agent_that_claims_its_own_chunk_again_writes_only_the_new_attempt(pl
         both_ended = note.exists() and len(note.read_text().splitlines()) == 2
         return Fate.PASS if both_ended or request.name not in ("Finish", "Extend") else Fate.FAIL
 
-    with network(place.embedded.url) as net:
+    with network(place.embedded.url, place.embedded.elsewhere) as net:
         net.before = before
         place.endpoint = net.url
         port = free_ports(1)
