@@ -40,21 +40,22 @@ def read(grid: LocalGrid) -> Reading:
 def _cpu_seconds(agents: set[int]) -> dict[str, float]:
     seconds: defaultdict[str, float] = defaultdict(float)
     me = psutil.Process()
+    workers = {worker.pid for agent in agents for worker in psutil.Process(agent).children(recursive=True)}
     for process in [me, *me.children(recursive=True)]:
         try:
-            times, command, parent = process.cpu_times(), " ".join(process.cmdline()), process.ppid()
+            times, command = process.cpu_times(), " ".join(process.cmdline())
         except psutil.Error:
             continue
-        seconds[_part(process.pid, parent, command, me.pid, agents)] += times.user + times.system
+        seconds[_part(process.pid, command, me.pid, agents, workers)] += times.user + times.system
     return seconds
 
 
-def _part(pid: int, parent: int, command: str, me: int, agents: set[int]) -> str:
+def _part(pid: int, command: str, me: int, agents: set[int], workers: set[int]) -> str:
     if pid == me:
         return "client"
     if pid in agents:
         return "agent"
-    if parent in agents:
+    if pid in workers:
         return "workers"
     return "embedded AWS" if "aws.application" in command else "functions"
 
