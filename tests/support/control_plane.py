@@ -25,27 +25,26 @@ def shared_harness(
 
 
 @pytest.fixture
-def own_harness(
+def reachable_harness(
     shared_harness: tuple[Harness, boto3.session.Session],
     embedded_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Harness:
-    """A control plane whose tables hold nothing of other tests."""
+    """The shared control plane, with this process pointed at its AWS."""
     harness, session = shared_harness
     point_at(embedded_environment, monkeypatch)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-    return build_harness(harness.push)
+    return harness
 
 
 @pytest.fixture
-def harness(
-    shared_harness: tuple[Harness, boto3.session.Session],
-    embedded_environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Harness:
+def own_harness(reachable_harness: Harness) -> Harness:
+    """A control plane whose tables hold nothing of other tests."""
+    return build_harness(reachable_harness.push)
+
+
+@pytest.fixture
+def harness(reachable_harness: Harness) -> Harness:
     """The shared control plane, with the clock at its start and nothing in the queues."""
-    harness, session = shared_harness
-    point_at(embedded_environment, monkeypatch)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-    harness.start_anew()
-    return harness
+    reachable_harness.start_anew()
+    return reachable_harness
