@@ -43,3 +43,28 @@ def test_who_stops_waiting_for_an_end_is_never_held_up(turns: int) -> None:
             assert (ending.result().code, list(ending.result().last_words)) == (3, ["last words"])
 
     asyncio.run(stop_after_turns())
+
+
+def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(capfd: pytest.CaptureFixture[str]) -> None:
+    async def stop_after_its_last_words() -> None:
+        words = LastWords()
+        pipe = asyncio.subprocess.PIPE
+        script = 'echo "first words" >&2; echo 1; read go; echo "last words" >&2; echo 2; while :; do echo on >&2; done'
+        process = await asyncio.create_subprocess_shell(script, stdin=pipe, stdout=pipe, stderr=words.descriptor)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdout.readline()
+        words.start()
+        ending = asyncio.create_task(WorkerProcess(process, words, lambda pid: None).ended())
+        while "first words" not in capfd.readouterr().err:
+            await asyncio.sleep(0)
+        process.stdin.write(b"go\n")
+        await process.stdout.readline()  # before the next regular read
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        process.kill()
+        await process.wait()
+
+    asyncio.run(stop_after_its_last_words())
+    assert "last words" in capfd.readouterr().err

@@ -79,7 +79,12 @@ class WorkerProcess:
 
     async def ended(self) -> Exit:
         """See `Running`."""
-        code = await self._process.wait()
+        try:
+            code = await self._process.wait()
+        except asyncio.CancelledError:
+            # The agent ends, and with it whoever could copy the rest to its log.
+            self._words.close()
+            raise
         self._has_ended(self._process.pid)
         # One that fled the sandbox may still hold the pipe open.
         return Exit(code, tuple(await self._words.end(_CLOSING_SECONDS)))

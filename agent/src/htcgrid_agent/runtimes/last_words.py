@@ -42,16 +42,21 @@ class LastWords:
 
     async def end(self, within: float) -> list[str]:
         """The last lines, when the pipe is closed or, where somebody holds it open, after so many seconds."""
-        closing = asyncio.create_task(self._closed.wait())
         self._drain()
+        closing = asyncio.create_task(self._closed.wait())
         # Not wait_for, which before Python 3.12 swallows a cancellation that comes just when the waiting ends: whoever
         # stopped the worker then waited for ever.
         try:
             await asyncio.wait({closing}, timeout=within)
         finally:
             closing.cancel()
-            self._close()
+            self.close()
         return last_lines(self._kept)
+
+    def close(self) -> None:
+        """Copy what was written so far, and read no more."""
+        self._drain()
+        self._close()
 
     def _listen(self) -> None:
         if not self._closed.is_set():
@@ -65,8 +70,11 @@ class LastWords:
             self._timer = self._loop.call_later(_READ_EVERY, self._listen)
 
     def _drain(self) -> None:
-        while not self._closed.is_set() and self._read():
-            pass
+        # A pipe holds no more than one read takes: the first has all that was written so far, the second sees the end.
+        # Not more, for the sake of a worker that never stops writing.
+        for _ in range(2):
+            if not self._closed.is_set():
+                self._read()
 
     def _read(self) -> int:
         try:
