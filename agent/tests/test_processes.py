@@ -56,8 +56,9 @@ def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(capfd:
         await process.stdout.readline()
         words.start()
         ending = asyncio.create_task(WorkerProcess(process, words, lambda pid: None).ended())
-        while "first words" not in capfd.readouterr().err:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the regular read has no event to wait for
+        # The regular read has no event to wait for.
+        while "first words" not in capfd.readouterr().err:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         process.stdin.write(b"go\n")
         await process.stdout.readline()  # before the next regular read
         ending.cancel()
