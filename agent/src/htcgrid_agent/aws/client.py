@@ -1,7 +1,7 @@
 """A client for AWS that costs a fraction of the processor time of a general one.
 
-An agent makes about one request per task at chunk_size=1, and a call through boto3 costs 1.5 ms of processor time, of
-which the request itself is a quarter (docs/adr/0012). So botocore gives the credentials, the region and the endpoint,
+An agent makes about one request per task at chunk_size=1, and through boto3 it takes 1.4 to 1.7 times the processor
+time for a task (docs/adr/0012). So botocore gives the credentials, the region and the endpoint,
 as for every AWS client; signing, sending and retrying are here.
 """
 
