@@ -1,18 +1,19 @@
 """Finished chunks are counted once, announced to whoever asked, and the last one wakes the lifecycle."""
 
 import json
+from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
 from tests.support.control_plane_harness import FAILURE, TENANT, Harness
 
-from htcgrid_chunks.chunk import Payload
+from htcgrid_chunks.chunk import ChunkKey, Payload
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_dataplane import encode_lines
-from htcgrid_events import Account, BusEvent, ChunkOutcome, ChunksFrame, TasksFailed, new_id
+from htcgrid_events import Account, BusEvent, ChunkOutcome, ChunksFrame, FailedTask, TasksFailed, TasksRetrying, new_id
 
 
 def tasks(harness: Harness, session_id: str) -> Account:
@@ -98,6 +99,53 @@ def test_a_session_tells_on_which_versions_of_the_function_its_tasks_ran(harness
     [(_, detail)] = harness.events()
     assert detail["function_digests"] == ["aa", "bb"]
     assert harness.grid.queries.task(TENANT, session.session_id, 2).function_digests == ("bb", "aa")
+
+
+def test_an_event_that_its_row_does_not_bear_out_counts_nothing(harness: Harness) -> None:
+    session, other = harness.create(1, 2, subscriber_id=connect(harness, "owner")), harness.create(1, 1, 1)
+    harness.claim(session, 0)
+    forged = [
+        outcome.model_copy(update={"chunk": chunk})
+        for outcome in harness.finish(other, {2: "C"})
+        for chunk in (0, 1, 2, 129)
+    ]
+    harness.events()
+    harness.record(session, forged)
+    assert tasks(harness, session.session_id) == Account(submitted=3)
+    assert harness.read(session).end_reason is None
+    assert (pushed(harness, "owner"), harness.events()) == ([], [])
+
+
+def test_what_is_counted_and_pushed_is_what_the_row_says(harness: Harness) -> None:
+    session = harness.create(2, subscriber_id=connect(harness, "owner"))
+    [outcome] = harness.finish(session, {0: "CF"})
+    lies = {"outcomes": "CCC", "results": b"lies", "attempt": 9, "agent": "nobody", "first_task": 5}
+    harness.record(session, [outcome.model_copy(update=lies), outcome.model_copy(update={"outcomes": "FF"})])
+    assert tasks(harness, session.session_id) == Account(submitted=2, completed=1, failed=1)
+    [told] = pushed(harness, "owner")
+    assert told == outcome.model_copy(
+        update={"stages": outcome.stages.model_copy(update={"notified_at": harness.clock()})}
+    )
+
+
+def test_a_row_that_was_never_submitted_is_not_counted(harness: Harness) -> None:
+    session = harness.create(1, 1, close=False)
+    left = replace(harness.row(session, 1), key=ChunkKey(session.session_id, 2), first_task=2)
+    harness.grid.chunks.insert([left], session.expires_at)
+    harness.record(session, harness.finish(session, {0: "C", 2: "C"}))
+    account = harness.grid.accounts.read(session.session_id, [0])[0]
+    assert (set(account.finished), account.tasks) == ({0}, Account(submitted=2, completed=1))
+
+
+def test_retries_are_announced_in_the_name_of_the_owner(harness: Harness) -> None:
+    session = harness.create(1)
+    harness.events()
+    failed = FailedTask(task_id=f"{session.session_id}_0", kind="handler", type="T", message="m", attempts=1)
+    told = {"chunk": 0, "attempt": 1, "retry_at": harness.clock(), "tasks": [failed], "failed": 1}
+    event = TasksRetrying(session_id=session.session_id, tenant="somebody else", **told)
+    harness.grid.completions.announce_retries(session.session_id, [event])
+    harness.grid.completions.announce_retries(new_id(), [event])
+    assert [(name, detail["tenant"]) for name, detail in harness.events()] == [("Tasks Retrying", TENANT)]
 
 
 def test_failures_are_always_announced_and_completions_on_request(harness: Harness) -> None:

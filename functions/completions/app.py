@@ -52,9 +52,9 @@ def _process_session(session_id: str, events: Iterable[ChunkFinished | TasksRetr
     outcomes = [event.outcome for event in events if isinstance(event, ChunkFinished)]
     retries = [event for event in events if isinstance(event, TasksRetrying)]
     if outcomes:
-        grid.completions.record(session_id, outcomes)
-        count("ChunksFinished", len(outcomes))
-        count("TasksFinished", sum(outcome.size for outcome in outcomes))
+        told = grid.completions.record(session_id, outcomes)
+        count("ChunksFinished", len(told))
+        count("TasksFinished", sum(outcome.size for outcome in told))
     if retries:
-        grid.bus.put(retries)
+        grid.completions.announce_retries(session_id, retries)
         count("TasksRetried", sum(event.failed for event in retries))

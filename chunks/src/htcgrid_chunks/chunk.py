@@ -76,6 +76,8 @@ class Chunk:
     """When (ms) it may be claimed: at once while queued, at the end of its lease or of its backoff."""
     message_id: str = ""
     stages: Stages = field(default_factory=Stages)
+    expires_at: int = 0
+    """When (seconds) the row may be forgotten: together with all rows of its session."""
 
     @property
     def open_offsets(self) -> list[int]:

@@ -373,6 +373,7 @@ def chunk_of(key: ChunkKey, item: Item) -> Chunk:
             started_at=item.number("started_at"),
             finished_at=item.number("finished_at"),
         ),
+        expires_at=item.number("expires_at"),
     )
 
 

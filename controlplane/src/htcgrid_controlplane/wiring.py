@@ -41,6 +41,7 @@ from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
 from htcgrid_controlplane.storage.lease_index import LeaseStore
 from htcgrid_controlplane.storage.redrive import RedriveStore
+from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_controlplane.storage.sweep_index import SweepStore
@@ -85,6 +86,7 @@ class ControlPlane:
     def completions(self) -> Completions:
         """Counts finished chunks."""
         return Completions(
+            reported=ReportedChunks(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table),
             sessions=self.sessions,
             accounts=self.accounts,
             announcements=self.announcements,

@@ -39,8 +39,9 @@ class BucketAccount:
     """Chunks that the bucket will hold once the session is closed; only the last bucket holds fewer than its size."""
 
     def awaits(self, outcome: ChunkOutcome) -> bool:
-        """Whether an outcome is to be counted: the chunk's first, or the first after its last redrive."""
-        return outcome.chunk not in self.finished and not self.outdates(outcome)
+        """Whether an outcome is to be counted: the first of a chunk that was submitted, or the first after its last
+        redrive."""
+        return outcome.chunk in self.submitted and outcome.chunk not in self.finished and not self.outdates(outcome)
 
     def outdates(self, outcome: ChunkOutcome) -> bool:
         """Whether tasks of the chunk were redriven after this outcome, which is then to be forgotten."""

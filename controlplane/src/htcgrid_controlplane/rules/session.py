@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from htcgrid_chunks.chunk import Chunk
 from htcgrid_controlplane.errors import AccountOpen
 from htcgrid_controlplane.rules.accounting import (
     EndReason,
@@ -60,6 +61,11 @@ class Session:
     ended_at: int | None = None
     expires_at: int = 0
     """When (seconds) the session's rows may be forgotten."""
+
+    def owns(self, chunk: Chunk) -> bool:
+        """Whether a row that lies under a key of this session is its own, not one that an earlier session of the same
+        id left behind. All rows of a session expire in the same second, and later than those of any earlier one."""
+        return (chunk.tenant, chunk.expires_at) == (self.tenant, self.expires_at)
 
     @property
     def all_finished(self) -> bool:

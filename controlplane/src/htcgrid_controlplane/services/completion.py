@@ -1,30 +1,30 @@
 """Counts finished chunks, wakes the workflow of a session that is done, and announces the outcomes."""
 
+import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from htcgrid_chunks.clock import Clock
+from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.waker import Waker
-from htcgrid_controlplane.rules.accounting import (
-    BucketAccount,
-    latest,
-)
+from htcgrid_controlplane.rules.accounting import BucketAccount
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.budgets import Budgets
 from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_events import (
-    ChunkOutcome,
-    bucket_of,
-)
+from htcgrid_events import ChunkOutcome, TasksRetrying, bucket_of
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Completions:
     """Handles the task events of agents, which come at least once."""
 
+    reported: ReportedChunks
     sessions: SessionStore
     accounts: AccountStore
     announcements: Announcements
@@ -32,22 +32,42 @@ class Completions:
     waker: Waker
     clock: Clock
 
-    def record(self, session_id: str, outcomes: Sequence[ChunkOutcome]) -> None:
-        """Count outcomes of one session exactly once, and announce them at least once.
+    def record(self, session_id: str, events: Collection[ChunkOutcome]) -> list[ChunkOutcome]:
+        """Count outcomes of one session exactly once, and announce them at least once. Gives those that were announced.
+
+        An event only says where to look: what is counted is what the chunk's row says, so an event that its row does
+        not bear out changes nothing.
 
         The account comes first: if anything after it fails, the events come again, find themselves counted, and are
         announced again. Then the workflow is woken, so that no announcement can keep a session from its end. Whoever
         is pushed to tells repetitions by the chunk's number.
         """
-        session = self.sessions.read(session_id)
+        session, rows = self.reported.read(session_id, {event.chunk for event in events})
         now = self.clock()
-        stamped = [_notified(outcome, now) for outcome in latest(outcomes).values()]
-        accounts, counted = self._count(session_id, stamped, now)
-        stamped = [outcome for outcome in stamped if not accounts[bucket_of(outcome.chunk)].outdates(outcome)]
+        outcomes = [row.outcome(notified_at=now) for row in rows if row.finished]
+        if unproven := {event.chunk for event in events} - {outcome.chunk for outcome in outcomes}:
+            ids = {"session_id": session_id, "chunks": sorted(unproven)}
+            _LOG.warning("events tell of chunks that have not finished: they are ignored", extra=ids)
+        accounts, counted = self._count(session_id, outcomes, now)
+        outcomes = [outcome for outcome in outcomes if not accounts[bucket_of(outcome.chunk)].outdates(outcome)]
         session = self._note_full(session, frozenset(bucket for bucket, account in accounts.items() if account.full))
-        session = self.budgets.spend(session, stamped, counted)
+        session = self.budgets.spend(session, outcomes, counted)
         self.waker.wake(session)
-        self.announcements.outcomes(session, stamped)
+        self.announcements.outcomes(session, outcomes)
+        return outcomes
+
+    def announce_retries(self, session_id: str, events: Iterable[TasksRetrying]) -> None:
+        """Announce tasks that are run again, in the name of the tenant whose session it is. Nobody is told of a session
+        that does not exist any more.
+
+        Raises:
+            StorageUnavailable: the bus kept refusing an event; the caller is to repeat the whole step.
+        """
+        try:
+            tenant = self.sessions.read(session_id).tenant
+        except SessionNotFound:
+            return
+        self.announcements.bus.put([event.model_copy(update={"tenant": tenant}) for event in events])
 
     def _note_full(self, session: Session, full: frozenset[int]) -> Session:
         while full - session.full_buckets:
@@ -72,7 +92,3 @@ class Completions:
             accounts[bucket], new = self.accounts.record(session_id, bucket, members, now)
             counted.update(new)
         return accounts, frozenset(counted)
-
-
-def _notified(outcome: ChunkOutcome, now: int) -> ChunkOutcome:
-    return outcome.model_copy(update={"stages": outcome.stages.model_copy(update={"notified_at": now})})

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         UpdateItemOutputTypeDef,
     )
 
-_MAX_COUNTED = 64
+_MAX_COUNTED = 48
 """Most chunks counted in one write: an expression may have 4 KB ("Quotas in Amazon DynamoDB")."""
 _BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
 _TRIES = 10
@@ -154,7 +154,9 @@ class AccountStore:
         fresh = {outcome.chunk: outcome for outcome in outcomes}
         account: BucketAccount | None = None
         while fresh:
-            uncounted = [f"attribute_not_exists(finished.#c{chunk})" for chunk in fresh]
+            uncounted = [
+                f"contains(submitted_chunks, :c{chunk}) AND attribute_not_exists(finished.#c{chunk})" for chunk in fresh
+            ]
             unmoved, seen = _unmoved(account)
             counts, values = _counts(fresh.values())
             request: UpdateItemInputTypeDef = {
@@ -163,7 +165,12 @@ class AccountStore:
                 "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} ADD {counts}",
                 "ConditionExpression": " AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
                 "ExpressionAttributeNames": {f"#c{chunk}": str(chunk) for chunk in fresh},
-                "ExpressionAttributeValues": {":now": number(now), **seen, **values},
+                "ExpressionAttributeValues": {
+                    ":now": number(now),
+                    **{f":c{chunk}": number(chunk) for chunk in fresh},
+                    **seen,
+                    **values,
+                },
                 "ReturnValues": "ALL_NEW",
             }
             try:

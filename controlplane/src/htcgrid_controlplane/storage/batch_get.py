@@ -30,21 +30,30 @@ def batch_get(
         StorageUnavailable: DynamoDB kept refusing.
     """
     for start in range(0, len(keys), MAX_KEYS):
-        yield from _get_some(client, table, keys[start : start + MAX_KEYS], projection)
+        yield from batch_get_tables(client, {table: keys[start : start + MAX_KEYS]}, projection)[table]
 
 
-def _get_some(
-    client: "DynamoDBClient", table: str, keys: Sequence[Mapping[str, Any]], projection: str | None
-) -> Iterator[Item]:
+def batch_get_tables(
+    client: "DynamoDBClient", keys: Mapping[str, Sequence[Mapping[str, Any]]], projection: str | None = None
+) -> dict[str, list[Item]]:
+    """The rows with these keys of each table, `MAX_KEYS` at most together, in one request. See `batch_get`."""
+    wanted: dict[str, KeysAndAttributesTypeDef] = {table: {"Keys": some} for table, some in keys.items() if some}
+    found: dict[str, list[Item]] = {table: [] for table in keys}
     for retry in range(1, _TRIES + 1):
-        request: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
-        if projection:
-            request["ProjectionExpression"] = projection
-        response = client.batch_get_item(RequestItems={table: request})
-        yield from (Item(row) for row in response["Responses"].get(table, []))
-        unprocessed = response.get("UnprocessedKeys", {})
-        if table not in unprocessed:
-            return
-        keys = [dict(key) for key in unprocessed[table]["Keys"]]
+        response = client.batch_get_item(
+            RequestItems={table: _consistent(some["Keys"], projection) for table, some in wanted.items()}
+        )
+        for table, rows in response["Responses"].items():
+            found[table] += map(Item, rows)
+        wanted = {table: {"Keys": some["Keys"]} for table, some in response.get("UnprocessedKeys", {}).items()}
+        if not wanted:
+            return found
         time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
-    raise StorageUnavailable(f"{len(keys)} rows of {table} could not be read")
+    raise StorageUnavailable(f"rows of {', '.join(wanted)} could not be read")
+
+
+def _consistent(keys: Sequence[Mapping[str, Any]], projection: str | None) -> "KeysAndAttributesTypeDef":
+    request: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
+    if projection:
+        request["ProjectionExpression"] = projection
+    return request
