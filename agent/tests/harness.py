@@ -271,9 +271,8 @@ class Place:
         if outcome.results is not None:
             return decode_lines(outcome.results, outcome.size)
         key = result_key(TENANT, session.session_id, outcome.chunk, outcome.attempt)
-        data = self.payloads.get(key)
-        assert len(data) == outcome.stored_bytes
-        return decode_lines(data, outcome.size)
+        assert outcome.stored_bytes is not None
+        return decode_lines(self.payloads.get(key, outcome.stored_bytes), outcome.size)
 
     def results(self, session: Session, within: float = 30) -> list[Any]:
         """What became of all tasks of a session: a result each, or a `TaskError`."""

@@ -34,7 +34,7 @@ from htcgrid_agent.aws.signing import (
 )
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_chunks.backoff import Backoff
-from htcgrid_dataplane import PayloadMissing
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing
 from htcgrid_dataplane.s3 import S3Store
 
 words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
@@ -179,10 +179,12 @@ def test_objects_come_back_from_the_embedded_aws_as_they_were(place: Place, monk
     store = S3Store(s3(ObjectClient(place.mark, reach(Service([])))), place.mark)
     data = bytes(range(256)) * 1000
     store.put("tenant+1 ü/session/results/0.1", data)
-    assert store.get("tenant+1 ü/session/results/0.1") == data
-    assert place.payloads.get("tenant+1 ü/session/results/0.1") == data
+    assert store.get("tenant+1 ü/session/results/0.1", len(data)) == data
+    assert place.payloads.get("tenant+1 ü/session/results/0.1", len(data)) == data
+    with pytest.raises(PayloadCorrupt, match="more than its 9 bytes"):
+        store.get("tenant+1 ü/session/results/0.1", 9)
     with pytest.raises(PayloadMissing):
-        store.get("tenant/other")
+        store.get("tenant/other", 1)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What is kept of tries that failed."""
 
 import random
+import zlib
 
 import pytest
 from tests.support.control_plane_harness import TENANT, Harness
+from tests.support.hostile import MIB, at_most
 
 from htcgrid_chunks.history import (
     MAX_HISTORY_BYTES,
@@ -76,3 +78,18 @@ def test_the_row_keeps_the_history_and_the_users_record_shows_it(harness: Harnes
     assert harness.row(session).history == history
     assert harness.grid.queries.task(TENANT, session.session_id, 1).history == (attempt(5),)
     assert harness.grid.queries.task(TENANT, session.session_id, 0).history == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zlib.compress(b"[" * 60_000_000, 9),
+        zlib.compress(b"[" * 15_000_000, 9),
+        zlib.compress(b'{"0": "text"}'),
+        b"no zlib",
+        b"\x1f\x8b\x08",
+    ],
+)
+def test_a_hostile_history_is_none_in_little_memory(data: bytes) -> None:
+    with at_most(60 * MIB):
+        assert decode_history(data) == {}

@@ -1,20 +1,27 @@
 """Requests are repeated with growing random waits, until a limit."""
 
 import asyncio
+import gzip
 from datetime import timedelta
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from connector.tests.stub_grid import Answer, StubGrid
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.hostile import MIB, at_most
 
-from htcgrid import GridUnavailable, GridUnreachable
+from htcgrid import GridUnavailable, GridUnreachable, ResultsUnavailable
 from htcgrid._aio.backoff import RetryDelay
+from htcgrid._transport.api import Api
 from htcgrid._transport.http import (
     Http,
     Patience,
     is_loopback,
 )
+
+if TYPE_CHECKING:
+    from htcgrid._transport.tokens import Tokens
 
 
 class Time:
@@ -69,6 +76,26 @@ def test_the_grid_may_say_how_long_to_wait(stub: StubGrid, time: Time) -> None:
     stub.fail("GET /thing", Answer(429, headers={"Retry-After": "7"}), Answer(503, headers={"Retry-After": "soon"}))
     assert get(f"{stub.url}/thing", time.patience(60)) == 200
     assert time.slept == pytest.approx([7, 0.2])
+
+
+@pytest.mark.parametrize("coding", [{}, {"Content-Encoding": "gzip"}])
+def test_no_more_of_a_payload_is_read_than_it_can_have(stub: StubGrid, time: Time, coding: dict[str, str]) -> None:
+    stub.fail(
+        "GET /thing", Answer(200, gzip.compress(bytes(50_000_000)), headers=coding), Answer(503), Answer(200, b"x")
+    )
+
+    async def scenario() -> None:
+        http = Http(time.patience(60))
+        api = Api(stub.url, cast("Tokens", None), http)  # a presigned URL asks for no token
+        try:
+            with pytest.raises(ResultsUnavailable, match="more than the 1000 bytes"):
+                await api.get_payload(f"{stub.url}/thing", 1000)
+            assert await api.get_payload(f"{stub.url}/thing", 1) == b"x"
+        finally:
+            await http.close()
+
+    with at_most(10 * MIB):
+        asyncio.run(scenario())
 
 
 def test_waiting_ends_at_the_limit(stub: StubGrid, time: Time) -> None:

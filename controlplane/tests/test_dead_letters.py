@@ -108,8 +108,9 @@ def test_errors_in_the_data_plane_are_read_there_and_missed_there(harness: Harne
 def test_a_thousand_kinds_of_failure_fit_into_an_item_and_an_event(harness: Harness) -> None:
     session = harness.create(1_000)
     noise = [line(f"Error{chr(0x4E00 + number)}", chr(0x4E00 + number) * 16_000) for number in range(1_000)]
-    harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, 1), encode_lines(noise))
-    fail(harness, session, 0, [b"F"] * 1_000, results=Payload(stored_bytes=1))
+    data = encode_lines(noise)
+    harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, 1), data)
+    fail(harness, session, 0, [b"F"] * 1_000, results=Payload(stored_bytes=len(data)))
     told = record(harness, session)
     assert told is not None
     assert told.failed == 1_000 > len(told.letters) > 10

@@ -416,10 +416,13 @@ def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harne
     assert run(harness).actions == {LeaseAction.GIVEN_UP: 1}
     row = harness.row(session)
     assert (row.outcomes, row.results_attempt) == ("CF", row.attempt)
-    lines = decode_lines(store.get(result_key(session.tenant, key.session_id, 0, row.attempt)), 2)
+    assert row.results.stored_bytes is not None
+    lines = decode_lines(
+        store.get(result_key(session.tenant, key.session_id, 0, row.attempt), row.results.stored_bytes), 2
+    )
     assert lines[0] == b'"' + noise + b'"'
     assert TaskError.model_validate_json(lines[1]).kind is FailureKind.LOST
-    assert store.get(result_key(session.tenant, key.session_id, 0, 1)) == data
+    assert store.get(result_key(session.tenant, key.session_id, 0, 1), len(data)) == data
 
 
 def test_results_that_cannot_be_read_are_lost_too(harness: Harness) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from controlplane.tests.test_dead_letters import fail, line, listed, record
 from tests.support.control_plane_harness import TENANT, Harness, inputs
+from tests.support.hostile import HOSTILE, MIB, at_most
 
 from htcgrid_chunks.chunk import Payload
 from htcgrid_chunks.state import ChunkState
@@ -19,7 +20,7 @@ from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
 from htcgrid_controlplane.storage.redrive import RedriveStore
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_dataplane import decode_lines, encode_lines, input_key
+from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
 from htcgrid_events import (
     Account,
     AddChunks,
@@ -182,14 +183,15 @@ def test_large_events_lie_beside_the_former_ones(harness: Harness) -> None:
     redrive(harness, session, events={0: f'"{noise(20_000)}"'})
     row = harness.row(session)
     assert row.inputs.data is None
-    first = harness.grid.payloads.get(input_key(TENANT, session.session_id, 0, row.inputs_edition))
+    assert row.inputs.stored_bytes is not None
+    place = (input_key(TENANT, session.session_id, 0, row.inputs_edition), row.inputs.stored_bytes)
+    first = harness.grid.payloads.get(*place)
     assert decode_lines(first, 1)[0].startswith(b'"')
-    assert row.inputs.stored_bytes == len(first)
     fail(harness, session, 0, [line("KeyError")])
     record(harness, session)
     redrive(harness, session, events={0: f'"{noise(30_000)}"'})
     assert harness.row(session).inputs_edition not in ("", row.inputs_edition)
-    assert harness.grid.payloads.get(input_key(TENANT, session.session_id, 0, row.inputs_edition)) == first
+    assert harness.grid.payloads.get(*place) == first
     fail(harness, session, 0, [line("KeyError")])
     record(harness, session)
     redrive(harness, session, events={0: "1"})
@@ -209,6 +211,28 @@ def test_events_that_are_gone_cannot_be_replaced(harness: Harness) -> None:
     with pytest.raises(SessionConflict, match="cannot be read"):
         redrive(harness, session, events={0: "1"})
     assert harness.read(session) == ended
+    assert redrive(harness, session).tasks == 2
+
+
+@pytest.mark.parametrize("data", [*HOSTILE.values(), bytes(20 * MIB)], ids=[*HOSTILE, "longer than announced"])
+def test_hostile_events_and_results_take_little_memory(harness: Harness, data: bytes) -> None:
+    session = harness.create(close=False)
+    announced = min(len(data), 1_000_000)
+    stored = inputs(2)[0].model_copy(update={"inputs": None, "stored_bytes": announced})
+    harness.grid.payloads.put(input_key(TENANT, session.session_id, 0), data)
+    request = AddChunks(chunks=(stored,), totals=Totals(chunks=1, tasks=2))
+    harness.grid.submissions.add(TENANT, session.session_id, request)
+    [lease] = harness.claim(session, 0)
+    harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, lease.attempt), data)
+    results = Payload(stored_bytes=announced)
+    harness.grid.chunks.finish([(lease, harness.progress("FF", results=results))])
+    harness.record(session, [harness.row(session).outcome()])
+    with at_most(90 * MIB):  # moto copies what it keeps
+        record(harness, session)
+        ended = end(harness, session)
+        with pytest.raises(SessionConflict, match="cannot be read"):
+            redrive(harness, session, events={0: "1"})
+        assert harness.read(session) == ended
     assert redrive(harness, session).tasks == 2
 
 

@@ -7,9 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import IncompleteReadError, ReadTimeoutError
 from moto import mock_aws
+from urllib3.exceptions import ProtocolError
 
-from htcgrid_dataplane import PayloadCorrupt, PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable, s3
+from htcgrid_dataplane import PayloadCorrupt, PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable
 from htcgrid_dataplane.s3 import S3Store
 
 KEY = "tenant/session/results/0.1"
@@ -38,28 +40,66 @@ def test_it_fulfils_both_interfaces(store: S3Store) -> None:
 def test_what_was_put_is_got(store: S3Store, data: bytes) -> None:
     store.put(KEY, data)
     store.put(KEY, data)
-    assert store.get(KEY) == data
+    assert store.get(KEY, len(data)) == data
+    assert b"".join(store.stream(KEY, len(data))) == data
 
 
 def test_what_was_never_put_is_missing_and_asking_again_is_of_no_use(store: S3Store) -> None:
     with pytest.raises(PayloadMissing, match=KEY) as missing:
-        store.get(KEY)
+        store.get(KEY, 1)
     assert not missing.value.retryable
 
 
-def test_no_more_is_read_than_a_payload_can_have(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "MAX_ENCODED_BYTES", 10)
-    store.put(KEY, b"x" * 10)
-    assert store.get(KEY) == b"x" * 10
+@pytest.mark.parametrize(("size", "said"), [(10, "more than its 10"), (12, "only 11 of its 12")])
+def test_what_has_another_size_than_announced_is_refused(store: S3Store, size: int, said: str) -> None:
     store.put(KEY, b"x" * 11)
-    with pytest.raises(PayloadCorrupt, match="more than 10 bytes") as refusal:
-        store.get(KEY)
+    with pytest.raises(PayloadCorrupt, match=said) as refusal:
+        store.get(KEY, size)
     assert not refusal.value.retryable
+
+
+def test_no_more_is_asked_for_than_was_announced(store: S3Store) -> None:
+    store.put(KEY, bytes(10_000_000))
+    asked: list[str] = []
+    events = store._client.meta.events
+    events.register("before-sign.s3.GetObject", lambda request, **rest: asked.append(request.headers["Range"]))
+    with pytest.raises(PayloadCorrupt, match="more than its 1 bytes"):
+        store.get(KEY, 1)
+    assert asked == ["bytes=0-1"]
+
+
+class _Cut:
+    """A body that ends too early, or never comes."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.closed = False
+
+    def read(self, amount: int) -> bytes:
+        raise self._error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [IncompleteReadError(actual_bytes=1, expected_bytes=2), ReadTimeoutError(endpoint_url="x"), ProtocolError()],
+)
+def test_a_body_that_is_cut_may_be_whole_later(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    body = _Cut(error)
+    monkeypatch.setattr(store, "_body", lambda key, size: body)
+    with pytest.raises(StoreUnavailable, match="all of") as refusal:
+        store.get(KEY, 2)
+    assert refusal.value.retryable
+    assert body.closed
 
 
 def test_a_store_that_does_not_answer_may_answer_later(store: S3Store) -> None:
     nowhere = S3Store(boto3.client("s3", region_name="us-east-1"), "no-such-bucket")
-    for request in (lambda: nowhere.put(KEY, b"x"), lambda: nowhere.get(KEY)):
+    for request in (lambda: nowhere.put(KEY, b"x"), lambda: nowhere.get(KEY, 1)):
         with pytest.raises(StoreUnavailable) as refusal:
             request()
         assert refusal.value.retryable

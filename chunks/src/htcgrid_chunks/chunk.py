@@ -1,11 +1,11 @@
 """The row of a chunk, and what follows from it for its tasks. Pure values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from htcgrid_chunks.history import History
 from htcgrid_chunks.state import ChunkState
-from htcgrid_dataplane import PayloadCorrupt, decode_lines
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines
 from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
 
 
@@ -38,6 +38,19 @@ class Payload:
 
     data: bytes | None = None
     stored_bytes: int | None = None
+
+    def parts(self, store: PayloadStore, key: str) -> Iterable[bytes]:
+        """The encoded lines in parts: from the row, or from `store`, where they lie under `key`.
+
+        Raises:
+            PayloadMissing: there are none.
+            DataPlaneError: as `PayloadStore.stream`, also while they are iterated over.
+        """
+        if self.data is not None:
+            return [self.data]
+        if self.stored_bytes is None:
+            raise PayloadMissing(f"no payload lies under {key}")
+        return store.stream(key, self.stored_bytes)
 
 
 @dataclass(frozen=True)

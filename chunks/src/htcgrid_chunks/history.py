@@ -7,7 +7,7 @@ it grows too large, traces are left out first, then all but the last tries of ea
 import zlib
 from collections.abc import Callable, Mapping
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from htcgrid_events import Attempt
 
@@ -50,8 +50,14 @@ def encode_history(history: History) -> bytes:
 
 
 def decode_history(data: bytes | None) -> History:
-    """A history from its stored form; an empty one where there is none."""
-    return _HISTORY.validate_json(zlib.decompress(data)) if data else {}
+    """A history from its stored form; an empty one where there is none, or nothing that `encode_history` wrote."""
+    # So much expands to 17 MB at most: zlib's ratio is 1032.
+    if not data or len(data) > MAX_HISTORY_BYTES:
+        return {}
+    try:
+        return _HISTORY.validate_json(zlib.decompress(data))
+    except (zlib.error, ValidationError):
+        return {}
 
 
 def _encode(history: History) -> bytes:

@@ -3,7 +3,15 @@
 `htcgrid_dataplane.s3` holds the S3 store; it is imported by name, since it needs boto3.
 """
 
-from htcgrid_dataplane.encoding import MAX_ENCODED_BYTES, MAX_EXPANDED_BYTES, decode_lines, encode_lines
+from htcgrid_dataplane.encoding import (
+    MAX_ENCODED_BYTES,
+    MAX_EXPANDED_BYTES,
+    decode_lines,
+    decoded_size,
+    encode_lines,
+    iterate_lines,
+    pick_lines,
+)
 from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, PayloadTooLarge, StoreUnavailable
 from htcgrid_dataplane.store import PayloadLinks, PayloadStore, input_key, result_key
 
@@ -18,7 +26,10 @@ __all__ = [
     "PayloadTooLarge",
     "StoreUnavailable",
     "decode_lines",
+    "decoded_size",
     "encode_lines",
     "input_key",
+    "iterate_lines",
+    "pick_lines",
     "result_key",
 ]

@@ -12,7 +12,8 @@ class PayloadMissing(DataPlaneError):
 
 
 class PayloadCorrupt(DataPlaneError):
-    """Raised when bytes are not compressed JSON lines, hold another number of lines than said, or are too many."""
+    """Raised when bytes are not compressed JSON lines, hold another number of lines than said, are too many, or are not
+    as many as was announced."""
 
 
 class PayloadTooLarge(DataPlaneError):

@@ -1,17 +1,22 @@
 """Payloads in Amazon S3: durable, unlimited, and reachable by presigned URL."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
-from htcgrid_dataplane.encoding import MAX_ENCODED_BYTES
 from htcgrid_dataplane.errors import PayloadCorrupt, PayloadMissing, StoreUnavailable
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
 
 _CONTENT_TYPE = "application/zlib"
+_PART = 1024 * 1024
 
 
 class S3Store:
@@ -28,21 +33,40 @@ class S3Store:
         except (ClientError, BotoCoreError) as error:
             raise StoreUnavailable(f"S3 did not take {key} ({len(data)} bytes): {error}") from error
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, size: int) -> bytes:
         """See `PayloadStore.get`."""
+        return b"".join(self.stream(key, size))
+
+    def stream(self, key: str, size: int) -> Iterator[bytes]:
+        """See `PayloadStore.stream`."""
+        received = 0
+        with closing(self._body(key, size)) as body:
+            while part := self._read(key, body):
+                received += len(part)
+                if received > size:
+                    raise PayloadCorrupt(f"the payload {key} has more than its {size} bytes")
+                yield part
+        if received < size:
+            raise PayloadCorrupt(f"the payload {key} has only {received} of its {size} bytes")
+
+    def _body(self, key: str, size: int) -> "StreamingBody | BytesIO":
+        # S3 sends one byte more than was announced, and never the rest of an object that is larger.
+        bounded = f"bytes=0-{size}"
         try:
-            # S3 sends one byte more than any payload has, and never the rest of an object that is too large.
-            bounded = f"bytes=0-{MAX_ENCODED_BYTES}"
-            data = self._client.get_object(Bucket=self._bucket, Key=key, Range=bounded)["Body"].read()
+            return self._client.get_object(Bucket=self._bucket, Key=key, Range=bounded)["Body"]
         except self._client.exceptions.NoSuchKey as error:
             raise PayloadMissing(f"no payload lies under {key}") from error
         except (ClientError, BotoCoreError) as error:
             if isinstance(error, ClientError) and error.response["Error"]["Code"] == "InvalidRange":
-                return b""  # an empty object has no first byte
+                return BytesIO()  # an empty object has no first byte
             raise StoreUnavailable(f"S3 did not give {key}: {error}") from error
-        if len(data) > MAX_ENCODED_BYTES:
-            raise PayloadCorrupt(f"the payload {key} has more than {MAX_ENCODED_BYTES} bytes")
-        return data
+
+    @staticmethod
+    def _read(key: str, body: "StreamingBody | BytesIO") -> bytes:
+        try:
+            return body.read(_PART)
+        except (BotoCoreError, HTTPError) as error:
+            raise StoreUnavailable(f"S3 did not give all of {key}: {error}") from error
 
     def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:
         """See `PayloadLinks.upload_url`."""

@@ -1,5 +1,6 @@
 """The interface that every payload store fulfils, and how payloads are named in it."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Protocol
 
@@ -14,14 +15,17 @@ class PayloadStore(Protocol):
             StoreUnavailable: the store could not be reached.
         """
 
-    def get(self, key: str) -> bytes:
-        """What lies under `key`. Reads at most `MAX_ENCODED_BYTES`, and one byte more, into memory.
+    def get(self, key: str, size: int) -> bytes:
+        """What lies under `key`, which was announced to have `size` bytes.
 
         Raises:
             PayloadMissing: nothing does.
-            PayloadCorrupt: it is larger than `MAX_ENCODED_BYTES`, which nobody writes; no more of it is read.
+            PayloadCorrupt: it has another size; of one that is larger only a little more is read.
             StoreUnavailable: the store could not be reached.
         """
+
+    def stream(self, key: str, size: int) -> Iterator[bytes]:
+        """As `get`, in parts, for those who need not have all of it in memory. It may be left before its end."""
 
 
 class PayloadLinks(Protocol):

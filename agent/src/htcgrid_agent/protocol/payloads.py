@@ -97,7 +97,11 @@ class Payloads:
             job.chunk = replace(chunk, outcomes=OutcomeCode.OPEN.value * chunk.size)
 
     def _read(self, payload: Payload, key: str) -> bytes:
-        return payload.data if payload.data is not None else self._store.get(key)
+        if payload.data is not None:
+            return payload.data
+        if payload.stored_bytes is None:
+            raise PayloadMissing(f"no payload lies under {key}")
+        return self._store.get(key, payload.stored_bytes)
 
 
 def _last_try(chunk: Chunk, offset: int) -> Failed:

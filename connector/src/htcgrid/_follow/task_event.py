@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from htcgrid.errors import ResultsUnavailable
-from htcgrid_dataplane import DataPlaneError, decode_lines
+from htcgrid_dataplane import DataPlaneError, pick_lines
 
 if TYPE_CHECKING:
     from htcgrid._transport.api import Api
@@ -19,7 +19,7 @@ async def task_event(api: "Api", session_id: str, index: int) -> Any:
     if data is None:
         raise ResultsUnavailable(f"the grid no longer keeps the event of task {index} of session {session_id}")
     try:
-        return json.loads(decode_lines(data, place.lines)[place.line])
+        return json.loads(pick_lines([data], place.lines, [place.line])[place.line])
     except RecursionError:
         why = "it is nested too deeply for Python's recursion limit, see sys.setrecursionlimit"
     except (DataPlaneError, ValueError) as error:

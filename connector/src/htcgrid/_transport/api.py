@@ -17,6 +17,7 @@ from htcgrid.errors import (
     UnexpectedAnswer,
 )
 from htcgrid_events import (
+    MAX_STORED_BYTES,
     AddChunks,
     CancelledSessions,
     CancelSessions,
@@ -166,15 +167,18 @@ class Api:
                 reason="UploadRefused",
             )
 
-    async def get_payload(self, url: str) -> bytes:
-        """Download a payload from a presigned URL.
+    async def get_payload(self, url: str, size: int | None = None) -> bytes:
+        """Download a payload of `size` bytes, where that is known, from a presigned URL.
 
         Raises:
-            ResultsUnavailable: the URL has expired, or nothing lies there.
+            ResultsUnavailable: the URL has expired, nothing lies there, or more than any payload has or than `size`.
         """
-        response = await self._http.send("GET", url)
+        limit = MAX_STORED_BYTES if size is None else size
+        response = await self._http.send("GET", url, max_bytes=limit)
         if response.status_code >= _REFUSED_FROM:
             raise ResultsUnavailable(f"the data plane refused a result with status {response.status_code}")
+        if len(response.content) > limit:
+            raise ResultsUnavailable(f"the data plane holds more than the {limit} bytes of this payload")
         return response.content
 
     async def _ask(

@@ -62,9 +62,12 @@ class Http:
         *,
         headers: "Mapping[str, str] | None" = None,
         content: bytes | None = None,
+        max_bytes: int | None = None,
         repeat_if: Callable[[httpx.Response], bool] = lambda response: response.status_code in REPEATED,
     ) -> httpx.Response:
         """The answer to a request, whatever its status, unless it says "not now".
+
+        With `max_bytes` it is as it came, without any decoding, and of one that has more only the beginning.
 
         Raises:
             GridUnreachable: nothing answered within the time limit.
@@ -83,7 +86,8 @@ class Http:
             try:
                 left = max(0.1, min(patience.attempt.total_seconds(), ends - patience.clock()))
                 timeout = httpx.Timeout(left, connect=min(left, _CONNECT_SECONDS), pool=None)
-                response = await self._client.request(method, url, headers=headers, content=content, timeout=timeout)
+                request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
+                response = await self._answer(request, max_bytes)
             except httpx.RequestError as error:
                 what = f"the grid cannot be reached at {_place(url)}: {_reason(error)}"
                 failure = GridUnreachable(what + self._hint)
@@ -98,6 +102,22 @@ class Http:
             if patience.clock() + wait > ends:
                 raise failure
             await patience.sleep(wait)
+
+    async def _answer(self, request: httpx.Request, max_bytes: int | None) -> httpx.Response:
+        if max_bytes is None:
+            return await self._client.send(request)
+        answer = await self._client.send(request, stream=True)
+        try:
+            content = bytearray()
+            async for part in answer.aiter_raw():
+                content += part
+                if len(content) > max_bytes:
+                    break
+        finally:
+            await answer.aclose()
+        # Without most of its headers, which may tell httpx to decompress it.
+        kept = {"retry-after": wait} if (wait := answer.headers.get("retry-after")) else {}
+        return httpx.Response(answer.status_code, headers=kept, content=bytes(content), request=request)
 
     async def close(self) -> None:
         """Close the connections."""

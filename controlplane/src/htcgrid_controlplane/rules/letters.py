@@ -20,9 +20,14 @@ _MAX_TEXTS = 60_000
 its 1,000 tasks fails in a way of its own."""
 
 
-def letters_of(chunk: Chunk, lines: Sequence[bytes] | None, without: Collection[int] = ()) -> tuple[DeadLetter, ...]:
-    """The dead letters of a finished chunk, in the order of their first tasks. `lines` are its results, none if they
-    cannot be read; tasks of which an index is in `without` are left out."""
+def failed_offsets(chunk: Chunk) -> Sequence[int]:
+    """Which tasks of a chunk have failed for good."""
+    return [offset for offset, code in enumerate(chunk.outcomes) if code == OutcomeCode.FAILED.value]
+
+
+def letters_of(chunk: Chunk, lines: Mapping[int, bytes], without: Collection[int] = ()) -> tuple[DeadLetter, ...]:
+    """The dead letters of a finished chunk, in the order of their first tasks. `lines` are the results of its failed
+    tasks by offset, none if they cannot be read; tasks of which an index is in `without` are left out."""
     errors = {index: error for index, error in _errors(chunk, lines).items() if index not in without}
     alike: defaultdict[str, list[int]] = defaultdict(list)
     for index, error in errors.items():
@@ -31,9 +36,9 @@ def letters_of(chunk: Chunk, lines: Sequence[bytes] | None, without: Collection[
     return tuple(_letter(chunk, name, tasks, errors[tasks[0]], room) for name, tasks in alike.items())
 
 
-def history_of(chunk: Chunk, lines: Sequence[bytes] | None, offsets: Collection[int]) -> History:
+def history_of(chunk: Chunk, lines: Mapping[int, bytes], offsets: Collection[int]) -> History:
     """What is known of tries of a finished chunk's tasks that are to run again: their errors, and what was before."""
-    errors = {offset: error_of(chunk, offset, lines[offset] if lines else b"") for offset in offsets}
+    errors = {offset: error_of(chunk, offset, lines.get(offset, b"")) for offset in offsets}
     return {offset: (*error.history, _last_try(chunk, error)) for offset, error in errors.items()}
 
 
@@ -58,11 +63,9 @@ def without(letters: Iterable[DeadLetter], tasks: Collection[int]) -> tuple[Dead
     return tuple(letter for letter in left if letter.tasks)
 
 
-def _errors(chunk: Chunk, lines: Sequence[bytes] | None) -> Mapping[int, TaskError]:
+def _errors(chunk: Chunk, lines: Mapping[int, bytes]) -> Mapping[int, TaskError]:
     return {
-        chunk.first_task + offset: error_of(chunk, offset, lines[offset] if lines else b"")
-        for offset, code in enumerate(chunk.outcomes)
-        if code == OutcomeCode.FAILED.value
+        chunk.first_task + offset: error_of(chunk, offset, lines.get(offset, b"")) for offset in failed_offsets(chunk)
     }
 
 

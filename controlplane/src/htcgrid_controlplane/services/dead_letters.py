@@ -1,6 +1,6 @@
 """Records tasks that failed for good as dead letters, lists them, and purges them."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from htcgrid_chunks.chunk import (
@@ -13,6 +13,7 @@ from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.rules.accounting import BucketAccount
 from htcgrid_controlplane.rules.letters import (
     chosen,
+    failed_offsets,
     letters_of,
     without,
 )
@@ -23,7 +24,7 @@ from htcgrid_controlplane.storage.dead_letters import (
     DeadLetterStore,
 )
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines, result_key
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, pick_lines, result_key
 from htcgrid_events import DeadLetter, DeadLetterPage, DeadLettersDone, PurgeTasks, TaskDeadLettered
 
 MAX_CHUNKS = 100
@@ -68,7 +69,7 @@ class DeadLetters:
             row = self.chunks.read(key)
             if row is None or not row.finished:
                 return None
-            letters = letters_of(row, self.lines(row), known.purged)
+            letters = self._letters_of(row, known.purged)
             told = replace(known, letters=letters)
             if told == known or not (letters or known.letters) or self.store.write(told, session.expires_at):
                 return _announced(session, chunk, letters)
@@ -159,7 +160,7 @@ class DeadLetters:
             known = self.store.read(key)
             row = self.chunks.read(key)
             if row is not None and row.finished:
-                letters.append(replace(known, letters=letters_of(row, self.lines(row), known.purged)))
+                letters.append(replace(known, letters=self._letters_of(row, known.purged)))
         return letters
 
     def _purge(self, session: Session, key: ChunkKey, request: PurgeTasks) -> int:
@@ -171,19 +172,20 @@ class DeadLetters:
                 return len(tasks)
         raise StorageUnavailable(f"the dead letters of chunk {key.chunk} of session {key.session_id} keep changing")
 
-    def lines(self, row: Chunk) -> list[bytes] | None:
-        """The results of a chunk, a line per task; none if they cannot be read any more.
+    def lines(self, row: Chunk, offsets: Collection[int]) -> Mapping[int, bytes]:
+        """The results of tasks of a chunk by offset; none if they cannot be read any more.
 
         Raises:
             StoreUnavailable: the data plane could not be reached.
         """
-        data = row.results.data
+        key = result_key(row.tenant, row.key.session_id, row.key.chunk, row.results_attempt)
         try:
-            if row.results.stored_bytes is not None:
-                data = self.payloads.get(result_key(row.tenant, row.key.session_id, row.key.chunk, row.results_attempt))
-            return decode_lines(data, row.size) if data is not None else None
+            return pick_lines(row.results.parts(self.payloads, key), row.size, offsets)
         except (PayloadMissing, PayloadCorrupt):
-            return None
+            return {}
+
+    def _letters_of(self, row: Chunk, purged: Collection[int]) -> tuple[DeadLetter, ...]:
+        return letters_of(row, self.lines(row, failed_offsets(row)), purged)
 
 
 def _between(letters: ChunkLetters, after: int, last: int | None) -> bool:

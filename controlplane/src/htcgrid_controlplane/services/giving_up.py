@@ -26,8 +26,8 @@ from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
     PayloadStore,
-    decode_lines,
     encode_lines,
+    iterate_lines,
     result_key,
 )
 from htcgrid_events import INLINE_BYTES, FailureKind, OutcomeCode, TaskError
@@ -79,8 +79,7 @@ class GivingUp:
             return chunk.outcomes, none
         key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)
         try:
-            data = chunk.results.data if chunk.results.data is not None else self.store.get(key)
-            return chunk.outcomes, decode_lines(data, chunk.size)
+            return chunk.outcomes, list(iterate_lines(chunk.results.parts(self.store, key), chunk.size))
         except (PayloadMissing, PayloadCorrupt):
             # Nothing has been announced of an unfinished chunk, so what cannot be read has not happened.
             _LOG.exception("the results so far of %s cannot be read: all its tasks are lost", key)

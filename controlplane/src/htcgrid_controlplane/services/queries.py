@@ -23,8 +23,8 @@ from htcgrid_dataplane import (
     PayloadLinks,
     PayloadMissing,
     PayloadStore,
-    decode_lines,
     input_key,
+    pick_lines,
     result_key,
 )
 from htcgrid_events import (
@@ -243,8 +243,8 @@ class Queries:
         if chunk.outcomes[offset] != OutcomeCode.FAILED.value:
             return None
         try:
-            data = chunk.results.data if chunk.results.data is not None else self.store.get(_results_of(chunk))
-            return error_of(chunk, offset, decode_lines(data, chunk.size)[offset])
+            parts = chunk.results.parts(self.store, _results_of(chunk))
+            return error_of(chunk, offset, pick_lines(parts, chunk.size, [offset])[offset])
         except (PayloadMissing, PayloadCorrupt):
             return error_of(chunk, offset, b"")
 

@@ -41,7 +41,15 @@ from htcgrid_controlplane.storage.redrive import (
     Reopening,
 )
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines, encode_lines, input_key
+from htcgrid_dataplane import (
+    PayloadCorrupt,
+    PayloadMissing,
+    PayloadStore,
+    PayloadTooLarge,
+    encode_lines,
+    input_key,
+    iterate_lines,
+)
 from htcgrid_events import INLINE_BYTES, DeadLettersDone, OutcomeCode, RedriveTasks, Totals, new_id
 
 _SPARE_SECONDS = 3_600
@@ -139,7 +147,7 @@ class Redrives:
             ),
             now=self.clock(),
             reopening=run.reopening if session.state.ended else None,
-            history=history_of(row, self.letters.lines(row), offsets),
+            history=history_of(row, self.letters.lines(row, offsets), offsets),
             inputs=self._inputs(row, edited, edition) if edited else None,
             inputs_edition=edition,
         )
@@ -174,15 +182,15 @@ class Redrives:
 
     def _inputs(self, row: Chunk, edited: Mapping[int, str], edition: str) -> Payload:
         key = input_key(row.tenant, row.key.session_id, row.key.chunk, row.inputs_edition)
+        # Between the tokens of valid JSON, and only there, a newline may become a space.
+        changed = {index - row.first_task: event.replace("\n", " ").encode() for index, event in edited.items()}
         try:
-            data = row.inputs.data if row.inputs.data is not None else self.payloads.get(key)
-            lines = decode_lines(data, row.size)
-        except (PayloadMissing, PayloadCorrupt) as error:
-            raise SessionConflict(f"The events of chunk {row.key.chunk} cannot be read any more: {error}.") from error
-        for index, event in edited.items():
-            # Between the tokens of valid JSON, and only there, a newline may become a space.
-            lines[index - row.first_task] = event.replace("\n", " ").encode()
-        data = encode_lines(lines)
+            lines = iterate_lines(row.inputs.parts(self.payloads, key), row.size)
+            data = encode_lines(changed.get(offset, line) for offset, line in enumerate(lines))
+        except (PayloadMissing, PayloadCorrupt, PayloadTooLarge) as error:
+            raise SessionConflict(
+                f"The events of chunk {row.key.chunk} cannot be read or replaced: {error}."
+            ) from error
         if len(data) <= INLINE_BYTES:
             return Payload(data)
         self.payloads.put(input_key(row.tenant, row.key.session_id, row.key.chunk, edition), data)
