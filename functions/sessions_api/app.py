@@ -19,10 +19,13 @@ from htcgrid_controlplane.errors import (
     UnknownPartition,
 )
 from htcgrid_controlplane.observability import control_plane, count, logger, observed
+from htcgrid_controlplane.rules.request_faults import RequestUnreadable, check_body, parse_json, sentence_of
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import (
     VERSION,
     AddChunks,
+    After,
+    BucketNumber,
     CancelledSessions,
     CancelSessions,
     ChunkPage,
@@ -41,13 +44,14 @@ from htcgrid_events import (
     SessionState,
     SessionStatus,
     SubscriberId,
+    TaskIndex,
     TaskInput,
     TaskRecord,
     UploadPlaces,
     UploadRequest,
 )
 
-app = APIGatewayHttpResolver(enable_validation=True)
+app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=parse_json)
 grid = control_plane()
 
 _STATUS_OF: dict[type[Exception], HTTPStatus] = {
@@ -117,8 +121,8 @@ def cancel_session(session_id: Annotated[SessionId, Path()]) -> Response[Session
 @app.get("/sessions/<session_id>/buckets/<bucket>/chunks")
 def get_chunks(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[int, Path(ge=0)],
-    after: Annotated[int, Query(ge=-1)] = -1,
+    bucket: Annotated[BucketNumber, Path()],
+    after: Annotated[After, Query()] = -1,
 ) -> ChunkPage:
     """Chunks of one bucket as they are now."""
     return grid.queries.chunk_page(_tenant(), session_id, bucket, after)
@@ -127,21 +131,21 @@ def get_chunks(
 @app.get("/sessions/<session_id>/buckets/<bucket>/outcomes")
 def get_outcomes(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[int, Path(ge=0)],
-    after: Annotated[int, Query(ge=-1)] = -1,
+    bucket: Annotated[BucketNumber, Path()],
+    after: Annotated[After, Query()] = -1,
 ) -> OutcomePage:
     """Finished chunks of one bucket."""
     return grid.queries.outcomes(_tenant(), session_id, bucket, after)
 
 
 @app.get("/sessions/<session_id>/tasks/<index>")
-def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskRecord:
+def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Path()]) -> TaskRecord:
     """The record of one task."""
     return grid.queries.task(_tenant(), session_id, index)
 
 
 @app.get("/sessions/<session_id>/tasks/<index>/event")
-def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[int, Path(ge=0)]) -> TaskInput:
+def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Path()]) -> TaskInput:
     """What one task was given."""
     return grid.queries.task_input(_tenant(), session_id, index)
 
@@ -149,8 +153,8 @@ def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[in
 @app.get("/sessions/<session_id>/dead-letters")
 def get_dead_letters(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[int, Query(ge=0)] = 0,
-    after: Annotated[int, Query(ge=-1)] = -1,
+    bucket: Annotated[BucketNumber, Query()] = 0,
+    after: Annotated[After, Query()] = -1,
 ) -> DeadLetterPage:
     """Tasks that failed for good."""
     return grid.dead_letters.page(_tenant(), session_id, bucket, after)
@@ -206,8 +210,8 @@ def get_grid() -> GridInfo:
 @app.exception_handler(RequestValidationError)  # type: ignore[untyped-decorator]
 def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
     """Say which field is wrong, and what is legal, in one sentence."""
-    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-    return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", f"The request is not valid: {'; '.join(faults)}.")
+    faults = error.errors()
+    return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", sentence_of(faults))
 
 
 @app.exception_handler(RecursionError)  # type: ignore[untyped-decorator]
@@ -259,4 +263,13 @@ def _count_submitted(request: AddChunks) -> None:
 @observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
+    try:
+        check_body(event.get("headers", {}), event.get("body"), is_base64=event.get("isBase64Encoded", False))
+    except RequestUnreadable as error:
+        body = ErrorBody(error="InvalidRequest", message=str(error))
+        return {
+            "statusCode": error.status,
+            "headers": {"Content-Type": "application/json"},
+            "body": body.model_dump_json(),
+        }
     return app.resolve(event, context)

@@ -61,7 +61,16 @@ from htcgrid_events.limits import (
     MAX_TASK_BYTES,
     MAX_TASKS_PER_CHUNK,
 )
-from htcgrid_events.model import Contract, Request, SessionId, SubscriberId, TimestampMs
+from htcgrid_events.model import (
+    After,
+    BucketNumber,
+    Contract,
+    Request,
+    SessionId,
+    SubscriberId,
+    TaskIndex,
+    TimestampMs,
+)
 from htcgrid_events.options import NON_RETRYABLE, Priority, RetryPolicy, SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkFinished, ChunkOutcome, ChunkQueued, FailureKind, Stages, TaskError
 from htcgrid_events.push import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
@@ -88,7 +97,9 @@ __all__ = [
     "Account",
     "AccountMismatch",
     "AddChunks",
+    "After",
     "Attempt",
+    "BucketNumber",
     "BusEvent",
     "CancelSessions",
     "CancelledSessions",
@@ -144,6 +155,7 @@ __all__ = [
     "SubscriberId",
     "TaskDeadLettered",
     "TaskError",
+    "TaskIndex",
     "TaskInput",
     "TaskRecord",
     "TaskState",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from htcgrid_events.identifiers import BUCKET_SIZE
 from htcgrid_events.limits import (
@@ -12,9 +12,21 @@ from htcgrid_events.limits import (
     MAX_CHUNKS,
     MAX_CHUNKS_PER_REQUEST,
     MAX_STORED_BYTES,
+    MAX_TASKS,
     MAX_TASKS_PER_CHUNK,
 )
-from htcgrid_events.model import Blob, Contract, Request, SessionId, SubscriberId, TimestampMs, known_fields_of
+from htcgrid_events.model import (
+    AtMost,
+    Blob,
+    ChunkNumber,
+    Contract,
+    Request,
+    SessionId,
+    SubscriberId,
+    TaskIndex,
+    TimestampMs,
+    known_fields_of,
+)
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
@@ -28,8 +40,8 @@ def _moment(timestamp_ms: int) -> datetime:
 class ChunkInput(Request):
     """One chunk to be submitted. Its inputs are JSON lines, compressed: here when small, else already uploaded."""
 
-    chunk: Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
-    first_task: Annotated[int, Field(ge=0)]
+    chunk: ChunkNumber
+    first_task: TaskIndex
     """The tasks of the chunks before it; chunks hold the tasks in the order of their numbers."""
     size: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
@@ -48,13 +60,17 @@ class Totals(Request):
     """How much the whole session holds. Saying it closes the session to further chunks."""
 
     chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
-    tasks: Annotated[int, Field(ge=1, le=MAX_CHUNKS * MAX_TASKS_PER_CHUNK)]
+    tasks: Annotated[int, Field(ge=1, le=MAX_TASKS)]
 
 
 class AddChunks(Request):
     """`POST /sessions/{session_id}/chunks`. Repeating it changes nothing."""
 
-    chunks: Annotated[tuple[ChunkInput, ...], Field(max_length=MAX_CHUNKS_PER_REQUEST)] = ()
+    chunks: Annotated[
+        tuple[ChunkInput, ...],
+        Field(max_length=MAX_CHUNKS_PER_REQUEST),
+        BeforeValidator(AtMost(MAX_CHUNKS_PER_REQUEST)),
+    ] = ()
     totals: Totals | None = None
 
     @model_validator(mode="after")
@@ -219,7 +235,7 @@ class CancelSessions(Request):
     """`POST /sessions/cancel`: stop several sessions, or open ones of the tenant where none is named. A request stops
     up to 100 sessions; who wants to stop all repeats it until its answer names none."""
 
-    session_ids: Annotated[tuple[SessionId, ...], Field(max_length=100)] | None = None
+    session_ids: Annotated[tuple[SessionId, ...], Field(max_length=100), BeforeValidator(AtMost(100))] | None = None
 
 
 class CancelledSessions(Shown, Contract):
@@ -364,8 +380,9 @@ class UploadRequest(Request):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
     sizes: Annotated[
-        dict[Annotated[int, Field(ge=0, lt=MAX_CHUNKS)], Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)]],
+        dict[ChunkNumber, Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)]],
         Field(min_length=1, max_length=BUCKET_SIZE),
+        BeforeValidator(AtMost(BUCKET_SIZE)),
     ]
     """How many bytes the encoded inputs of each chunk have. A place takes exactly so many."""
 

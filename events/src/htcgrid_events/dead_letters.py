@@ -3,16 +3,19 @@
 import json
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from htcgrid_events.limits import MAX_TASK_BYTES
-from htcgrid_events.model import Contract, Request, TimestampMs
+from htcgrid_events.model import After, AtMost, BucketNumber, Contract, Request, TaskIndex, TimestampMs
 from htcgrid_events.outcome import FailureKind
 from htcgrid_events.views import Shown, moment
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
 addresses."""
+
+MAX_TASKS_PER_REQUEST = 1_000
+"""Most tasks that one request names."""
 
 
 def _refuse_constant(name: str) -> None:
@@ -67,9 +70,16 @@ class _Selection(Request):
     """Which dead letters: all of the session, those of one fingerprint, or those of some tasks."""
 
     fingerprint: Fingerprint | None = None
-    tasks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=1_000)] | None = None
-    bucket: Annotated[int, Field(ge=0)] = 0
-    after: Annotated[int, Field(ge=-1)] = -1
+    tasks: (
+        Annotated[
+            tuple[TaskIndex, ...],
+            Field(min_length=1, max_length=MAX_TASKS_PER_REQUEST),
+            BeforeValidator(AtMost(MAX_TASKS_PER_REQUEST)),
+        ]
+        | None
+    ) = None
+    bucket: BucketNumber = 0
+    after: After = -1
     """Where to go on, as the former answer said."""
 
 
@@ -77,7 +87,11 @@ class RedriveTasks(_Selection):
     """`POST /sessions/{session_id}/dead-letters/redrive`: run tasks again, in a session that reopens if it has ended.
     A request goes as far as its time allows; its answer says where to go on."""
 
-    events: dict[int, Annotated[str, Field(max_length=MAX_TASK_BYTES)]] = Field(default_factory=dict)
+    events: Annotated[
+        dict[TaskIndex, Annotated[str, Field(max_length=MAX_TASK_BYTES)]],
+        Field(default_factory=dict, max_length=MAX_TASKS_PER_REQUEST),
+        BeforeValidator(AtMost(MAX_TASKS_PER_REQUEST)),
+    ]
     """JSON texts with which tasks (by their index) run instead of their own events."""
 
     @field_validator("events")

@@ -19,6 +19,9 @@ MAX_TASKS_PER_CHUNK = 1_000
 MAX_CHUNKS = 2_000_000
 """Most chunks in one session: what ends it walks through its buckets, so their number must have an end."""
 
+MAX_TASKS = MAX_CHUNKS * MAX_TASKS_PER_CHUNK
+"""Most tasks in one session."""
+
 MAX_STORED_BYTES = 257 * 1024 * 1024
 """Largest encoded input or result of a chunk in the data plane: a chunk's text has 256 MiB at most, and encoding adds
 little to what does not compress. Whoever reads a payload reads no more, so that none fills its reader's memory."""

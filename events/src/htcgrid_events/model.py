@@ -2,14 +2,22 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+
+from htcgrid_events.identifiers import bucket_of
+from htcgrid_events.limits import MAX_CHUNKS, MAX_TASKS
 
 TimestampMs = Annotated[int, Field(ge=0, description="Milliseconds since the Unix epoch.")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SubscriberId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+TaskIndex = Annotated[int, Field(ge=0, lt=MAX_TASKS)]
+ChunkNumber = Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
+After = Annotated[int, Field(ge=-1, lt=MAX_CHUNKS)]
+"""The number of a chunk behind which a page begins; -1 for the first page."""
+BucketNumber = Annotated[int, Field(ge=0, lt=bucket_of(MAX_CHUNKS))]
 
 
 def _bytes_of(value: Any) -> Any:
@@ -40,10 +48,36 @@ class Contract(BaseModel):
         return self.model_dump_json(ensure_ascii=True, exclude_none=exclude_none, exclude_defaults=exclude_defaults)
 
 
+_MAX_UNKNOWN = 10
+
+
 class Request(Contract):
     """A request to the API. An unknown field is an error: its sender expects an effect that it would not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, value: Any) -> Any:
+        # Of a few unknown fields each is an error of its own. Millions of errors would cost seconds and gigabytes.
+        if isinstance(value, Mapping) and len(value) > len(cls.model_fields) + _MAX_UNKNOWN:
+            raise ValueError(
+                f"there are {len(value)} fields, and those that exist are {', '.join(sorted(cls.model_fields))}"
+            )
+        return value
+
+
+class AtMost:
+    """A validator for a list or mapping of a request: it is refused by its length before its entries are read."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+
+    def __call__(self, value: Any) -> Any:
+        """The value, if it may be read."""
+        if isinstance(value, Mapping | Sequence) and len(value) > self._entries:
+            raise ValueError(f"at most {self._entries} entries are allowed, not {len(value)}")
+        return value
 
 
 class _KnownFields:

@@ -1,0 +1,160 @@
+"""What the HTTP API answers to requests that it refuses before it asks AWS for anything."""
+
+import base64
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from htcgrid_controlplane import observability
+
+_APP = Path(__file__).resolve().parents[2] / "functions/sessions_api/app.py"
+
+SESSION = f"/sessions/{7:032x}"
+BODIES = (
+    ("PUT", SESSION),
+    ("POST", f"{SESSION}/chunks"),
+    ("POST", f"{SESSION}/uploads"),
+    ("POST", f"{SESSION}/dead-letters/redrive"),
+    ("POST", f"{SESSION}/dead-letters/purge"),
+    ("POST", "/sessions/cancel"),
+)
+LAMBDA_BYTES = 6 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[ModuleType]:
+    """The function's module without a control plane: a request that gets further than its validation fails."""
+    spec = importlib.util.spec_from_file_location("sessions_api_alone", _APP)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
+        patch.setattr(observability.metrics.provider, "namespace", "HTCGrid")
+        patch.setattr(observability.metrics.provider, "service", "htcgrid")
+        patch.setattr(observability, "control_plane", SimpleNamespace)
+        spec.loader.exec_module(module)
+        yield module
+
+
+def ask(
+    api: ModuleType,
+    method: str,
+    path: str,
+    body: str | bytes | None = None,
+    content_type: str = "application/json",
+    query: dict[str, str] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """The status and the body of an answer to a request as API Gateway hands it on."""
+    event = {
+        "version": "2.0",
+        "rawPath": path,
+        "headers": {"content-type": content_type},
+        "queryStringParameters": query or {},
+        "requestContext": {
+            "http": {"method": method, "path": path},
+            "stage": "$default",
+            "authorizer": {"jwt": {"claims": {"sub": "tenant-1"}, "scopes": None}},
+        },
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": isinstance(body, bytes),
+    }
+    context = SimpleNamespace(
+        function_name="f", memory_limit_in_mb=1, invoked_function_arn="arn", aws_request_id="r"
+    )  # fmt: skip
+    answer = api.handler(event, context)
+    assert len(json.dumps(answer)) < 8_192
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def assert_refused(answer: tuple[int, dict[str, Any]], status: int, words: str) -> None:
+    assert answer[0] == status
+    assert answer[1].keys() == {"error", "message"}
+    assert answer[1]["error"] == "InvalidRequest"
+    assert words in answer[1]["message"]
+
+
+@pytest.mark.parametrize("digits", [39, 5_000])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{SESSION}/chunks", '{"chunks": [{"chunk": 0, "size": 1, "inputs": "", "first_task": %s}]}'),
+        (f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": %s}}'),
+        (f"{SESSION}/dead-letters/redrive", '{"bucket": %s}'),
+        (f"{SESSION}/dead-letters/redrive", '{"after": %s}'),
+        (f"{SESSION}/dead-letters/redrive", '{"tasks": [%s]}'),
+        (f"{SESSION}/dead-letters/redrive", '{"events": {"%s": "1"}}'),
+        (f"{SESSION}/dead-letters/purge", '{"after": %s}'),
+        (f"{SESSION}/uploads", '{"sizes": {"%s": 1}}'),
+        (f"{SESSION}/uploads", '{"sizes": {"0": -%s}}'),
+    ],
+)
+def test_an_integer_in_a_body_that_no_row_can_hold_is_refused(
+    api: ModuleType, path: str, body: str, digits: int
+) -> None:
+    assert_refused(ask(api, "POST", path, body % ("9" * digits)), 422, "The request is not valid")
+
+
+@pytest.mark.parametrize("digits", [39, 5_000])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/buckets/%s/chunks", ""),
+        ("/buckets/%s/outcomes", ""),
+        ("/buckets/0/chunks", "after"),
+        ("/buckets/0/outcomes", "after"),
+        ("/tasks/%s", ""),
+        ("/tasks/%s/event", ""),
+        ("/dead-letters", "bucket"),
+        ("/dead-letters", "after"),
+    ],
+)
+def test_an_integer_in_an_address_that_no_row_can_hold_is_refused(
+    api: ModuleType, path: str, field: str, digits: int
+) -> None:
+    number = "9" * digits
+    path = SESSION + path.replace("%s", number)
+    assert_refused(ask(api, "GET", path, query={field: number} if field else None), 422, "The request is not valid")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=x", "text/plain", "application/xml", "é"]
+)
+@pytest.mark.parametrize(("method", "path"), BODIES)
+def test_a_body_that_is_not_said_to_be_json_is_refused_in_the_shape_of_all_errors(
+    api: ModuleType, method: str, path: str, content_type: str
+) -> None:
+    assert_refused(ask(api, method, path, "{}", content_type), 415, "application/json")
+
+
+@pytest.mark.parametrize("body", ["{", "[" * 100_000, '"x"', "[]", "null", "NaN", b"\xff\xfe", b"{"])
+@pytest.mark.parametrize(("method", "path"), [each for each in BODIES if each[1] != "/sessions/cancel"])
+def test_a_body_that_is_no_request_is_refused(api: ModuleType, method: str, path: str, body: str | bytes) -> None:
+    assert_refused(ask(api, method, path, body), 422, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{SESSION}/chunks", {f"unknown-{index}": 1 for index in range(150_000)}),
+        (f"{SESSION}/chunks", {"x" * 3_000_000: 1}),
+        (f"{SESSION}/chunks", {"chunks": [{}] * 50_000}),
+        (f"{SESSION}/chunks", {"chunks": [{f"unknown-{index}": 1 for index in range(300)}] * 512}),
+        (f"{SESSION}/uploads", {"sizes": dict.fromkeys(range(-150_000, 0), 1)}),
+        (f"{SESSION}/dead-letters/redrive", {"events": dict.fromkeys(range(-150_000, 0), "1")}),
+        (f"{SESSION}/dead-letters/redrive", {"tasks": ["x"] * 150_000}),
+        ("/sessions/cancel", {"session_ids": ["x"] * 150_000}),
+        ("/sessions/cancel", {"session_ids": [{"x" * 3_000_000: 1}]}),
+    ],
+)
+def test_an_answer_names_some_of_many_faults_and_stays_short(api: ModuleType, path: str, body: dict[str, Any]) -> None:
+    text = json.dumps(body)
+    assert len(text) < LAMBDA_BYTES
+    status, answer = ask(api, "POST", path, text)
+    assert (status, answer["error"]) == (422, "InvalidRequest")
+    assert 1 <= answer["message"].count("body") <= 10
