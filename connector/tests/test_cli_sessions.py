@@ -86,7 +86,12 @@ def test_a_session_is_found_by_the_beginning_of_its_id(stub: StubGrid, grid: Gri
     if command not in ("pause {}", "resume {}", "cancel {}"):
         stub.run(one, fails_on_threes)
     failed = command in ("attach {}", "results {}")
-    assert shell.run(*command.format("abcd1").split()).code == failed
+    done = shell.run(*command.format("abcd1").split())
+    assert done.code == failed
+    if "purge" not in command:
+        for shown in (one.upper(), f"abcd1000-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}", " ABCD-1"):
+            again = shell.run(*(part.format(shown) for part in command.split()))
+            assert (again.code, "no session" in again.err) == (failed, False), again
     several = shell.run(*command.format("abcd").split())
     assert (several.code, several.out, several.err.count("\n")) == (2, "", 1)
     assert f"several sessions begin with abcd, such as {two} and {one}: give more digits" in several.err

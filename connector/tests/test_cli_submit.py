@@ -195,7 +195,7 @@ def test_a_file_is_checked_to_its_end_by_the_rules_of_sending(
         ("a.jsonl", b'{"x": 1\r\n2\n', r"line 1 of .*a\.jsonl is not JSON: .* at column 8"),
         ("a.jsonl", b"1\nNaN\n", "line 2 of .* is not JSON: NaN is no number of JSON"),
         ("a.jsonl", b'1\n"\xff"\n', "line 2 of .* is not UTF-8"),
-        ("a.csv", b"a,b\n1,2\n3\n", "line 3 of .* has 1 cells, and the header 2"),
+        ("a.csv", b"a,b\n1,2\n3\n", "line 3 of .* has 1 cell, and the header 2"),
         ("a.csv", b"a,a\n1,2\n", "line 1 of .* is not a CSV header"),
         ("a.csv", b'a,b\n"1,2\n', "line 2 of .* is not CSV"),
         ("a.jsonl", b"", r"a\.jsonl holds no task"),
@@ -258,11 +258,60 @@ def test_a_home_that_cannot_be_written_to_is_told_before_anything_is_sent(stub: 
     assert not stub.sessions
 
 
+ARRAY = b'\xef\xbb\xbf\n [{"x": 1},\n  [2]\n ]\n'
+
+
+@pytest.mark.parametrize("name", ["tasks", "tasks.txt", "tasks.jsonl", "-"])
+@pytest.mark.parametrize(
+    ("content", "options", "tasks"),
+    [
+        (ARRAY, [], [{"x": 1}, [2]]),
+        (ARRAY, ["--format", "json"], [{"x": 1}, [2]]),
+        (b"[\n[1]\n]", [], [[1]]),
+        (b"[1, 2]\n\n[3]\n", [], [[1, 2], [3]]),
+        (b"[1, 2]\n", ["--format", "jsonl"], [[1, 2]]),
+        (b"[1, 2]\n", ["--format", "json"], [1, 2]),
+        (b'\n{"x": [1]}', [], [{"x": [1]}]),
+    ],
+)
+def test_an_array_is_known_by_its_text(
+    stub: StubGrid, shell: Shell, tmp_path: Path, name: str, content: bytes, options: list[str], tasks: list[object]
+) -> None:
+    file = name if name == "-" else str(tmp_path / name)
+    (tmp_path / "tasks").with_name(name).write_bytes(content)
+    session_id = shell.succeed("submit", file, *options, stdin=content).out.strip()
+    assert tasks_of(stub, session_id) == tasks
+
+
+@pytest.mark.parametrize("name", ["tasks", "tasks.jsonl", "-"])
+@pytest.mark.parametrize("content", [b"[1, 2]", b"\n[[1, 2]]\n\n", b"[]\n"])
+def test_an_array_on_one_line_is_never_one_task_unnoticed(
+    stub: StubGrid, shell: Shell, tmp_path: Path, name: str, content: bytes
+) -> None:
+    file = name if name == "-" else str(tmp_path / name)
+    (tmp_path / name).write_bytes(content)
+    done = shell.run("submit", file, stdin=content)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "is one JSON array, and the only line: give --format json to have its elements as tasks, or" in done.err
+    assert not [session for session in stub.sessions.values() if not session.cancelled]
+    assert shell.kept == []
+
+
+def test_lines_that_begin_like_an_array_are_told_how_to_be_read(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "tasks").write_bytes(b"[1, 2\n[3]\n")
+    done = shell.run("submit", str(tmp_path / "tasks"))
+    assert done.code == 2
+    assert "line 2 of" in done.err
+    assert "(for one task a line, give --format jsonl)" in done.err
+
+
 def test_a_bad_line_of_a_stream_cancels_what_was_sent(stub: StubGrid, shell: Shell) -> None:
     lines = "1\n" * 5000 + "oops\n"
     done = shell.run("submit", "-", "--chunk-size", "1", stdin=lines)
     assert done.code == 2
     assert "line 5001 of standard input is not JSON" in done.err
+    (session_id,) = stub.sessions
+    assert f"what was already sent of session {session_id}, if anything, has been cancelled" in done.err
     assert [session.cancelled for session in stub.sessions.values()] == [True]
     assert shell.kept == []
 
@@ -290,7 +339,7 @@ def test_a_submission_to_a_grid_that_breaks_off_goes_on(stub: StubGrid, shell: S
     assert broken.err.count("\n") == 1
     assert len(shell.kept) == 1
     stub.faults.clear()
-    done = shell.succeed("submit", str(file), "--resume", session_id)
+    done = shell.succeed("submit", str(file), "--resume", session_id[:8].upper())
     assert done.out == f"{session_id}\n"
     assert tasks_of(stub, session_id) == list(range(2000))
     assert stub.sessions[session_id].options.priority == Priority.LOW
@@ -339,7 +388,8 @@ def test_a_submission_that_was_begun_elsewhere_goes_on(stub: StubGrid, shell: Sh
     stub.faults.clear()
     (kept,) = shell.kept
     kept.unlink()
-    shell.succeed("submit", str(file), "--resume", kept.stem, "--chunk-size", "5")
+    short = f"{kept.stem[:4]}-{kept.stem[4:8]}".upper()
+    shell.succeed("submit", str(file), "--resume", short, "--chunk-size", "5")
     assert tasks_of(stub, kept.stem) == list(range(2000))
 
 

@@ -6,6 +6,7 @@ import inspect
 import pickle
 import pkgutil
 import traceback
+import unicodedata
 from typing import Any
 
 import pytest
@@ -64,6 +65,28 @@ def test_it_is_readable_where_it_is_raised() -> None:
     assert "  1. after 1.5 s on agent-1: crash: Killed: no memory" in shown
 
 
+HOSTILE = "\x1b]0;owned\x07\x9b31m\r\x00\x7f\u202e\u2066\u200b\ufeff\ud800"
+
+
+def test_no_text_of_a_handler_reaches_a_terminal_by_an_error() -> None:
+    attempt = FIRST.model_copy(update={"type": HOSTILE, "message": HOSTILE, "agent": HOSTILE})
+    told: dict[str, Any] = {
+        "type": HOSTILE,
+        "trace": (HOSTILE,),
+        "agent": HOSTILE,
+        "host": HOSTILE,
+        "history": (attempt,),
+    }
+    message = f"a naïve 計算 of 1\u00a0000 👩\u200d🔬\nin two lines{HOSTILE}"
+    error = TaskFailed(session_id=new_id(), index=1, kind="handler", message=message, **told)
+    shown = "".join(traceback.format_exception(error)) + str(error)
+    wrong = {character for character in shown if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
+    assert wrong == {"\n", "\u200d"}
+    assert "a naïve 計算 of 1\u00a0000 👩\u200d🔬\nin two lines\\x1b]0;owned\\x07\\x9b31m\\r" in shown
+    assert repr(error).isprintable()
+    assert (error.message, error.type, error.trace) == (message, HOSTILE, (HOSTILE,))
+
+
 GIVEN: dict[str, Any] = {
     "message": "what and why",
     "status": 409,
@@ -112,6 +135,13 @@ def test_every_error_survives_pickle_and_copy(kind: type[GridError]) -> None:
         assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
 
 
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_every_error_is_shown_without_control_characters(kind: type[GridError]) -> None:
+    error = made(kind)
+    error.args = (HOSTILE,)
+    assert str(error).isprintable()
+
+
 def test_a_result_that_is_nested_too_deeply_leaves_the_others() -> None:
     lines = [b"1", b"[" * 5_000 + b"]" * 5_000, b"9" * 5_000, b"{", b"2"]
     outcome = ChunkOutcome(chunk=0, first_task=0, outcomes="CCCCC", attempt=1, agent="a", stages=Stages())
@@ -121,5 +151,5 @@ def test_a_result_that_is_nested_too_deeply_leaves_the_others() -> None:
         deep.get()
     with pytest.raises(ResultsUnavailable, match=r"task 2 of session .* Exceeds the limit \(4300 digits\)"):
         long.get()
-    with pytest.raises(ResultsUnavailable, match=r"task 3 of session .* 1 bytes that are not JSON"):
+    with pytest.raises(ResultsUnavailable, match=r"task 3 of session .* 1 byte of text that is not JSON"):
         torn.get()

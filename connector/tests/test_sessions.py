@@ -143,6 +143,33 @@ def test_an_unknown_session_is_not_found(grid: Grid, session_id: str) -> None:
         grid.attach(session_id)
 
 
+def test_a_session_is_found_by_its_id_as_it_is_shown(stub: StubGrid, grid: Grid) -> None:
+    one, two = "abcdef01" + "0" * 24, "abcdef02" + "0" * 24
+    for session_id in (one, two):
+        grid.submit([1], session_id=session_id)
+    stub.page_size = 1
+    for shown in (one.upper(), f"{one[:8]}-{one[8:]}", f" {one}\n", "ABCDEF01"):
+        assert grid.attach(shown).id == one
+    with pytest.raises(InvalidOption, match=f"several sessions begin with abcdef, such as {two} and {one}: give more"):
+        grid.attach("ABCDEF")
+    with pytest.raises(InvalidOption, match="abc is too short for the beginning of a session's id: give 4 digits or"):
+        grid.attach("abc")
+    with pytest.raises(InvalidOption, match="several sessions begin with abcdef"):
+        grid.cancel(["abcdef01", "abcdef"])
+    with pytest.raises(SessionNotFound, match="you have no session '0123'"):
+        grid.cancel(["abcdef01", "0123"])
+    assert stub.count("POST /api/sessions/cancel") == 0
+    assert grid.cancel([one.upper(), "abcdef01", "abcdef02"]).stopping == (one, two)
+
+
+def test_a_submission_is_repeated_by_its_id_as_it_is_shown(grid: Grid) -> None:
+    session = grid.submit([1], session_id="AB" * 16)
+    assert session.id == "ab" * 16
+    assert grid.submit([1], session_id="abababab-abab-abab-abab-abababababab").id == session.id
+    with pytest.raises(InvalidOption, match="session_id='abab' is not legal: give the id of an earlier submission"):
+        grid.submit([1], session_id="abab")
+
+
 @pytest.mark.parametrize("session_id", [5, None, b"id", ["id"]])
 def test_what_is_no_session_id_is_told(stub: StubGrid, grid: Grid, session_id: object) -> None:
     with pytest.raises(InvalidOption, match=r"session_id=.* is not legal: give a session's id, a text of 32 hexa"):

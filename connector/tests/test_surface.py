@@ -11,6 +11,8 @@ import pytest
 from connector.tests.stub_grid import StubGrid
 
 import htcgrid
+import htcgrid_events
+from htcgrid_events.views import counted
 
 PUBLIC = """
     Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord FinishedTask DeadLetter
@@ -57,6 +59,14 @@ def test_a_session_needs_nothing_of_the_server(tmp_path: Path) -> None:
         environment = {**os.environ, "HTCGRID_PROFILE": str(stub.profile().save(tmp_path / "profile.json"))}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[1] []"
+
+
+def test_a_number_has_its_noun_from_one_helper() -> None:
+    without_it = re.compile(r"\{[^{}]*\} (?:failed )?(?:tasks?|chunks?|letters?|cells?|attempts?)\b")
+    folders = (Path(htcgrid.__file__).parent, Path(htcgrid_events.__file__).parent)
+    found = [file.name for folder in folders for file in folder.rglob("*.py") if without_it.search(file.read_text())]
+    assert found == []
+    assert [counted(number, "task") for number in (0, 1, 1_000)] == ["0 tasks", "1 task", "1,000 tasks"]
 
 
 def test_every_error_says_whether_trying_again_helps() -> None:

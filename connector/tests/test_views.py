@@ -91,7 +91,7 @@ def test_the_texts_say_what_one_wants_to_know(stub: StubGrid, grid: Grid, failed
     assert repr(grid) == f"<Grid at {stub.url}/api for ada>"
     assert repr(failed) == f"<Session {failed.id} FAILED: 3 of 3 tasks known to be finished, 1 failed>"
     assert repr(failed.status()) == f"<SessionStatus {failed.id} FAILED: 2 of 3 tasks completed, 1 failed>"
-    assert repr(failed.dead_letters()) == "<DeadLetters of 1 tasks, 1 letters>"
+    assert repr(failed.dead_letters()) == "<DeadLetters of 1 task, 1 letter>"
     assert repr(GridExecutor(grid)) == f"<GridExecutor on {grid!r}, session None>"
     assert str(failed.progress()) in repr(failed.progress())
 

@@ -7,7 +7,10 @@ class DeadLetters(list[DeadLetter]):
     """A list of `DeadLetter`. Made by `Session.dead_letters`."""
 
     def __repr__(self) -> str:
-        return f"<DeadLetters of {sum(len(letter.tasks) for letter in self):,} tasks, {len(self):,} letters>"
+        from htcgrid_events.views import counted
+
+        tasks = sum(len(letter.tasks) for letter in self)
+        return f"<DeadLetters of {counted(tasks, 'task')}, {counted(len(self), 'letter')}>"
 
     def _repr_html_(self) -> str:
         from htcgrid_events.views import table_of_records

@@ -2,14 +2,29 @@
 
 from typing import TYPE_CHECKING, Any
 
+from htcgrid.escaping import visible
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from htcgrid_events import Attempt
 
 
+_LAYOUT = "\t\n"
+"""What texts of errors may hold, as those of any exception of Python may."""
+
+
 class GridError(Exception):
-    """The root of the connector's errors. `retryable` says whether the same call may succeed later."""
+    """The root of the connector's errors. `retryable` says whether the same call may succeed later.
+
+    As a text it shows control characters that a handler wrote as escapes, such as `\\x1b`, but for line ends and tabs.
+    Its attributes have them as they are.
+    """
 
     retryable = False
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep=_LAYOUT)
 
     def __reduce__(self) -> "tuple[object, ...]":
         """Pickled and copied without `__init__`, whose arguments are not those of the exception."""
@@ -165,9 +180,11 @@ class TaskFailed(GridError):
         host: str = "",
         history: "tuple[Attempt, ...]" = (),
     ) -> None:
-        tried = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        from htcgrid_events.views import counted
+
         place = f"{agent} at {host}" if agent and host else agent or host
         where = f" on {place}" if place else ""
+        tried = counted(attempts, "attempt")
         super().__init__(f"task {index} of session {session_id} failed after {tried}{where}: {type}: {message}")
         self.session_id = session_id
         self.index = index
@@ -180,9 +197,13 @@ class TaskFailed(GridError):
         self.host = host
         self.history = history
         if trace:
-            self.add_note("Remote traceback:\n" + "\n".join(line.rstrip("\n") for line in trace))
+            self.add_note(_note("Remote traceback:", (line.rstrip("\n") for line in trace)))
         if history:
-            self.add_note("Earlier attempts:\n" + "\n".join(_line(number, at) for number, at in enumerate(history, 1)))
+            self.add_note(_note("Earlier attempts:", (_line(number, at) for number, at in enumerate(history, 1))))
+
+
+def _note(head: str, lines: "Iterable[str]") -> str:
+    return visible("\n".join([head, *lines]), keep=_LAYOUT)
 
 
 def _line(number: int, attempt: "Attempt") -> str:

@@ -1,29 +1,19 @@
-"""Text that somebody else wrote, made harmless where it is shown.
+"""How text that somebody else wrote is shown: by `htcgrid_events.escaping`, which says what is escaped and why.
 
-A handler chooses its results and error messages, and a terminal obeys what it reads: escape sequences set its title,
-move its cursor and fill its clipboard, and marks of writing direction show a text other than it is. So whatever comes
-from the grid passes through `visible` on its way to a terminal, and through `json_text` where it is printed as JSON.
+It is loaded only for texts that need it, so that plain ones cost a command nothing.
 """
 
 import json
-import re
-import unicodedata
 from typing import Any
-
-_JOINERS = "\u200c\u200d"
-"""Format characters that scripts and emoji need, and that move nothing."""
-
-_ASCII_SAFE = re.compile(r"[ -~]*")
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""The text with its control characters as escapes, such as `\x1b`: those of ASCII and C1, line ends, marks of
-    writing direction and other invisible format characters, and halves of surrogate pairs. Those of `keep` stay."""
-    if _ASCII_SAFE.fullmatch(text):
+    r"""A text for a terminal, with control characters as escapes, such as `\x1b`. Those of `keep` stay."""
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        character if character in keep or not _moves(character) else _escape(character) for character in text
-    )
+    from htcgrid_events.escaping import visible
+
+    return visible(text, keep=keep)
 
 
 def lines(text: str) -> list[str]:
@@ -37,16 +27,7 @@ def json_text(value: Any) -> str:
     Raises:
         RecursionError: the value is nested more deeply than Python can write.
     """
+    from htcgrid_events.escaping import visible
+
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
-    if _ASCII_SAFE.fullmatch(text):
-        return text
-    return "".join(json.dumps(character)[1:-1] if _moves(character) else character for character in text)
-
-
-def _moves(character: str) -> bool:
-    """Whether a terminal may do something else with this character than show it."""
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return visible(text, escape=lambda character: json.dumps(character)[1:-1])

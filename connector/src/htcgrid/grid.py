@@ -233,12 +233,13 @@ class Grid:
         """A session that exists, whoever of this user's programs submitted it, as long as the grid keeps it.
 
         Args:
-            session_id: Its id.
+            session_id: Its id, also in capitals or with dashes, or its first digits (at least 4; a progress bar shows
+                8) where no other session of the user begins with them.
             on_exit: See `submit`. Default: it goes on.
 
         Raises:
             SessionNotFound: the user has no such session; other users' sessions are not told apart from none.
-            InvalidOption: what is given is no text.
+            InvalidOption: what is given is no text, or several sessions begin like this; names two of them.
         """
         check_on_exit(on_exit)
         link = self._connection.run(self._client.attach(session_id_of(session_id)))
@@ -265,13 +266,16 @@ class Grid:
         """Cancel several sessions at once.
 
         Args:
-            session_ids: Their ids, or None for all of the user's that are open.
+            session_ids: Their ids, or beginnings of them as in `attach`, or None for all of the user's that are open.
 
         Returns:
             Which of them were told to stop, which had ended already, and which are not known to be the user's.
 
         Raises:
-            InvalidOption: what is given is no list of ids. Nothing is cancelled.
+            InvalidOption: what is given is no list of ids, or several sessions begin like one of them. Nothing is
+                cancelled.
+            SessionNotFound: no session begins like one of them. Nothing is cancelled; a whole id that is not known is
+                told in the answer instead.
         """
         return self._connection.run(self._client.cancel_sessions(session_ids_of(session_ids)))
 

@@ -79,7 +79,11 @@ class SubmitOptions(TypedDict, total=False):
     """Whether what subscribers are pushed is also published on the grid's notification topic. Default: no."""
 
 
-_ID_LENGTH = 32
+ID_LENGTH = 32
+"""Hexadecimal digits of a session's id."""
+
+_FEWEST_DIGITS = 4
+"""Of an id's beginning. Progress bars show 8."""
 
 
 def session_options(given: Mapping[str, object]) -> "SessionOptions":
@@ -143,35 +147,50 @@ def as_seconds(timeout: timedelta | float | None, name: str = "timeout") -> floa
 
 def session_id_or_none(given: str | None) -> str | None:
     """The id of a submission to be repeated, if any. Raises `InvalidOption` for what is no id."""
-    if given is not None and not _is_id(given):
+    if given is None:
+        return None
+    plain = plain_id(given)
+    if plain is None or len(plain) < ID_LENGTH:
         raise InvalidOption(f"session_id={given!r} is not legal: give the id of an earlier submission, or None")
-    return given
+    return plain
 
 
 def session_id_of(given: str) -> str:
-    """The id of a session. Raises `InvalidOption` for what is no text, `SessionNotFound` for a text that is no id."""
+    """The id of a session or its beginning, as the grid writes it.
+
+    Raises:
+        InvalidOption: it is no text, or too short for a beginning.
+        SessionNotFound: it is neither.
+    """
     if not isinstance(given, str):
         raise InvalidOption(f"session_id={given!r} is not legal: give a session's id, a text of 32 hexadecimal digits")
-    if not _is_id(given):
+    plain = plain_id(given)
+    if plain is None:
         raise SessionNotFound(given)
-    return given
+    if len(plain) < _FEWEST_DIGITS:
+        fewest = f"give {_FEWEST_DIGITS} digits or more"
+        raise InvalidOption(f"{plain} is too short for the beginning of a session's id: {fewest}")
+    return plain
 
 
 def session_ids_of(given: Iterable[str] | None) -> list[str] | None:
-    """The ids of several sessions; none for all. Raises `InvalidOption` for what is no list of ids."""
+    """The ids of several sessions or their beginnings; none for all. Raises as `session_id_of` does, but
+    `InvalidOption` for what is no list of ids."""
     if given is None:
         return None
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InvalidOption(f"session_ids={given!r} is not legal: give a list of sessions' ids, or None for all")
-    ids = list(dict.fromkeys(given))
-    for found in ids:
-        if not _is_id(found):
-            raise InvalidOption(f"{found!r} is no session's id, which has 32 hexadecimal digits")
-    return ids
+    try:
+        return list(dict.fromkeys(session_id_of(each) for each in given))
+    except SessionNotFound as error:
+        raise InvalidOption(f"{error.session_id!r} is no session's id, which has 32 hexadecimal digits") from None
 
 
-def _is_id(given: object) -> bool:
-    return isinstance(given, str) and len(given) == _ID_LENGTH and set(given) <= set("0123456789abcdef")
+def plain_id(given: object) -> str | None:
+    """A session's id or its beginning without dashes and in lower case, as the grid writes it; None if it is neither.
+    Other programs show the same id in capitals or with the dashes of a UUID."""
+    plain = given.strip().replace("-", "").lower() if isinstance(given, str) else ""
+    return plain if 0 < len(plain) <= ID_LENGTH and set(plain) <= set("0123456789abcdef") else None
 
 
 def check_order(given: str) -> None:

@@ -134,7 +134,9 @@ def _value(session_id: str, index: int, line: bytes) -> FinishedTask:
     except RecursionError:
         why = "it is nested too deeply for Python's recursion limit, see sys.setrecursionlimit"
     except ValueError as error:
-        why = f"it is damaged, {len(line)} bytes that are not JSON: {error}"
+        from htcgrid_events.views import counted
+
+        why = f"it is damaged, {counted(len(line), 'byte')} of text that is not JSON: {error}"
     message = f"the result of task {index} of session {session_id} cannot be read: {why}"
     return FinishedTask(index, error=ResultsUnavailable(message))
 

@@ -62,8 +62,11 @@ class Timeline(Sequence[TaskTimes]):
 
     def _repr_svg_(self) -> str:
         from htcgrid._view.waterfall import waterfall
+        from htcgrid_events.views import counted
 
-        return waterfall(f"session {self._session_id}: {len(self):,} tasks", self._tasks)
+        return waterfall(f"session {self._session_id}: {counted(len(self), 'task')}", self._tasks)
 
     def __repr__(self) -> str:
-        return f"<Timeline of {len(self):,} tasks of session {self._session_id}>"
+        from htcgrid_events.views import counted
+
+        return f"<Timeline of {counted(len(self), 'task')} of session {self._session_id}>"

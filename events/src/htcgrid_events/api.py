@@ -30,7 +30,7 @@ from htcgrid_events.model import (
 from htcgrid_events.options import SessionOptions
 from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
-from htcgrid_events.views import Shown, moment
+from htcgrid_events.views import Shown, counted, moment
 
 
 def _moment(timestamp_ms: int) -> datetime:
@@ -108,7 +108,7 @@ class Account(Shown, Contract):
     def _summary(self) -> str:
         failed = f", {self.failed:,} failed" if self.failed else ""
         cancelled = f", {self.cancelled:,} cancelled" if self.cancelled else ""
-        return f"{self.completed:,} of {self.submitted:,} tasks completed{failed}{cancelled}"
+        return f"{self.completed:,} of {counted(self.submitted, 'task')} completed{failed}{cancelled}"
 
     def _details(self) -> dict[str, object]:
         return self.model_dump()
@@ -272,7 +272,8 @@ class ChunkRecord(Shown, Contract):
     def _summary(self) -> str:
         owner = f" on {self.owner}" if self.owner else ""
         last = self.first_task + self.size - 1
-        return f"{self.chunk} (tasks {self.first_task:,} to {last:,}) {self.state.value}{owner}"
+        tasks = f"task {last:,}" if self.size == 1 else f"tasks {self.first_task:,} to {last:,}"
+        return f"{self.chunk} ({tasks}) {self.state.value}{owner}"
 
     def _details(self) -> dict[str, object]:
         return {
@@ -349,8 +350,7 @@ class TaskRecord(Shown, Contract):
 
     def _summary(self) -> str:
         owner = f" on {self.owner}" if self.owner else ""
-        tried = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-        return f"{self.task_id} {self.state.value} after {tried}{owner}"
+        return f"{self.task_id} {self.state.value} after {counted(self.attempts, 'attempt')}{owner}"
 
     def _details(self) -> dict[str, object]:
         return {

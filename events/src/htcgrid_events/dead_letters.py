@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, field_validator,
 from htcgrid_events.limits import MAX_TASK_BYTES
 from htcgrid_events.model import After, AtMost, BucketNumber, Contract, Request, TaskIndex, TimestampMs
 from htcgrid_events.outcome import FailureKind
-from htcgrid_events.views import Shown, moment
+from htcgrid_events.views import Shown, counted, moment
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
@@ -40,8 +40,8 @@ class DeadLetter(Shown, Contract):
     recorded_at: TimestampMs
 
     def _summary(self) -> str:
-        count = "1 task" if len(self.tasks) == 1 else f"{len(self.tasks):,} tasks"
-        return f"of {count} from task {self.tasks[0]} on, {self.kind.value}: {self.type}: {self.message}"
+        tasks = counted(len(self.tasks), "task")
+        return f"of {tasks} from task {self.tasks[0]} on, {self.kind.value}: {self.type}: {self.message}"
 
     def _details(self) -> dict[str, object]:
         return {

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 
+from htcgrid_events.escaping import visible
+
 
 class Shown:
     """A record that tells in a line what one wants to know of it, and the rest in a table."""
@@ -17,7 +19,7 @@ class Shown:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return printable(f"<{type(self).__name__} {self._summary()}>")
+        return visible(f"<{type(self).__name__} {self._summary()}>")
 
     def __str__(self) -> str:
         return repr(self)
@@ -26,9 +28,9 @@ class Shown:
         return table_of(f"{type(self).__name__} {self._summary()}", self._details())
 
 
-def printable(text: str) -> str:
-    r"""A text with control and format characters as escapes, such as `\x1b`, so that no terminal obeys them."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 task` or `1,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def moment(timestamp_ms: int | None) -> str:
@@ -39,7 +41,7 @@ def moment(timestamp_ms: int | None) -> str:
 def table_of(title: str, rows: Mapping[str, object]) -> str:
     """A table of two columns, as HTML."""
     lines = "".join(f"<tr>{_cell(name)}{_cell(value)}</tr>" for name, value in rows.items())
-    return f"<b>{escape(printable(title))}</b><table>{lines}</table>"
+    return f"<b>{escape(visible(title))}</b><table>{lines}</table>"
 
 
 def table_of_records(title: str, records: Iterable[Mapping[str, object]], *, longest: int = 60) -> str:
@@ -49,9 +51,9 @@ def table_of_records(title: str, records: Iterable[Mapping[str, object]], *, lon
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(_cell(record.get(name, '')) for name in names)}</tr>" for record in shown[:longest])
     rest = f"<i>and {len(shown) - longest:,} more</i>" if len(shown) > longest else ""
-    return f"<b>{escape(printable(title))}</b><table><tr>{head}</tr>{body}</table>{rest}"
+    return f"<b>{escape(visible(title))}</b><table><tr>{head}</tr>{body}</table>{rest}"
 
 
 def _cell(value: object) -> str:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return f"<td style='text-align:left'>{escape(printable(text))}</td>"
+    return f"<td style='text-align:left'>{escape(visible(text))}</td>"

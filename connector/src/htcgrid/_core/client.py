@@ -5,6 +5,7 @@ import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from htcgrid._core.session_ids import whole_ids
 from htcgrid._core.session_link import SessionLink
 from htcgrid._notify.channel import (
     Channel,
@@ -113,19 +114,21 @@ class Client:
         return link, feed
 
     async def attach(self, session_id: str) -> "SessionLink":
-        """A session that exists. Raises `SessionNotFound`."""
+        """A session by its id or the beginning of it. Raises `SessionNotFound`, and as `whole_ids` does."""
+        (session_id,) = await whole_ids(self.api, [session_id])
         status = await self.api.status(session_id)
         link = self.link(session_id)
         link.collector.see(status)
         return link
 
     async def cancel_sessions(self, session_ids: "Sequence[str] | None") -> CancelledSessions:
-        """Ask for the cancellation of these sessions, or of all that are open."""
+        """Ask for the cancellation of these sessions, or of all that are open. Raises as `whole_ids` does."""
         if session_ids is None:
             parts = [await self.api.cancel_sessions(CancelSessions())]
             while parts[-1].stopping:  # a request stops some of very many
                 parts.append(await self.api.cancel_sessions(CancelSessions()))
             return _together(parts)
+        session_ids = list(dict.fromkeys(await whole_ids(self.api, session_ids)))
         parts = [
             await self.api.cancel_sessions(
                 CancelSessions(session_ids=tuple(session_ids[first : first + IDS_AT_A_TIME]))

@@ -12,6 +12,7 @@ from htcgrid_events import (
     SessionStatus,
     StopReason,
 )
+from htcgrid_events.views import counted
 
 RESULTS_KEPT_BYTES = 64 * 1024 * 1024
 """Results of one session that lie here at most. Others are asked for again by whoever reads them, so that a session of
@@ -47,9 +48,10 @@ class Collector:
     def summary(self) -> str:
         """What this client knows, as the rest of a line; it asks the grid for nothing."""
         state = "" if self.state is None else f" {self.state.value}"
-        of = "" if self.tasks is None else f" of {self.tasks:,}"
+        finished = self.finished_tasks
+        known = counted(finished, "task") if self.tasks is None else f"{finished:,} of {counted(self.tasks, 'task')}"
         failed = f", {self.failed_tasks:,} failed" if self.failed_tasks else ""
-        return f"{state}: {self.finished_tasks:,}{of} tasks known to be finished{failed}"
+        return f"{state}: {known} known to be finished{failed}"
 
     @property
     def complete(self) -> bool:

@@ -29,13 +29,17 @@ class Snapshot:
     seconds: float
 
     def __str__(self) -> str:
-        share = f" of {self.total:,} tasks ({self.finished / self.total:.0%})" if self.total else " tasks"
+        from htcgrid_events.views import counted
+
+        finished = counted(self.finished, "task")
+        if self.total:
+            finished = f"{self.finished:,} of {counted(self.total, 'task')} ({self.finished / self.total:.0%})"
         failed = f", {self.failed:,} failed" if self.failed else ""
         rate = self.finished / self.seconds if self.seconds > 0 else 0.0
         left = f", about {(self.total - self.finished) / rate:.0f} s left" if self.total and rate else ""
         done = self.total is not None and self.finished >= self.total
         pace = f" after {self.seconds:.1f} s" if done else f", {rate:,.0f}/s{left}"
-        return f"session {self.session_id[:8]}: {self.finished:,}{share}{failed}{pace}"
+        return f"session {self.session_id[:8]}: {finished}{failed}{pace}"
 
 
 class View(Protocol):

@@ -19,7 +19,8 @@ COMMANDS = "htcgrid.commands"
 
 _EXIT_CODES = """
 Exit codes: 0 done; 1 the grid refuses, a session or task did not complete, a check found a fault, or the output cannot
-be written; 2 wrong usage or wrong input, nothing was changed; 130 interrupted by Ctrl-C (143 by SIGTERM), and the
+be written; 2 wrong usage or wrong input: nothing was changed, and what was already sent of a stream of tasks was
+cancelled; 130 interrupted by Ctrl-C (143 by SIGTERM), and the
 session goes on.
 """
 

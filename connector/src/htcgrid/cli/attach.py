@@ -6,7 +6,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, INTERRUPTED
 from htcgrid.cli.output import on_terminal, print_line, say
-from htcgrid.cli.parameters import ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import ProfileOption, SessionArgument, connected
 from htcgrid.cli.task_json import line_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def attach(session: SessionArgument, profile: ProfileOption = None) -> None:
     command and not the session.
     """
     with connected(profile) as grid:
-        raise typer.Exit(follow(attached(grid, session)))
+        raise typer.Exit(follow(grid.attach(session)))
 
 
 def follow(session: "Session") -> int:

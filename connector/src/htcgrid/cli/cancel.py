@@ -6,7 +6,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.output import print_fields, print_json, print_line, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, YesOption, connected, whole_id
+from htcgrid.cli.parameters import JsonOption, ProfileOption, YesOption, connected
 
 if TYPE_CHECKING:
     from htcgrid_events import CancelledSessions
@@ -18,7 +18,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def cancel(
-    sessions: Annotated[list[str] | None, typer.Argument(metavar="SESSION...", help="The sessions' ids.")] = None,
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="SESSION...", help="The sessions' ids, or their first digits.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of your open sessions.")] = False,
     yes: YesOption = False,
     profile: ProfileOption = None,
@@ -31,7 +33,7 @@ def cancel(
     if every and not yes:
         typer.confirm("Cancel all of your open sessions?", abort=True, err=True)
     with connected(profile) as grid:
-        done = grid.cancel(None if every else [whole_id(grid, session) for session in sessions or []])
+        done = grid.cancel(None if every else sessions)
     _show_cancelled(done, as_json=as_json)
     if done.unknown:
         say(f"htcgrid: you have no session {', '.join(done.unknown)}: the id is not right, or the session has expired")

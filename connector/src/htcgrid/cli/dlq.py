@@ -8,7 +8,7 @@ import typer
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.failure_groups import group
 from htcgrid.cli.output import moment, print_fields, print_json, print_line, print_table, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, YesOption, connected
 from htcgrid.cli.tasks_file import json_value
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def list_letters(session: SessionArgument, profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
     """List the failed tasks of a session, grouped by how they failed."""
     with connected(profile) as grid:
-        groups = group(attached(grid, session).dead_letters())
+        groups = group(grid.attach(session).dead_letters())
     if as_json:
         for each in groups:
             print_json(each.as_json())
@@ -56,7 +56,7 @@ def show_letters(
     """
     told = False
     with connected(profile) as grid:
-        for letter in attached(grid, session).dead_letters():
+        for letter in grid.attach(session).dead_letters():
             if letter.fingerprint == fingerprint:
                 if told and not as_json:
                     print_line()
@@ -87,14 +87,14 @@ def redrive(
     events = None if event is None else _events(event, task)
     _confirm(f"Run {_named(session, fingerprint, task)} again?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
-        found = attached(grid, session)
+        found = grid.attach(session)
         count = found.redrive(fingerprint=fingerprint, tasks=task or None, events=events)
         left = sum(len(_wanted(letter, fingerprint, task)) for letter in found.dead_letters())
     _tell(count, "run again", as_json=as_json)
     if not (count or left):
         say("none of them is a dead letter: they did not fail, or were run again or forgotten already")
     if left:
-        wait = "1 of them waits" if left == 1 else f"{left:,} of them wait"
+        wait = f"{left:,} of them {'waits' if left == 1 else 'wait'}"
         say(f"{wait} for other tasks of the same chunk that still run, or failed again: repeat the command later")
 
 
@@ -113,7 +113,7 @@ def purge(
     """
     _confirm(f"Forget {_named(session, fingerprint, task)}?", fingerprint, task, yes=yes)
     with connected(profile) as grid:
-        count = attached(grid, session).purge(fingerprint=fingerprint, tasks=task or None)
+        count = grid.attach(session).purge(fingerprint=fingerprint, tasks=task or None)
     _tell(count, "forgotten", as_json=as_json)
 
 
@@ -146,20 +146,24 @@ def _named(session: str, fingerprint: str | None, tasks: list[int] | None) -> st
 
 
 def _tell(count: int, what: str, *, as_json: bool) -> None:
+    from htcgrid_events.views import counted
+
     if as_json:
         print_json({"tasks": count})
     else:
-        print_line(f"{count:,} {'task' if count == 1 else 'tasks'} {what}")
+        print_line(f"{counted(count, 'task')} {what}")
 
 
 def _show(letter: "DeadLetter", *, as_json: bool) -> None:
     if as_json:
         print_json(letter)
         return
+    from htcgrid_events.views import counted
+
     fields: list[tuple[str, Any]] = [
         ("tasks", ", ".join(map(str, letter.tasks))),
         ("chunk", letter.chunk),
-        ("failed", f"{moment(letter.recorded_at)} after {letter.attempts} attempts"),
+        ("failed", f"{moment(letter.recorded_at)} after {counted(letter.attempts, 'attempt')}"),
         ("agent", f"{letter.agent or '-'} on {letter.host or '-'}"),
         ("error", f"{letter.kind.value}: {letter.type}: {letter.message}"),
     ]

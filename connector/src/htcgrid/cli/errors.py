@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from htcgrid.cli.output import one_line, print_indented, print_json, print_line, print_table, say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 from htcgrid.cli.results import finished_by_now
 from htcgrid.cli.task_json import error_of
 from htcgrid.errors import TaskFailed
@@ -31,7 +31,7 @@ def show_errors(
     Tasks that failed alike share a line, unless --all is given.
     """
     with connected(profile) as grid:
-        found = attached(grid, session)
+        found = grid.attach(session)
         if every:
             _show_each(found, as_json=as_json)
         else:
@@ -40,6 +40,7 @@ def show_errors(
 
 def _show_groups(session: "Session", *, as_json: bool) -> None:
     from htcgrid.cli.failure_groups import group
+    from htcgrid_events.views import counted
 
     groups = group(session.dead_letters())
     if as_json:
@@ -50,20 +51,22 @@ def _show_groups(session: "Session", *, as_json: bool) -> None:
         print_table(heads, [each.row() for each in groups], right=(1,))
     untold = session.status().account.failed - sum(each.count for each in groups)
     if untold > 0:
-        tasks = "1 failed task has" if untold == 1 else f"{untold:,} failed tasks have"
+        tasks = f"{counted(untold, 'failed task')} {'has' if untold == 1 else 'have'}"
         say(f"{tasks} no dead letter (any more); to see all: htcgrid errors {session.id} --all")
     elif not groups:
         say("No task has failed.")
 
 
 def _show_each(session: "Session", *, as_json: bool) -> None:
+    from htcgrid_events.views import counted
+
     told = False
     for failure in _failures(session):
         told = True
         if as_json:
             print_json({"index": failure.index, **error_of(failure)})
             continue
-        tried = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
+        tried = counted(failure.attempts, "attempt")
         where = f" on {failure.agent}" if failure.agent else ""
         print_line(f"task {failure.index}, {failure.kind}, {tried}{where}: {failure.type}: {one_line(failure.message)}")
         for entry in failure.trace:

@@ -2,7 +2,7 @@
 
 import typer
 
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 from htcgrid.cli.status import show_status
 
 
@@ -18,10 +18,10 @@ def pause(session: SessionArgument, profile: ProfileOption = None, *, as_json: J
     Running ones finish. The deadline still counts.
     """
     with connected(profile) as grid:
-        show_status(attached(grid, session).pause(), as_json=as_json)
+        show_status(grid.attach(session).pause(), as_json=as_json)
 
 
 def resume(session: SessionArgument, profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
     """Let a paused session go on."""
     with connected(profile) as grid:
-        show_status(attached(grid, session).resume(), as_json=as_json)
+        show_status(grid.attach(session).resume(), as_json=as_json)

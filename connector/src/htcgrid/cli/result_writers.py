@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from htcgrid.cli.exits import BadInput
-from htcgrid.cli.output import on_terminal
 from htcgrid.cli.output_file import output_file
 from htcgrid.cli.task_json import TOO_DEEP, error_of, line_of
 from htcgrid.errors import TaskFailed
@@ -49,8 +48,7 @@ def write_tasks(
         return lacking
     with output_file(output) as file:
         if written_as == "csv":
-            shown = on_terminal() and (output is None or str(output) == "-")
-            _write(file, _csv(counted, raw_cells=raw_cells, keep="" if shown else "\t\r\n"))
+            _write(file, _csv(counted, raw_cells=raw_cells, keep="" if file.isatty() else "\t\r\n"))
         else:
             _write(file, _array(counted) if written_as == "json" else (line_of(task) + "\n" for task in counted))
     return lacking

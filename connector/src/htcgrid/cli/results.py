@@ -10,7 +10,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.output import say
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 from htcgrid.errors import GridError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write_results(
     if chosen is ResultFormat.PARQUET and (output is None or str(output) == "-"):
         raise BadInput("Parquet is no text: give a file with -o")
     with connected(profile) as grid:
-        found = attached(grid, session)
+        found = grid.attach(session)
         tasks = _chosen(found, order, now=now)
         lacking = write_tasks(tasks, chosen.value, output, raw_cells=raw_cells)
     if lacking:
@@ -84,10 +84,12 @@ def write_results(
 
 
 def _why(lacking: "Lacking", session_id: str) -> str:
-    """How many tasks have no result, and what became of them."""
+    """How many tasks have no result, and why not."""
+    from htcgrid_events.views import counted
+
     told = [f"{lacking[kind]:,} {what.format(session_id)}" for kind, what in _LACKING.items() if lacking[kind]]
     total = lacking.total()
-    return f"{total:,} {'task has' if total == 1 else 'tasks have'} no result: {', '.join(told)}"
+    return f"{counted(total, 'task')} {'has' if total == 1 else 'have'} no result: {', '.join(told)}"
 
 
 _LACKING = {

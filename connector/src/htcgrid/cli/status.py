@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from htcgrid.cli.output import moment, print_fields, print_json
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 def print_status(session: SessionArgument, profile: ProfileOption = None, *, as_json: JsonOption = False) -> None:
     """Show the state of a session, and the outcomes of its tasks."""
     with connected(profile) as grid:
-        show_status(attached(grid, session).status(), as_json=as_json)
+        show_status(grid.attach(session).status(), as_json=as_json)
 
 
 def _function(digests: "Sequence[str]") -> list[tuple[str, str]]:
@@ -38,13 +38,15 @@ def show_status(status: "SessionStatus", *, as_json: bool) -> None:
     if as_json:
         print_json(status)
         return
+    from htcgrid_events.views import counted
+
     account = status.account
     asked = f", stopping ({status.stop_reason})" if status.stop_reason and not status.state.ended else ""
     held = ", paused" if status.paused and not status.state.ended else ""
     fields = [
         ("session", status.session_id),
         ("state", f"{status.state.value}{asked}{held}"),
-        ("tasks", f"{account.submitted:,} in {status.chunks:,} chunks"),
+        ("tasks", f"{account.submitted:,} in {counted(status.chunks, 'chunk')}"),
         ("completed", f"{account.completed:,}"),
         ("failed", f"{account.failed:,}"),
         ("cancelled", f"{account.cancelled:,}"),

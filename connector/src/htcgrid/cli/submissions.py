@@ -1,6 +1,5 @@
 """What is kept of a submission until it is complete, so that an interrupted one can be continued."""
 
-import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +17,8 @@ class SubmissionState(BaseModel):
 
     session_id: str
     file: str
-    format: Format
+    format: Format | None
+    """None where it is found by how the text begins."""
     tasks: int | None
     """How many tasks the file had; none when they came from a stream."""
     digest: str | None
@@ -45,15 +45,19 @@ class SubmissionState(BaseModel):
         """Whether the submission was begun on this machine and is not complete."""
         return _place(self.session_id).exists()
 
+    @staticmethod
+    def kept_ids(beginning: str) -> list[str]:
+        """The sessions whose ids begin like this, and whose submissions were begun on this machine and are not
+        complete."""
+        return sorted(place.stem for place in (home_directory() / "submissions").glob(f"{beginning}*.json"))
+
     @classmethod
     def load(cls, session_id: str) -> Self | None:
         """What is kept of this session's submission on this machine, if anything.
 
         Raises:
-            BadInput: it cannot be read, or what is given is no session's id.
+            BadInput: it cannot be read.
         """
-        if not re.fullmatch(r"[0-9a-f]{32}", session_id):
-            raise BadInput(f"{session_id!r} is no session's id, which has 32 hexadecimal digits")
         place = _place(session_id)
         try:
             return cls.model_validate_json(place.read_bytes())

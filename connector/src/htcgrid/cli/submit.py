@@ -32,7 +32,8 @@ def add_to(app: typer.Typer) -> None:
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file of tasks; - for standard input.")],
     written_as: Annotated[
-        Format | None, typer.Option("--format", help="How the tasks are written. Default: by the file's name.")
+        Format | None,
+        typer.Option("--format", help="How the tasks are written. Default: by the file's name, else by how it begins."),
     ] = None,
     follow_it: Annotated[
         bool, typer.Option("--follow", "-f", help="Print results as they come, as JSON Lines; progress is on stderr.")
@@ -59,6 +60,7 @@ def submit(
     if resume is None:
         state, tasks = _new_submission(file, written_as, chunk_size, options)
     else:
+        resume = _whole_id(resume, profile)
         state, tasks = _former_submission(resume, file, written_as, chunk_size, options)
     with connected(profile) as grid:
         if resume is not None and not state.kept:
@@ -101,11 +103,30 @@ def _new_submission(
     return state, tasks
 
 
+def _whole_id(given: str, profile: str | None) -> str:
+    """The id of a session to go on with, of which the id or its beginning is given. Raises as `Grid.attach` does."""
+    from htcgrid._core.session_ids import the_one
+    from htcgrid.cli.submissions import SubmissionState
+    from htcgrid.options import ID_LENGTH, plain_id, session_id_of
+
+    if plain_id(given) is None:
+        raise BadInput(f"{given!r} is no session's id, which has {ID_LENGTH} hexadecimal digits")
+    plain = session_id_of(given)
+    if len(plain) == ID_LENGTH:
+        return plain
+    # Those that were begun here come first: the grid may not know of one yet that was interrupted early.
+    if kept := SubmissionState.kept_ids(plain):
+        return the_one(plain, kept)
+    with connected(profile) as grid:
+        return grid.attach(plain).id
+
+
 def _former_submission(
     session_id: str, file: str, written_as: Format | None, chunk_size: int | None, options: dict[str, Any]
 ) -> "tuple[SubmissionState, TaskStream]":
     """The submission as it was begun. Tasks are cut into chunks by their number, if that was known then."""
     from htcgrid.cli.submissions import SubmissionState
+    from htcgrid_events.views import counted
 
     state = SubmissionState.load(session_id)
     if state is None:  # begun on another machine, if at all: the grid refuses whatever is not as it was
@@ -119,7 +140,7 @@ def _former_submission(
         return state, TaskStream(tasks.place, tasks.format)
     if count not in (None, state.tasks):
         raise BadInput(
-            f"{file} holds {count:,} tasks, and the submission began with {state.tasks:,}: it must not change"
+            f"{file} holds {counted(count, 'task')}, and the submission began with {state.tasks:,}: it must not change"
         )
     if isinstance(tasks, TaskFile) and tasks.digest != state.digest:
         raise BadInput(f"{file} is not as it was when the submission began: it must not change")
@@ -152,7 +173,14 @@ def _send(
     grid: "Grid", state: "SubmissionState", tasks: TaskStream, *, follow_it: bool
 ) -> "tuple[Session, Follower | None]":
     """Submit tasks whose results are asked for later, if at all."""
-    session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
+    from htcgrid.cli.task_stream import after_sending
+
+    try:
+        session = grid.submit(tasks, chunk_size=state.chunk_size, session_id=state.session_id, **state.options)
+    except BadInput as error:
+        if isinstance(tasks, TaskFile):
+            raise
+        raise after_sending(error, state.session_id) from error
     return session, None
 
 

@@ -7,7 +7,7 @@ import typer
 
 from htcgrid.cli import task_replay
 from htcgrid.cli.output import moment, print_fields, print_indented, print_json, print_line
-from htcgrid.cli.parameters import IndexArgument, JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import IndexArgument, JsonOption, ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
     from htcgrid_events import Attempt, Stages, TaskError, TaskRecord
@@ -26,7 +26,7 @@ def show_task(
 ) -> None:
     """Show one task: its stages, its attempts and its error."""
     with connected(profile) as grid:
-        record = attached(grid, session).task(index)
+        record = grid.attach(session).task(index)
     if as_json:
         print_json(record)
         return
@@ -58,6 +58,8 @@ def _way(stages: "Stages") -> Iterator[tuple[str, str]]:
 
 
 def _show_attempts(record: "TaskRecord") -> None:
+    from htcgrid_events.views import counted
+
     history = record.error.history if record.error else record.history
     for number, attempt in enumerate(history, 1):
         print_line()
@@ -65,7 +67,7 @@ def _show_attempts(record: "TaskRecord") -> None:
         _show_failure(attempt)
     if record.error:
         print_line()
-        print_line(f"failed for good after {record.error.attempts} attempts, {_runner(record.error)}")
+        print_line(f"failed for good after {counted(record.error.attempts, 'attempt')}, {_runner(record.error)}")
         _show_failure(record.error)
 
 

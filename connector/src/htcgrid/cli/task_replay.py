@@ -15,7 +15,7 @@ import typer
 
 from htcgrid.cli.exits import FAILED, BadInput
 from htcgrid.cli.output import print_line, say
-from htcgrid.cli.parameters import IndexArgument, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import IndexArgument, ProfileOption, SessionArgument, connected
 from htcgrid.escaping import json_text, lines
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def replay(
     """
     function = load_handler(handler)
     with connected(profile) as grid:
-        found = attached(grid, session)
+        found = grid.attach(session)
         record, event = found.task(index), found.event(index)
     context = _context(record)
     try:

@@ -114,8 +114,13 @@ def feed(session: "Session", tasks: TasksReadAhead, chunk_size: int | None, know
     except BaseException as error:
         session.cancel()
         if isinstance(error, BadInput):
-            raise BadInput(f"{error}; what was already sent of session {session.id} has been cancelled") from error
+            raise after_sending(error, session.id) from error
         raise
+
+
+def after_sending(error: BadInput, session_id: str) -> BadInput:
+    """An error in a stream of tasks of which some may have been sent, and were then cancelled."""
+    return BadInput(f"{error}; what was already sent of session {session_id}, if anything, has been cancelled")
 
 
 def _add_known(session: "Session", groups: "Iterator[list[JSON]]", known: Iterable[int]) -> "list[JSON]":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from htcgrid.cli.output import print_json, print_table
-from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, attached, connected
+from htcgrid.cli.parameters import JsonOption, ProfileOption, SessionArgument, connected
 
 if TYPE_CHECKING:
     from htcgrid.session import Session
@@ -44,7 +44,7 @@ def list_tasks(
     """List a session's tasks and their states."""
     with connected(profile) as grid:
         wanted = None if state is None else state.value.upper()
-        found = (task for task in _tasks(attached(grid, session)) if wanted in (None, task["state"]))
+        found = (task for task in _tasks(grid.attach(session)) if wanted in (None, task["state"]))
         rows = islice(found, limit or None)
         if as_json:
             for task in rows:

@@ -4,6 +4,7 @@ Each task is checked, as it is read, by the rules by which it is sent, so that r
 of the whole.
 """
 
+import codecs
 import csv
 import hashlib
 import json
@@ -20,6 +21,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from htcgrid.cli.exits import BadInput
+from htcgrid.cli.replayed import Replayed
 from htcgrid.errors import InvalidTask
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class TaskStream:
 
     place: str
     """A path, or `-` for standard input."""
-    format: Format
+    format: Format | None
+    """None to have it found by how the text begins; see `_by_content`."""
 
     def __iter__(self) -> "Iterator[JSON]":
         """Raises `BadInput`, which names the line, for a file that cannot be read or a line that holds no task."""
@@ -87,8 +90,8 @@ class TaskFile(TaskStream):
         return self.count
 
 
-def format_of(place: str, given: Format | None) -> Format:
-    """The format as given, else by the file's name, else JSON Lines.
+def format_of(place: str, given: Format | None) -> Format | None:
+    """The format as given, else by the file's name; None where the name does not tell.
 
     Raises:
         BadInput: the name is that of a file that is in none of the formats.
@@ -96,10 +99,10 @@ def format_of(place: str, given: Format | None) -> Format:
     suffix = PurePath(place).suffix.lower()
     if given is None and suffix in _NOT_TEXT:
         raise BadInput(f"{place} is not read: tasks are given as JSON Lines, as a JSON array (.json) or as CSV (.csv)")
-    return given or {".csv": Format.CSV, ".json": Format.JSON}.get(suffix, Format.JSONL)
+    return given or {".csv": Format.CSV, ".json": Format.JSON}.get(suffix)
 
 
-def open_tasks(place: str, format: Format) -> TaskStream:  # noqa: A002 - the noun of the option
+def open_tasks(place: str, format: Format | None) -> TaskStream:  # noqa: A002 - the noun of the option
     """The tasks of a file. A regular file is checked to its end, so that a bad line shows before anything is sent.
 
     Raises:
@@ -184,7 +187,8 @@ def _json_array(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]"
     try:
         yield from elements(file, MAX_LINE_BYTES, parse_constant=_no_number)
     except NotAnArray as error:
-        hint = " (for one task a line, give --format jsonl)" if error.line == 1 else ""
+        unsure = error.line == 1 or isinstance(file, Replayed)
+        hint = " (for one task a line, give --format jsonl)" if unsure else ""
         raise BadInput(f"line {error.line} of {name}: it is no JSON array of tasks: {error}{hint}") from error
     except OSError as error:
         raise BadInput(f"{name} cannot be read: {error.strerror}") from error
@@ -192,6 +196,8 @@ def _json_array(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]"
 
 def _csv_rows(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
     """Each row as an object, its keys from the first row."""
+    from htcgrid_events.views import counted
+
     last = 0
 
     def texts() -> Iterator[str]:
@@ -209,16 +215,44 @@ def _csv_rows(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
             if not row:
                 continue
             if len(row) != len(keys):
-                _refuse(name, last, f"has {len(row)} cells, and the header {len(keys)}", None)
+                _refuse(name, last, f"has {counted(len(row), 'cell')}, and the header {len(keys)}", None)
             yield last, dict(zip(keys, map(_cell, row), strict=True))
     except csv.Error as error:
         _refuse(name, last, f"is not CSV: {error}", error)
 
 
-_READERS: "dict[Format, Callable[[str, BufferedIOBase], Iterator[tuple[int, JSON]]]]" = {
+def _by_content(name: str, file: BufferedIOBase) -> "Iterator[tuple[int, JSON]]":
+    """JSON Lines, or an array that is written over several lines. An array on the only line may be one task or many,
+    so it is refused: one whose elements are meant must not become one task unnoticed."""
+    head = _next_line(file)
+    if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        return _json_lines(name, Replayed(head, file))
+    try:
+        json.loads(head)
+    except (ValueError, RecursionError):
+        return _json_array(name, Replayed(head, file))
+    more = _next_line(file)
+    if not more.strip():
+        what = "is one JSON array, and the only line: give --format json to have its elements as tasks"
+        _refuse(name, head.count(b"\n") or 1, f"{what}, or --format jsonl for one task that is a list", None)
+    return _json_lines(name, Replayed(head + more, file))
+
+
+def _next_line(file: BufferedIOBase) -> bytes:
+    """The next line that is not blank, with the blank ones before it; no longer than what is read at most."""
+    read = b""
+    while len(read) <= MAX_LINE_BYTES and (line := file.readline(MAX_LINE_BYTES + 1)):
+        read += line
+        if line.removeprefix(codecs.BOM_UTF8).strip():
+            break
+    return read
+
+
+_READERS: "dict[Format | None, Callable[[str, BufferedIOBase], Iterator[tuple[int, JSON]]]]" = {
     Format.JSONL: _json_lines,
     Format.CSV: _csv_rows,
     Format.JSON: _json_array,
+    None: _by_content,
 }
 """They give each task with the number of the line on which it ends, from 1."""
 
