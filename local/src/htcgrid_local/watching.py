@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Final
 
 from htcgrid_local.agents import AgentPool
@@ -27,7 +28,8 @@ class Watch:
         self._pool = pool
         self._report = report
         self._stop = threading.Event()
-        self._ended = threading.Event()
+        # No threading.Event, whose wait a signal can break off with a RuntimeError.
+        self._ended: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._look_after, name="htcgrid-local-watch", daemon=True)
         self.failure: EmulatorError | None = None
         """Why the grid failed; none while it runs, or when it was stopped."""
@@ -40,7 +42,8 @@ class Watch:
 
     def wait(self) -> EmulatorError | None:
         """Block until the grid has failed or the watch is stopped, and return why it failed."""
-        self._ended.wait()
+        self._ended.get()
+        self._ended.put(None)  # for whoever else waits
         return self.failure
 
     def _look_after(self) -> None:
@@ -53,4 +56,4 @@ class Watch:
                     self._report.note(restarts=self._pool.restarts)
                 self._reload()
         finally:
-            self._ended.set()
+            self._ended.put(None)

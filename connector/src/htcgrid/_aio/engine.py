@@ -3,9 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from htcgrid._aio.awaited_work import AwaitedWork
 from htcgrid._aio.process import OwnProcess
 from htcgrid.errors import GridClosed, GridError
 
@@ -36,18 +36,17 @@ class Engine:
         except GridError:
             work.close()
             raise
-        with self._closing:
-            if self._closed:
-                work.close()
-                raise GridClosed
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        awaited = AwaitedWork(work)
         try:
-            return future.result()
-        except CancelledError:
+            if self.post(awaited.start):
+                return awaited.result()
+        except asyncio.CancelledError:
             raise GridClosed from None
         except BaseException:
-            future.cancel()
+            self.post(awaited.stop)
             raise
+        work.close()
+        raise GridClosed
 
     def post(self, call: Callable[[], object]) -> bool:
         """Have something done soon, without waiting; not at all once the engine is closed. Whether it will be."""
@@ -76,7 +75,9 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(_wind_up(), self._loop).result()
+        winding_up = AwaitedWork(_wind_up())
+        self._loop.call_soon_threadsafe(winding_up.start)
+        winding_up.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

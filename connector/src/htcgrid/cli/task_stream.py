@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
+from htcgrid._aio.bell import Bell
 from htcgrid.cli.exits import BadInput
 from htcgrid.errors import GridError, SessionNotFound
 
@@ -28,13 +29,16 @@ MOST_BYTES = 8 * 1024 * 1024
 class TasksReadAhead:
     """The tasks of a stream in groups: what has come within `LONGEST_WAIT`, or while the former group was sent.
 
-    A thread reads the stream, so that a source that gives nothing for a while holds back nothing.
+    A thread reads the stream, so that a source that gives nothing for a while holds back nothing. Only that thread
+    waits for the condition: the one that iterates may be interrupted by a signal, and waits for the bell.
     """
 
     def __init__(self, tasks: "Iterable[tuple[JSON, int]]", clock: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._taken = threading.Condition(self._lock)
+        self._came = Bell()
         self._held: list[JSON] = []
         self._bytes = 0
         self._first_came_at = 0.0
@@ -46,13 +50,15 @@ class TasksReadAhead:
     def __iter__(self) -> "Iterator[list[JSON]]":
         """Raises what the source raises, when everything before was given."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._held or self._ended)
-                patience = self._first_came_at + LONGEST_WAIT.total_seconds() - self._clock()
-                self._changed.wait_for(lambda: self._ended or self._full, max(0.0, patience))
+            while not (self._held or self._ended):
+                self._came.wait()
+            full_at = self._first_came_at + LONGEST_WAIT.total_seconds()
+            while not (self._ended or self._full) and (patience := full_at - self._clock()) > 0:
+                self._came.wait(patience)
+            with self._lock:
                 group, self._held, self._bytes = self._held, [], 0
-                self._changed.notify_all()
                 error = self._error if self._ended else None
+                self._taken.notify_all()
             if group:
                 yield group
             if error is not None:
@@ -62,9 +68,10 @@ class TasksReadAhead:
 
     def stop(self, error: BaseException) -> None:
         """Take no more from the source: whoever iterates is given this error."""
-        with self._changed:
+        with self._lock:
             self._error, self._ended = error, True
-            self._changed.notify_all()
+            self._taken.notify_all()
+        self._came.ring()
 
     @property
     def _full(self) -> bool:
@@ -73,21 +80,20 @@ class TasksReadAhead:
     def _read(self) -> None:
         try:
             for task, size in self._tasks:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._ended or not self._full)
+                with self._taken:
+                    self._taken.wait_for(lambda: self._ended or not self._full)
                     if self._ended:
                         return
                     if not self._held:
                         self._first_came_at = self._clock()
                     self._held.append(task)
                     self._bytes += size
-                    self._changed.notify_all()
+                self._came.ring()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the one who iterates is told
             self.stop(error)
         else:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ended = True
+            self._came.ring()
 
 
 def feed(session: "Session", tasks: TasksReadAhead, chunk_size: int | None, known: Iterable[int] = ()) -> None:
