@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
 
-def until(what: Callable[[], T], within: float = 30) -> T:
+def until(what: Callable[[], T], within: float = 60) -> T:
     """Wait until `what` gives something true, and give that."""
     end = time.monotonic() + within
     while not (found := what()):

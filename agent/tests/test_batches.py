@@ -144,7 +144,7 @@ def test_tasks_behind_a_long_one_are_run_elsewhere(place: Place, tmp_path: Path)
 
 
 def test_sigterm_hands_back_what_a_batch_has_not_begun(place: Place, tmp_path: Path) -> None:
-    agent = place.agent(workers=1, runtime="python", lease_seconds=600)
+    agent = place.agent(workers=1, runtime="python", grace_seconds=600, lease_seconds=600)
     gate, note = tmp_path / "gate", tmp_path / "note"
     waiting: dict[str, object] = {"do": "wait", "until": str(gate), "value": "run", "note": str(note)}
     session = warmed(place, waiting, *(noted(number, tmp_path) for number in range(10)))
@@ -152,7 +152,7 @@ def test_sigterm_hands_back_what_a_batch_has_not_begun(place: Place, tmp_path: P
     agent.signal(signal.SIGTERM)
     until(lambda: agent.said("the agent stops"))
     gate.touch()
-    assert agent.process.wait(5) == 0
+    assert agent.process.wait(60) == 0
     row = place.row(session, 1)
     assert (row.state, row.outcomes) == (ChunkState.RETRY, "C" + OutcomeCode.OPEN.value * 10)
     assert not list(tmp_path.glob("note-*"))

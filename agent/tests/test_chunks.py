@@ -269,7 +269,7 @@ def test_the_chunks_of_a_killed_agent_are_run_by_another(place: Place, tmp_path:
     session = place.submit([{"do": "wait", "until": str(gate), "note": str(note), "value": "kept"}])
     until(note.exists)
     agent.signal(signal.SIGKILL)
-    until(lambda: not place.processes(), 5)
+    until(lambda: not place.processes())
     gate.touch()
     place.agent(lease_seconds=3)
     assert place.results(session) == ["kept"]
@@ -300,11 +300,11 @@ def test_the_children_of_a_worker_end_with_it(place: Place, tmp_path: Path, then
     until(lambda: pid not in [process.pid for process in place.processes()])
 
 
-def test_an_idle_agent_ends_within_a_second(place: Place) -> None:
+def test_an_idle_agent_ends_before_its_long_poll(place: Place) -> None:
     agent = place.agent()
     assert place.results(place.submit([echo(1)])) == [1]
     until(place.is_clean)
-    assert agent.end(within=1) == 0
+    assert agent.end(within=15) == 0
 
 
 def test_an_agent_is_small(place: Place) -> None:
@@ -315,7 +315,7 @@ def test_an_agent_is_small(place: Place) -> None:
 
 
 def test_sigterm_finishes_what_runs_and_hands_the_rest_back(place: Place, tmp_path: Path) -> None:
-    agent = place.agent(workers=1, lease_seconds=600)
+    agent = place.agent(workers=1, grace_seconds=600, lease_seconds=600)
     note, gate = tmp_path / "note", tmp_path / "gate"
     waiting = {"do": "wait", "until": str(gate), "note": str(note), "value": "run"}
     session = place.submit([waiting, echo("left")], [echo("not begun")])
@@ -323,7 +323,7 @@ def test_sigterm_finishes_what_runs_and_hands_the_rest_back(place: Place, tmp_pa
     agent.signal(signal.SIGTERM)
     until(lambda: agent.said("the agent stops"))
     gate.touch()
-    assert agent.process.wait(5) == 0
+    assert agent.process.wait(60) == 0
     row = place.row(session)
     assert (row.state, row.outcomes, row.tries) == (ChunkState.RETRY, "CQ", {})
     place.agent()
@@ -337,7 +337,7 @@ def test_what_outlasts_the_grace_period_is_handed_back(place: Place, tmp_path: P
     note, gate = tmp_path / "note", tmp_path / "gate"
     session = place.submit([echo(0), {"do": "wait", "until": str(gate), "note": str(note), "value": 1}])
     until(note.exists)
-    assert agent.end(within=3) == 0
+    assert agent.end(within=15) == 0  # sooner than by default
     assert place.row(session).outcomes == "CQ"
     assert place.row(session).tries == {}
     gate.touch()
@@ -346,14 +346,14 @@ def test_what_outlasts_the_grace_period_is_handed_back(place: Place, tmp_path: P
 
 
 def test_a_second_sigterm_makes_it_faster(place: Place, tmp_path: Path) -> None:
-    agent = place.agent(workers=1, lease_seconds=600)
+    agent = place.agent(workers=1, grace_seconds=600, lease_seconds=600)
     note, gate = tmp_path / "note", tmp_path / "gate"
     session = place.submit([echo(0), {"do": "wait", "until": str(gate), "note": str(note), "value": 1}])
     until(note.exists)
     agent.signal(signal.SIGTERM)
     until(lambda: agent.said("the agent stops"))
     agent.signal(signal.SIGTERM)
-    assert agent.process.wait(3) == 0
+    assert agent.process.wait(60) == 0
     gate.touch()
     place.agent()
     assert place.results(session) == [0, 1]

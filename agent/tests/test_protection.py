@@ -251,7 +251,7 @@ def test_a_spot_notice_ends_an_agent_in_time(place: Place, tmp_path: Path) -> No
         )
         until(note.exists)
         notice.set()
-        assert agent.process.wait(12) == 0
+        assert agent.process.wait(60) == 0
     assert place.row(session).outcomes == "CQ"
     gate.touch()
     place.agent()

@@ -116,8 +116,8 @@ class Pod:
         """As when a container is killed: with all that runs in it."""
         container = self.containers.pop()
         os.killpg(container.pid, signal.SIGKILL)
-        container.wait(5)
-        until(lambda: not self.place.processes(), 5)
+        container.wait(60)
+        until(lambda: not self.place.processes())
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def pod(place: Place, tmp_path: Path) -> Iterator[Pod]:
     place.close_agents()
     for container in pod.containers:
         container.terminate()
-        container.wait(10)
+        container.wait(60)
 
 
 PYTHON = [str(ROOT / ".venv/bin/python"), "-m", "awslambdaric", "handler.handler"]
@@ -258,6 +258,6 @@ def test_a_pod_that_ends_finishes_its_tasks(pod: Pod, tmp_path: Path) -> None:
     pod.agent.signal(signal.SIGTERM)
     until(lambda: pod.agent.said("the agent stops"))
     gate.touch()
-    assert pod.agent.process.wait(5) == 0
-    assert container.wait(5) == 0
+    assert pod.agent.process.wait(60) == 0
+    assert container.wait(60) == 0
     assert place.results(session) == [1]

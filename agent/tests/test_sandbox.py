@@ -81,8 +81,8 @@ def test_a_killed_agent_leaves_nothing(place: Place, tmp_path: Path, kind: Sandb
     place.submit([run(code, name=str(note))])
     until(lambda: note.exists() and bool(note.read_text()))
     agent.signal(signal.SIGKILL)
-    agent.process.wait(5)
-    until(lambda: not place.processes(), 5)
+    agent.process.wait(60)
+    until(lambda: not place.processes())
     until(lambda: note.read_text() == "/tmp" or not Path(note.read_text()).exists())
 
 
@@ -238,7 +238,7 @@ def test_an_agent_that_is_process_1_leaves_no_zombies(place: Place, tmp_path: Pa
             watcher.kill()
             until(lambda watcher=watcher: not watcher.is_running())  # type: ignore[misc]
             assert place.results(place.submit([{"do": "echo", "value": 1}])) == [1]
-        until(lambda: all(child.status() != psutil.STATUS_ZOMBIE for child in agent.children(recursive=True)), 5)
+        until(lambda: all(child.status() != psutil.STATUS_ZOMBIE for child in agent.children(recursive=True)))
     finally:
         first.kill()
         first.wait()

@@ -105,11 +105,11 @@ def test_an_agent_is_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> 
     def scenario(place: Place, net: Network, moment: Moment) -> None:
         agent = place.agent(lease_seconds=3)
         session = place.submit([{"do": "echo", "value": 1}, LARGE])
-        assert moment.reached.wait(20)
+        assert moment.reached.wait(60)
         agent.signal(signal.SIGKILL)
-        agent.process.wait(5)
+        agent.process.wait(60)
         moment.passed.set()
-        until(lambda: not place.processes(), 5)
+        until(lambda: not place.processes())
         place.agent(lease_seconds=3)
         check(place, session)
 
@@ -128,7 +128,7 @@ def test_workers_are_killed_at_any_stage(embedded: Embedded, tmp_path: Path) -> 
     def scenario(place: Place, net: Network, moment: Moment) -> None:
         agent = place.agent()
         session = place.submit([{"do": "echo", "value": 1}, LARGE])
-        assert moment.reached.wait(20)
+        assert moment.reached.wait(60)
         kill_workers(agent)
         moment.passed.set()
         check(place, session)
@@ -143,12 +143,12 @@ def test_an_agent_and_its_workers_are_killed_at_any_stage(embedded: Embedded, tm
     def scenario(place: Place, net: Network, moment: Moment) -> None:
         agent = place.agent(lease_seconds=3)
         session = place.submit([{"do": "echo", "value": 1}, LARGE])
-        assert moment.reached.wait(20)
+        assert moment.reached.wait(60)
         kill_workers(agent)
         agent.signal(signal.SIGKILL)
-        agent.process.wait(5)
+        agent.process.wait(60)
         moment.passed.set()
-        until(lambda: not place.processes(), 5)
+        until(lambda: not place.processes())
         place.agent(lease_seconds=3)
         check(place, session)
 
@@ -160,11 +160,11 @@ def test_an_agent_is_told_to_stop_at_any_stage(embedded: Embedded, tmp_path: Pat
         # A long poll cannot be called back: what it takes after the end is shown again when the lease is over.
         agent = place.agent(lease_seconds=5)
         session = place.submit([{"do": "echo", "value": 1}, LARGE])
-        assert moment.reached.wait(20)
+        assert moment.reached.wait(60)
         agent.signal(signal.SIGTERM)
         until(lambda: agent.said("the agent stops"))
         moment.passed.set()
-        assert agent.process.wait(10) == 0
+        assert agent.process.wait(60) == 0
         place.agent(lease_seconds=5)
         check(place, session)
 
@@ -181,7 +181,7 @@ def test_worker_and_agent_are_killed_in_the_task(place: Place, tmp_path: Path, v
         worker.kill()
     if victims == "both":
         agent.signal(signal.SIGKILL)
-        agent.process.wait(5)
+        agent.process.wait(60)
         place.agent(lease_seconds=3)
     gate.touch()
     check(place, session)
@@ -241,7 +241,7 @@ def test_a_long_chunk_does_not_start_over(place: Place, tmp_path: Path) -> None:
     until(lambda: place.row(session).outcomes == "CQQ")
     assert place.row(session).tries == {1: 1}
     agent.signal(signal.SIGKILL)
-    agent.process.wait(5)
+    agent.process.wait(60)
     gate.touch()
     place.agent(lease_seconds=3)
     large, second, last = place.results(session)
@@ -253,7 +253,7 @@ def test_heartbeats_go_on_while_results_are_uploaded(place: Place, net: Network)
     moment = hold(net, "before", "PutObject")
     place.agent(lease_seconds=3)
     session = place.submit([{"do": "echo", "value": 1}, LARGE])
-    assert moment.reached.wait(20)
+    assert moment.reached.wait(60)
     place.agent(lease_seconds=3)
     beats = net.count("Extend")
     until(lambda: net.count("Extend") > beats + 4)
@@ -309,7 +309,7 @@ def test_a_chunk_on_trial_is_handed_back_without_blame(place: Place, tmp_path: P
         agent = place.agent(lease_seconds=3)
         until(lambda: place.row(session).attempt == len(place.agents))
         agent.signal(signal.SIGKILL)
-        agent.process.wait(5)
+        agent.process.wait(60)
     trial = place.agent(lease_seconds=3, grace_seconds=0)
     until(lambda: place.row(session).tries == {0: 1})
     assert trial.end() == 0

@@ -118,7 +118,7 @@ class StubGrid:
         """Break the push connections, as a network does."""
         self.push.drop()
 
-    def wait_for(self, met: Callable[[], bool], timeout: float = 20.0) -> None:
+    def wait_for(self, met: Callable[[], bool], timeout: float = 60.0) -> None:
         with self.changed:
             assert self.changed.wait_for(met, timeout)
 

@@ -27,7 +27,7 @@ class Waiting:
     execution: str
     token: str
 
-    def output(self, within: float = 20) -> Any:
+    def output(self, within: float = 60) -> Any:
         """What the waiting step got, once it was woken."""
         end = time.monotonic() + within
         while time.monotonic() < end:

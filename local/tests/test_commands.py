@@ -44,7 +44,7 @@ class Shell:
         return process.returncode, output, errors
 
     def wait_for(self, condition: Callable[[State], bool]) -> State:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if (state := read_state(self.home.state)) and condition(state):
                 return state
@@ -148,7 +148,7 @@ def test_a_signal_during_the_start_leaves_nothing_behind(shell: Shell, function:
     assert "emulator" in {child.name for child in children}
 
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 128 + number
     assert errors.strip() == "The start was interrupted; nothing is left running."
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_a_grid_that_is_starting_in_the_background(shell: Shell, fun
     state = shell.wait_for(lambda state: "deploy" in state.step)
 
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert not [child for child in (state.supervisor, *state.children) if child.alive]

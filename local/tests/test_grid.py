@@ -42,7 +42,7 @@ def _home(grid: LocalGrid) -> Home:
 
 
 def _until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if condition():
             return True

@@ -152,8 +152,8 @@ def _members(group: int) -> set[int]:
 
 
 def _until(condition: Callable[[], bool]) -> bool:
-    """Does `condition` become true within ten seconds?"""
-    deadline = time.monotonic() + 10
+    """Does `condition` become true within a minute?"""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if condition():
             return True

@@ -71,7 +71,7 @@ def test_purged_letters_do_not_come_back_and_their_tasks_stay_failed(grid: Grid)
     assert (again.status().account.completed, again.status().account.failed) == (1, 1)
     assert list(again.dead_letters()) == []
     with pytest.raises(TaskFailed):
-        again.results(timeout=30)
+        again.results(timeout=60)
 
 
 def test_the_bus_tells_of_letters_and_of_sessions_that_reopen(grid: Grid, local_grid: LocalGrid) -> None:

@@ -75,7 +75,7 @@ def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     expire(local_grid, key)
     run(local_grid)
     assert session.results(timeout=90) == ["done"]
-    assert session.wait(timeout=30).state is SessionState.COMPLETED
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
     record = session.task(0)
     assert record.attempt == 2
     assert record.owner != owner
@@ -93,7 +93,7 @@ def test_a_chunk_whose_message_is_gone_before_any_agent_saw_it_is_run(grid: Grid
         for _ in range(2):
             local_grid.start_agent()
     assert session.results(timeout=90) == [1, 2]
-    assert session.wait(timeout=30).state is SessionState.COMPLETED
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
 
 
 def test_a_run_that_finds_nothing_calls_no_function(local_grid: LocalGrid) -> None:

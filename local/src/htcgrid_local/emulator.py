@@ -28,7 +28,7 @@ ROOT_KEY: Final = "test"
 """MiniStack's root access key and secret: it answers on the loopback only and holds nothing of value."""
 
 _APPLICATION: Final = Path(__file__).parent / "embedded"
-_READY_WITHIN: Final = timedelta(seconds=30)
+_READY_WITHIN: Final = timedelta(minutes=1)
 
 
 class Emulator:
