@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ class AgentProcess:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, within: float = 15) -> int:
+    def end(self, within: float = 60) -> int:
         """Ask it to end, and give the exit code."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
@@ -315,21 +316,29 @@ class Place:
     def close(self) -> None:
         """End all agents and see that nothing is left of them."""
         self.close_agents()
-        until(lambda: not self.processes(), 5)
+        until(lambda: not self.processes())
 
 
 def _setting(value: object) -> str:
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
+@cache
+def _clients(sqs_url: str, dynamodb_url: str, s3_url: str) -> "tuple[SQSClient, DynamoDBClient, S3Client]":
+    """Made once, since making them takes longer than many a test."""
+    session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    return (
+        session.client("sqs", endpoint_url=sqs_url),
+        session.client("dynamodb", endpoint_url=dynamodb_url),
+        session.client("s3", endpoint_url=s3_url),
+    )
+
+
 @contextmanager
 def place_at(embedded: Embedded, folder: Path) -> Iterator[Place]:
     """A new place on the embedded AWS."""
-    session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     mark = f"place-{uuid.uuid4().hex[:12]}"
-    sqs = session.client("sqs", endpoint_url=embedded.url_of("sqs"))
-    dynamodb = session.client("dynamodb", endpoint_url=embedded.url_of("dynamodb"))
-    s3 = session.client("s3", endpoint_url=embedded.url_of("s3"))
+    sqs, dynamodb, s3 = _clients(*(embedded.url_of(service) for service in ("sqs", "dynamodb", "s3")))
     dynamodb.create_table(
         TableName=mark,
         BillingMode="PAY_PER_REQUEST",

@@ -89,8 +89,8 @@ def test_results_are_awaited(stub: StubGrid) -> None:
         with pytest.raises(WaitTimeout):
             await session.results(timeout=0)
         await asyncio.to_thread(stub.run, session.id, double)
-        assert await session.results(timeout=20) == [2 * i for i in range(300)]
-        assert (await session.wait(timeout=20)).state is SessionState.COMPLETED
+        assert await session.results(timeout=60) == [2 * i for i in range(300)]
+        assert (await session.wait(timeout=60)).state is SessionState.COMPLETED
         assert len(await session.timeline()) == 300
         assert (await session.progress()).completed == 300
         again = await grid.attach(session.id)
@@ -108,11 +108,11 @@ def test_a_session_is_fed_in_a_block(stub: StubGrid) -> None:
             assert await session.add([1]) == range(1)
             await asyncio.gather(session.add([2]), session.add([3]))
         await asyncio.to_thread(stub.run, session.id, double)
-        assert sorted(await session.results(timeout=20)) == [2, 4, 6]
+        assert sorted(await session.results(timeout=60)) == [2, 4, 6]
         with pytest.raises(ZeroDivisionError):
             async with await grid.submit([1]) as other:
                 raise ZeroDivisionError
-        assert await other.results(return_exceptions=True, timeout=20) != [1]
+        assert await other.results(return_exceptions=True, timeout=60) != [1]
         assert isinstance((await other.results(return_exceptions=True))[0], SessionCancelled)
 
     run(stub, scenario)
@@ -151,7 +151,7 @@ def test_results_are_called_back_on_the_loop(stub: StubGrid) -> None:
     async def scenario(grid: AsyncGrid) -> None:
         session = await grid.submit(range(10), on_result=seen.append)
         await asyncio.to_thread(stub.run, session.id, double)
-        await session.wait(timeout=20)
+        await session.wait(timeout=60)
 
     run(stub, scenario)
     assert sorted(task.index for task in seen) == list(range(10))

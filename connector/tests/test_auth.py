@@ -101,7 +101,7 @@ def test_requests_that_are_refused_together_renew_once(stub: StubGrid, grid: Gri
     with Grid.connect(stub.profile()) as other:
         again = other.attach(session.id)
         stub.expire_tokens()
-        again.results(timeout=20)
+        again.results(timeout=60)
     assert stub.refreshed == 1
 
 

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import StubGrid
 
 from htcgrid import Grid
+from htcgrid.cli import parameters
 from htcgrid_events import VERSION, new_id
 
 
@@ -63,15 +65,17 @@ def test_a_missing_profile_is_one_sentence_and_exit_code_1(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
-def test_a_grid_that_is_down_is_told_soon(stub: StubGrid, tmp_path: Path, command: str) -> None:
+def test_a_grid_that_is_down_is_told_soon(
+    stub: StubGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert timedelta(0) < parameters.REQUEST_TIMEOUT < timedelta(minutes=1)
+    monkeypatch.setattr(parameters, "REQUEST_TIMEOUT", timedelta(seconds=0.2))
     nowhere = "http://127.0.0.1:1/"
     profile = stub.profile(api_url=nowhere, aws_endpoint_url=nowhere).save(tmp_path / "profile.json")
-    began = time.monotonic()
-    done = htcgrid(command, new_id(), profile=profile)
-    assert time.monotonic() - began < 60
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"htcgrid: the grid cannot be reached at {nowhere}: ")
-    assert done.stderr.endswith("start it with `htcgrid local up`\n")
+    done = Shell(profile, tmp_path / "home").run(command, new_id())
+    assert done.code == 1
+    assert done.err.startswith(f"htcgrid: the grid cannot be reached at {nowhere}: ")
+    assert done.err.endswith("start it with `htcgrid local up`\n")
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["no-such-command"], ["status", "--no-such-option", "x"]])

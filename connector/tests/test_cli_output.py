@@ -73,7 +73,7 @@ def test_a_pipe_is_written_into(shell: Shell, session_id: str, tmp_path: Path, n
     reader.start()
     shell.succeed("results", session_id, "-o", str(pipe))
     assert stat.S_ISFIFO(pipe.stat().st_mode)
-    reader.join(10)
+    reader.join(60)
     assert read[0][:5] in (LINES[:5].encode(), b"index", b"PAR1\x15")
 
 
@@ -219,5 +219,5 @@ def on_terminal(shell: Shell, *arguments: str) -> str:
     except OSError:  # its end, as Linux tells it
         pass
     os.close(ours)
-    process.wait(30)
+    process.wait(60)
     return shown.decode()

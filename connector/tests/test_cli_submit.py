@@ -450,15 +450,15 @@ def process(shell: Shell, *arguments: str, stdin: int | None = None) -> "subproc
 def test_a_long_file_takes_no_more_memory_than_a_short_one(stub: StubGrid, shell: Shell, tmp_path: Path) -> None:
     stub.forgetful = True
     sizes = []
-    for count in (1_000, 200_000):
+    for count in (5_000, 40_000):
         file = tmp_path / f"{count}.jsonl"
-        file.write_text("".join(f'{{"trade": {number}}}\n' for number in range(count)), encoding="utf-8")
+        file.write_text("".join(f'"{number:02000}"\n' for number in range(count)), encoding="utf-8")
         submitting = process(shell, "submit", str(file))
         out, err = submitting.communicate(timeout=100)
         assert submitting.returncode == 0, err
         assert stub.sessions[out.strip()].account().submitted == count
         sizes.append(int(err.split()[-1]))
-    assert sizes[1] < sizes[0] + 20, sizes
+    assert sizes[1] < sizes[0] + 20, sizes  # 10 and 80 MB of tasks
 
 
 def test_following_is_left_by_ctrl_c_and_the_session_goes_on(stub: StubGrid, shell: Shell) -> None:
@@ -468,7 +468,7 @@ def test_following_is_left_by_ctrl_c_and_the_session_goes_on(stub: StubGrid, she
     assert following.stdout is not None
     assert json.loads(following.stdout.readline()) == {"index": 0, "result": 1}
     following.send_signal(signal.SIGINT)
-    _, err = following.communicate(timeout=30)
+    _, err = following.communicate(timeout=60)
     assert following.returncode == 130
     assert f"the session goes on; to follow it again: htcgrid attach {session_id}" in err
     assert "Traceback" not in err
@@ -487,7 +487,7 @@ def test_results_of_a_stream_are_printed_while_it_is_still_read(stub: StubGrid, 
         submitting.stdin.write(f"{number * 10}\n")
         submitting.stdin.flush()
         assert json.loads(submitting.stdout.readline()) == {"index": number, "result": number * 10}
-    _, err = submitting.communicate(timeout=30)
+    _, err = submitting.communicate(timeout=60)
     assert submitting.returncode == 0, err
     (session,) = stub.sessions.values()
     assert session.account().completed == 4
@@ -500,7 +500,7 @@ def test_a_task_waits_no_longer_than_a_moment_for_others() -> None:
         for number in range(1000):
             drawn.append(number)
             yield number, 1
-        go_on.wait(30)
+        go_on.wait(60)
         yield 1000, 1
 
     groups = iter(TasksReadAhead(source()))
@@ -557,7 +557,7 @@ def test_a_stream_that_was_followed_goes_on_with_the_same_chunks(stub: StubGrid,
         submitting.stdin.flush()
         stub.wait_for(lambda end=end: [s.account().submitted for s in stub.sessions.values()] == [end])  # type: ignore[misc]
     submitting.send_signal(signal.SIGINT)
-    _, err = submitting.communicate(timeout=30)
+    _, err = submitting.communicate(timeout=60)
     assert submitting.returncode == 130, err
     (session_id,) = stub.sessions
     assert f"to go on: htcgrid submit - --resume {session_id}" in err

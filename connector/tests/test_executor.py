@@ -40,10 +40,10 @@ def running_grid(running: StubGrid) -> Iterator[Grid]:
 def test_it_passes_for_an_executor(running: StubGrid, running_grid: Grid) -> None:
     executor: Executor = GridExecutor(running_grid, priority="high")
     with executor:
-        assert executor.submit(json.dumps, [1, 2], indent=None).result(timeout=20) == "[1, 2]"
+        assert executor.submit(json.dumps, [1, 2], indent=None).result(timeout=60) == "[1, 2]"
         assert list(executor.map(json.dumps, range(5), timeout=20)) == list("01234")
         futures = [executor.submit(json.loads, str(i)) for i in range(10)]
-        done = concurrent.futures.as_completed(futures, timeout=20)
+        done = concurrent.futures.as_completed(futures, timeout=60)
         assert sorted(future.result() for future in done) == list(range(10))
     (session,) = running.sessions.values()
     assert session.options.priority == "high"
@@ -52,7 +52,7 @@ def test_it_passes_for_an_executor(running: StubGrid, running_grid: Grid) -> Non
 
 def test_a_call_that_fails_raises(running_grid: Grid) -> None:
     with GridExecutor(running_grid) as executor, pytest.raises(TaskFailed, match="division by zero"):
-        executor.submit(operator.truediv, 1, 0).result(timeout=20)
+        executor.submit(operator.truediv, 1, 0).result(timeout=60)
 
 
 def test_it_runs_what_asyncio_hands_to_executors(running_grid: Grid) -> None:
@@ -71,7 +71,7 @@ def test_many_calls_travel_in_few_requests(
     )  # so that a slow machine counts alike
     with GridExecutor(running_grid, encode=lambda _fn, args, _kwargs: call_event(json.dumps, args, {})) as executor:
         futures = [executor.submit(json.dumps, i) for i in range(1_024)]
-        assert [future.result(timeout=20) for future in futures] == list(map(str, range(1_024)))
+        assert [future.result(timeout=60) for future in futures] == list(map(str, range(1_024)))
         assert executor.session_id is not None
         assert running.count(executor.session_id) == 8
     (session,) = running.sessions.values()
@@ -83,7 +83,7 @@ def test_several_threads_may_submit(running: StubGrid, running_grid: Grid) -> No
     with GridExecutor(running_grid) as executor:
 
         def submit() -> None:
-            results.extend(executor.submit(json.dumps, i).result(timeout=20) for i in range(20))
+            results.extend(executor.submit(json.dumps, i).result(timeout=60) for i in range(20))
 
         threads = [threading.Thread(target=submit) for _ in range(8)]
         for thread in threads:
@@ -106,7 +106,7 @@ def test_shutdown_is_that_of_the_standard_library(stub: StubGrid, grid: Grid) ->
     assert executor.session_id == session_id
     assert not future.done()
     stub.run(session_id, handle)
-    assert future.result(timeout=20) == "1"
+    assert future.result(timeout=60) == "1"
     stub.wait_for(lambda: stub.sessions[session_id].state is SessionState.COMPLETED)
 
 
@@ -136,7 +136,7 @@ def test_a_grid_that_refuses_breaks_the_executor(stub: StubGrid) -> None:
         stub.fail("PUT /api/sessions", *[Answer(503)] * 1000)
         executor = GridExecutor(grid)
         future = executor.submit(json.dumps, 1)
-        assert "503" in str(future.exception(timeout=20))
+        assert "503" in str(future.exception(timeout=60))
         with pytest.raises(BrokenExecutor, match="the grid takes no more calls"):
             executor.submit(json.dumps, 2)
         executor.shutdown()
@@ -147,7 +147,7 @@ def test_a_closed_grid_ends_its_executors(stub: StubGrid) -> None:
         executor = GridExecutor(grid)
         future = executor.submit(json.dumps, 1)
         stub.wait_for(lambda: any(session.chunks for session in stub.sessions.values()))
-    assert isinstance(future.exception(timeout=20), GridClosed)
+    assert isinstance(future.exception(timeout=60), GridClosed)
 
 
 def test_what_is_no_json_is_told_at_once(stub: StubGrid, grid: Grid) -> None:

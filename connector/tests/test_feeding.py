@@ -29,14 +29,14 @@ def test_a_session_is_fed_and_closed(stub: StubGrid, grid: Grid) -> None:
     assert stub.sessions[session.id].state is SessionState.OPEN
     assert session.add([0, 1]) == range(2)
     stub.run(session.id, double)
-    arriving = session.as_completed(timeout=20)
+    arriving = session.as_completed(timeout=60)
     assert {next(arriving).result for _ in range(2)} == {0, 2}
     assert session.add(range(2, 300), chunk_size=1) == range(2, 300)
     session.close()
     session.close()
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2 * i for i in range(300)]
-    assert session.wait(timeout=20).state is SessionState.COMPLETED
+    assert session.results(timeout=60) == [2 * i for i in range(300)]
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
     assert sorted(task.index for task in arriving) == list(range(2, 300))
 
 
@@ -75,7 +75,7 @@ def test_a_wrong_list_leaves_an_open_session_as_it_was(stub: StubGrid, grid: Gri
     assert session.add([3]) == range(1, 2)
     session.close()
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2, 6]
+    assert session.results(timeout=60) == [2, 6]
 
 
 def test_a_stream_that_breaks_off_cancels_its_session(stub: StubGrid, grid: Grid) -> None:
@@ -150,7 +150,7 @@ def test_an_error_in_the_block_is_not_hidden_by_one_on_leaving_it(stub: StubGrid
 def test_an_ended_session_is_left_alone(stub: StubGrid, grid: Grid) -> None:
     with grid.submit([1], on_exit="cancel") as session:
         stub.run(session.id, double)
-        session.wait(timeout=20)
+        session.wait(timeout=60)
     assert not stub.sessions[session.id].cancelled
     with pytest.raises(ZeroDivisionError), grid.attach(session.id):
         raise ZeroDivisionError

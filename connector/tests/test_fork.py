@@ -55,13 +55,13 @@ if child == 0:
     sentence = "the grid was connected before this process was forked: connect anew in this process"
     print({name: text for name, text in said.items() if text != sentence}, flush=True)
     with grid, Grid.connect() as anew:
-        print(anew.submit([5]).results(timeout=20), flush=True)
+        print(anew.submit([5]).results(timeout=60), flush=True)
     HOW
 go_on.set()
 _, status = os.waitpid(child, 0)
 holder.join()
 print("child", os.waitstatus_to_exitcode(status))
-print(session.results(timeout=20), call.result(20))
+print(session.results(timeout=60), call.result(20))
 executor.shutdown()
 opened.cancel()
 grid.close()
@@ -92,7 +92,7 @@ grid = Grid.connect()
 
 def work(number):
     with Grid.connect() as anew:
-        return anew.submit([number]).results(timeout=20)[0]
+        return anew.submit([number]).results(timeout=60)[0]
 
 with multiprocessing.get_context("fork").Pool(2) as pool:
     print(pool.map(work, [6, 7]))

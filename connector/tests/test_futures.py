@@ -29,11 +29,11 @@ def test_futures_work_with_the_standard_library(stub: StubGrid, grid: Grid) -> N
     assert [future.index for future in futures] == list(range(10))
     assert futures[3].task_id == f"{session.id}_3"
     stub.run(session.id, fail_on_odd, [0])
-    done, rest = concurrent.futures.wait(futures, timeout=20, return_when=concurrent.futures.FIRST_EXCEPTION)
+    done, rest = concurrent.futures.wait(futures, timeout=60, return_when=concurrent.futures.FIRST_EXCEPTION)
     assert futures[1] in done
     assert not rest & done
     stub.run(session.id, fail_on_odd)
-    assert len(list(concurrent.futures.as_completed(futures, timeout=20))) == 10
+    assert len(list(concurrent.futures.as_completed(futures, timeout=60))) == 10
     assert [future.result() for future in futures[::2]] == [0, 2, 4, 6, 8]
     assert all(isinstance(future.exception(), TaskFailed) for future in futures[1::2])
 
@@ -54,12 +54,12 @@ def test_a_task_that_is_on_the_grid_cannot_be_cancelled_alone(stub: StubGrid, gr
     assert future.running()
     assert not future.cancel()
     future.session.cancel()
-    assert isinstance(future.exception(timeout=20), GridError)
+    assert isinstance(future.exception(timeout=60), GridError)
 
 
 def test_one_task_is_one_future(stub: StubGrid, grid: Grid) -> None:
     stub.handler = double
-    assert grid.submit_one(21, priority="high").result(timeout=20) == 42
+    assert grid.submit_one(21, priority="high").result(timeout=60) == 42
 
 
 def test_an_open_session_has_futures_of_what_was_added(stub: StubGrid, grid: Grid) -> None:
@@ -70,8 +70,8 @@ def test_an_open_session_has_futures_of_what_was_added(stub: StubGrid, grid: Gri
     second = session.futures()
     session.close()
     stub.run(session.id, double)
-    assert [future.result(timeout=20) for future in first] == [2, 4]
-    assert [future.result(timeout=20) for future in second] == [2, 4, 6]
+    assert [future.result(timeout=60) for future in first] == [2, 4]
+    assert [future.result(timeout=60) for future in second] == [2, 4, 6]
 
 
 def test_callbacks_may_use_the_grid(stub: StubGrid, grid: Grid) -> None:
@@ -85,21 +85,21 @@ def test_callbacks_may_use_the_grid(stub: StubGrid, grid: Grid) -> None:
 
     session.futures()[0].add_done_callback(ask)
     stub.run(session.id, double)
-    assert called.wait(20)
+    assert called.wait(60)
     assert states == [1]
 
 
 def test_a_closed_grid_fails_its_futures(stub: StubGrid) -> None:
     with Grid.connect(stub.profile()) as grid:
         (future,) = grid.submit([1]).futures()
-    assert isinstance(future.exception(timeout=20), GridClosed)
+    assert isinstance(future.exception(timeout=60), GridClosed)
 
 
 def test_results_are_called_back(stub: StubGrid, grid: Grid) -> None:
     seen: list[FinishedTask] = []
     session = grid.submit(range(300), on_result=seen.append)
     stub.run(session.id, fail_on_odd)
-    session.wait(timeout=20)
+    session.wait(timeout=60)
     assert sorted(task.index for task in seen) == list(range(300))
     assert sum(task.error is not None for task in seen) == 150
 
@@ -112,7 +112,7 @@ def test_a_callback_that_raises_is_logged_and_stops_nothing(
 
     session = grid.submit(range(3), on_result=complain)
     stub.run(session.id, double)
-    session.wait(timeout=20)
+    session.wait(timeout=60)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [str(record.exc_info[1]) for record in errors if record.exc_info] == ["about 0", "about 1", "about 2"]
 
@@ -129,5 +129,5 @@ def test_a_callback_cannot_wait_for_what_waits_for_it(stub: StubGrid, grid: Grid
     session.add([1])
     session.close()
     stub.run(session.id, double)
-    session.wait(timeout=20)
+    session.wait(timeout=60)
     assert len(told) == 1

@@ -91,7 +91,7 @@ class GeoDataFrame(DataFrame):
 def test_the_rows_of_a_table_are_tasks(stub: StubGrid, grid: Grid, table: Any) -> None:
     session = grid.submit(table)
     stub.run(session.id, lambda event: event)
-    assert session.results(timeout=20) == [{"x": 1}, {"x": 2}]
+    assert session.results(timeout=60) == [{"x": 1}, {"x": 2}]
     with grid.open_session() as fed:
         assert fed.add(table) == range(2)
 

@@ -15,7 +15,7 @@ from htcgrid import Grid, GridClosed, RequestRejected
 PROGRAM = """
 from htcgrid import Grid
 session = Grid.connect().submit([1, 2, 3])
-print(session.results(timeout=20))
+print(session.results(timeout=60))
 """
 
 
@@ -29,7 +29,7 @@ def test_a_session_outlives_its_grids_variable(stub: StubGrid) -> None:
     session = Grid.connect(stub.profile()).submit([1])
     gc.collect()
     stub.run(session.id, lambda event: event)
-    assert session.results(timeout=20) == [1]
+    assert session.results(timeout=60) == [1]
     del session
     gc.collect()
     assert htcgrid_threads() <= before
@@ -65,7 +65,7 @@ def test_closing_wakes_who_waits(stub: StubGrid) -> None:
     waiting.start()
     stub.wait_for(lambda: stub.connected)
     grid.close()
-    waiting.join(20)
+    waiting.join(60)
     assert isinstance(caught[0], GridClosed)
 
 

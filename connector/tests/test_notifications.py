@@ -60,25 +60,25 @@ def test_the_way_is_reported(told: StubGrid, grid: Grid, way: Notifications) -> 
 def test_results_come_in_order(told: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(300), chunk_size=7)
     told.run(session.id, double)
-    assert session.results(timeout=20) == [2 * i for i in range(300)]
-    assert session.wait(timeout=20).state is SessionState.COMPLETED
+    assert session.results(timeout=60) == [2 * i for i in range(300)]
+    assert session.wait(timeout=60).state is SessionState.COMPLETED
 
 
 def test_results_come_while_others_run(told: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(3), chunk_size=1)
-    arriving = session.as_completed(timeout=20)
+    arriving = session.as_completed(timeout=60)
     for chunk in (2, 0, 1):
         told.run(session.id, fail_on_odd, [chunk])
         assert next(arriving).index == chunk
     assert list(arriving) == []
-    assert session.wait(timeout=20).state is SessionState.FAILED
+    assert session.wait(timeout=60).state is SessionState.FAILED
 
 
 def test_large_results_come_too(told: StubGrid, grid: Grid) -> None:
     told.inline = False
     session = grid.submit(range(20), chunk_size=2)
     told.run(session.id, double)
-    assert session.results(timeout=20) == [2 * i for i in range(20)]
+    assert session.results(timeout=60) == [2 * i for i in range(20)]
 
 
 def test_what_was_lost_on_its_way_is_found(told: StubGrid, grid: Grid) -> None:
@@ -87,20 +87,20 @@ def test_what_was_lost_on_its_way_is_found(told: StubGrid, grid: Grid) -> None:
     told.run(session.id, double, [0, 1])
     told.push.losing = False
     told.run(session.id, double)
-    assert session.results(timeout=20) == [0, 2, 4, 6]
+    assert session.results(timeout=60) == [0, 2, 4, 6]
 
 
 def test_what_comes_twice_counts_once(told: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4), chunk_size=1)
     told.run(session.id, double, repeat=3)
-    assert sorted(task.index for task in session.as_completed(timeout=20)) == [0, 1, 2, 3]
+    assert sorted(task.index for task in session.as_completed(timeout=60)) == [0, 1, 2, 3]
 
 
 def test_cancelled_tasks_are_told(told: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(2), chunk_size=1)
     told.run(session.id, double, [0])
     session.cancel()
-    results = session.results(timeout=20, return_exceptions=True)
+    results = session.results(timeout=60, return_exceptions=True)
     assert results[0] == 0
     assert isinstance(results[1], SessionCancelled)
 
@@ -108,7 +108,7 @@ def test_cancelled_tasks_are_told(told: StubGrid, grid: Grid) -> None:
 def test_sessions_of_others_are_followed_too(told: StubGrid, grid: Grid, way: Notifications) -> None:
     session = grid.submit(range(2), chunk_size=1)
     with Grid.connect(told.profile(), notifications=way) as other:
-        arriving = other.attach(session.id).as_completed(timeout=20)
+        arriving = other.attach(session.id).as_completed(timeout=60)
         for chunk in range(2):
             told.run(session.id, double, [chunk])
             assert next(arriving).index == chunk
@@ -117,15 +117,15 @@ def test_sessions_of_others_are_followed_too(told: StubGrid, grid: Grid, way: No
 def test_a_redriven_session_is_followed_anew(told: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(2), chunk_size=1)
     told.run(session.id, fail_on_odd)
-    assert session.wait(timeout=20).state is SessionState.FAILED
+    assert session.wait(timeout=60).state is SessionState.FAILED
     session.redrive()
     told.run(session.id, double)
-    assert session.results(timeout=20) == [0, 2]
+    assert session.results(timeout=60) == [0, 2]
 
 
 def test_futures_and_maps_are_settled(told: StubGrid, grid: Grid) -> None:
     told.handler = double
-    assert grid.submit_one(4).result(timeout=20) == 8
+    assert grid.submit_one(4).result(timeout=60) == 8
     assert list(grid.map(range(50), buffersize=20)) == [2 * i for i in range(50)]
 
 
@@ -148,7 +148,7 @@ def test_no_status_is_asked_for_while_messages_come(monkeypatch: pytest.MonkeyPa
     with topic_grid(monkeypatch) as stub, Grid.connect(stub.profile(), notifications="sns") as grid:
         session = grid.submit([1])
         stub.run(session.id, double)
-        assert session.results(timeout=20) == [2]
+        assert session.results(timeout=60) == [2]
         assert stub.count("^GET /api/sessions") == 0
 
 
@@ -197,7 +197,7 @@ def test_who_asks_opens_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     with StubGrid() as stub, Grid.connect(stub.profile(), notifications="poll") as grid:
         session = grid.submit([1])
         stub.run(session.id, double)
-        assert session.results(timeout=20) == [2]
+        assert session.results(timeout=60) == [2]
         assert stub.push.opened == stub.count("subscribers") == 0
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 

@@ -37,7 +37,7 @@ def test_results_show_progress_on_standard_error(
 ) -> None:
     session = grid.submit(range(200))
     stub.run(session.id, lambda event: event)
-    session.results(progress=True, timeout=20)
+    session.results(progress=True, timeout=60)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "200 of 200 tasks (100%) after" in captured.err
@@ -77,7 +77,7 @@ def test_waiting_shows_progress_without_fetching_results(
     stub.inline = False
     session = grid.submit(range(200))
     stub.run(session.id, lambda event: event)
-    session.wait(progress=True, timeout=20)
+    session.wait(progress=True, timeout=60)
     assert "200 of 200 tasks (100%) after" in capsys.readouterr().err
     assert stub.count("GET /out/") == 0
 
@@ -131,7 +131,7 @@ def test_there_is_no_estimate_before_the_first_task() -> None:
 def test_a_session_shows_itself_in_a_notebook(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(3))
     stub.run(session.id, lambda event: event)
-    session.wait(timeout=20)
+    session.wait(timeout=60)
     html = session._repr_html_()
     assert f"<code>{session.id}</code> COMPLETED" in html
     assert '<progress value="3" max="3" style="accent-color:#2e7d32">' in html

@@ -19,7 +19,7 @@ def failed(stub: StubGrid, grid: Grid) -> Session:
     """A session of which 150 of 300 tasks have failed, each in a chunk of its own."""
     session = grid.submit(range(300), chunk_size=1)
     stub.run(session.id, fail_on_odd)
-    assert session.wait(timeout=20).state is SessionState.FAILED
+    assert session.wait(timeout=60).state is SessionState.FAILED
     return session
 
 
@@ -51,17 +51,17 @@ def test_dead_letters_are_listed(failed: Session) -> None:
 def test_a_redriven_session_is_waited_for_anew(stub: StubGrid, failed: Session) -> None:
     assert failed.redrive() == 150
     assert stub.count("POST .*/redrive") == 3  # of 50 letters each
-    arriving = failed.as_completed(timeout=20)
+    arriving = failed.as_completed(timeout=60)
     stub.run(failed.id, lambda event: event)
     assert sorted(task.index for task in arriving) == list(range(300))
-    assert failed.results(timeout=20) == list(range(300))
-    assert failed.wait(timeout=20).state is SessionState.COMPLETED
+    assert failed.results(timeout=60) == list(range(300))
+    assert failed.wait(timeout=60).state is SessionState.COMPLETED
 
 
 def test_tasks_are_redriven_with_other_events(stub: StubGrid, failed: Session) -> None:
     assert failed.redrive(events={3: 30, 5: 50}) == 2
     stub.run(failed.id, fail_on_odd)
-    results = failed.results(timeout=20, return_exceptions=True)
+    results = failed.results(timeout=60, return_exceptions=True)
     assert results[3] == 30
     assert results[5] == 50
     assert isinstance(results[7], Exception)

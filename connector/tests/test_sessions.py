@@ -34,14 +34,14 @@ def test_results_come_in_the_order_of_the_tasks(stub: StubGrid, grid: Grid) -> N
     session = grid.submit(range(300), chunk_size=7)
     chunks = sorted(stub.sessions[session.id].chunks)
     stub.run(session.id, double, chunks[::-1])
-    assert session.results(timeout=20) == [2 * i for i in range(300)]
+    assert session.results(timeout=60) == [2 * i for i in range(300)]
     assert session.notifications == "websocket"
 
 
 def test_no_status_is_asked_for_while_pushes_come(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit([1])
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2]
+    assert session.results(timeout=60) == [2]
     assert stub.count("^GET") == 0
 
 
@@ -56,7 +56,7 @@ def test_the_first_failed_task_is_raised_with_what_happened_over_there(stub: Stu
     with pytest.raises(
         TaskFailed, match=r"task 1 of session .* failed after 3 attempts on agent-1 at host-1: ValueError: 1 is odd"
     ) as told:
-        session.results(timeout=20)
+        session.results(timeout=60)
     assert (told.value.index, told.value.kind, told.value.attempts, told.value.agent) == (1, "handler", 3, "agent-1")
     assert told.value.trace == ("line of task 1",)
     assert "line of task 1" in told.value.__notes__[0]
@@ -66,20 +66,20 @@ def test_a_failure_is_raised_before_the_rest_has_finished(stub: StubGrid, grid: 
     session = grid.submit(range(10), chunk_size=1)
     stub.run(session.id, fail_on_odd, [0, 1])
     with pytest.raises(TaskFailed):
-        session.results(timeout=20)
+        session.results(timeout=60)
 
 
 def test_failures_can_be_had_in_their_places(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4))
     stub.run(session.id, fail_on_odd)
-    results = session.results(timeout=20, return_exceptions=True)
+    results = session.results(timeout=60, return_exceptions=True)
     assert results[::2] == [0, 2]
     assert [type(error) for error in results[1::2]] == [TaskFailed, TaskFailed]
 
 
 def test_completed_tasks_are_yielded_as_they_arrive(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4), chunk_size=1)
-    arriving = session.as_completed(timeout=20)
+    arriving = session.as_completed(timeout=60)
     for chunk in (2, 0, 3, 1):
         stub.run(session.id, fail_on_odd, [chunk])
         task = next(arriving)
@@ -93,7 +93,7 @@ def test_the_verdict_can_be_waited_for(stub: StubGrid, grid: Grid) -> None:
     with pytest.raises(WaitTimeout):
         session.wait(timeout=0.05)
     stub.run(session.id, fail_on_odd)
-    status = session.wait(timeout=20)
+    status = session.wait(timeout=60)
     assert status.state is SessionState.FAILED
     assert (status.account.completed, status.account.failed) == (1, 1)
 
@@ -104,18 +104,18 @@ def test_a_timeout_leaves_the_session_as_it_was(stub: StubGrid, grid: Grid) -> N
         session.results(timeout=0)
     assert told.value.retryable
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2]
+    assert session.results(timeout=60) == [2]
 
 
 def test_cancelled_tasks_have_an_error_for_a_result(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(6), chunk_size=2)
     stub.run(session.id, double, [1])
     session.cancel()
-    results = session.results(timeout=20, return_exceptions=True)
+    results = session.results(timeout=60, return_exceptions=True)
     assert results[2:4] == [4, 6]
     assert [type(error) for error in results[:2] + results[4:]] == [SessionCancelled] * 4
     with pytest.raises(SessionCancelled):
-        session.results(timeout=20)
+        session.results(timeout=60)
 
 
 def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> None:
@@ -123,15 +123,15 @@ def test_a_session_is_found_again_from_elsewhere(stub: StubGrid, grid: Grid) -> 
     stub.run(session.id, double)
     with Grid.connect(stub.profile()) as other:
         again = other.attach(session.id)
-        assert again.results(timeout=20) == [2 * i for i in range(1000)]
-        assert again.wait(timeout=20).state is SessionState.COMPLETED
+        assert again.results(timeout=60) == [2 * i for i in range(1000)]
+        assert again.wait(timeout=60).state is SessionState.COMPLETED
     assert stub.push.opened == 1  # of what has ended nothing is pushed
 
 
 def test_a_session_found_again_is_pushed_too(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4), chunk_size=1)
     with Grid.connect(stub.profile()) as other:
-        arriving = other.attach(session.id).as_completed(timeout=20)
+        arriving = other.attach(session.id).as_completed(timeout=60)
         for chunk in range(4):
             stub.run(session.id, double, [chunk])
             assert next(arriving).index == chunk

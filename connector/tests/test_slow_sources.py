@@ -21,7 +21,7 @@ class Source:
     def __iter__(self) -> Iterator[int]:
         for part, event in zip(self.parts, self.go_on, strict=True):
             yield from part
-            assert event.wait(30)
+            assert event.wait(60)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_what_submit_has_read_is_sent_while_the_source_waits(running: StubGrid) 
     source = Source([1], [2, 3], list(range(300)))
     results: list[object] = []
     with Grid.connect(running.profile()) as grid:
-        submitting = threading.Thread(target=lambda: results.extend(grid.submit(source).results(timeout=30)))
+        submitting = threading.Thread(target=lambda: results.extend(grid.submit(source).results(timeout=60)))
         submitting.start()
         for event, sent in zip(source.go_on, [1, 3, 303], strict=True):
             running.wait_for(lambda sent=sent: tasks_on(running) == sent)  # type: ignore[misc]
@@ -129,4 +129,4 @@ def test_a_submission_that_was_slow_can_be_repeated(stub: StubGrid) -> None:
         again = {number: chunk.size for number, chunk in stub.sessions[session_id].chunks.items()}
         assert cut.items() <= again.items()
         stub.run(session_id, lambda event: event)
-        assert session.results(timeout=20) == list(range(400))
+        assert session.results(timeout=60) == list(range(400))

@@ -103,17 +103,17 @@ def test_a_wrong_buffer_is_told(grid: Grid, buffersize: int) -> None:
 
 def test_results_come_one_by_one_in_either_order(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(4), chunk_size=1)
-    finishing = session.iter_results(order="completed", timeout=20)
+    finishing = session.iter_results(order="completed", timeout=60)
     stub.run(session.id, double, [2])
     assert next(finishing) == 4
     stub.run(session.id, double, [1])
     assert next(finishing) == 2
-    submitted = session.iter_results(timeout=20)
+    submitted = session.iter_results(timeout=60)
     stub.run(session.id, double, [0])
     assert [next(submitted) for _ in range(3)] == [0, 2, 4]
     stub.run(session.id, double)
     assert list(submitted) == [6]
-    assert session.results(order="completed", timeout=20) == [4, 2, 0, 6]
+    assert session.results(order="completed", timeout=60) == [4, 2, 0, 6]
 
 
 def test_there_is_no_third_order(stub: StubGrid, grid: Grid) -> None:
@@ -127,14 +127,14 @@ def test_stored_results_come_in_order_too(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(300), chunk_size=1)
     chunks = list(range(300))
     stub.run(session.id, double, chunks[::-1])
-    assert session.results(timeout=20) == [2 * i for i in range(300)]
+    assert session.results(timeout=60) == [2 * i for i in range(300)]
 
 
 def test_cancelled_tasks_keep_their_places_in_order(stub: StubGrid, grid: Grid) -> None:
     session = grid.submit(range(10), chunk_size=1)
     stub.run(session.id, double, [0, 1, 5, 6])
     session.cancel()
-    results = session.results(timeout=20, return_exceptions=True)
+    results = session.results(timeout=60, return_exceptions=True)
     assert [i for i, result in enumerate(results) if isinstance(result, SessionCancelled)] == [2, 3, 4, 7, 8, 9]
 
 
@@ -144,7 +144,7 @@ def test_tasks_that_a_failure_budget_stopped_say_so(stub: StubGrid, grid: Grid) 
     with stub.lock:
         stub.sessions[session.id].cancel(StopReason.FAILURES)
     stub.run(session.id, fail_on_odd, [])
-    results = session.results(timeout=20, return_exceptions=True)
+    results = session.results(timeout=60, return_exceptions=True)
     assert isinstance(results[0], SessionCancelled)
     assert "more of its tasks failed than its failure budget allows" in str(results[0])
     assert not isinstance(results[0], ResultsUnavailable)
@@ -173,5 +173,5 @@ def test_results_that_were_read_make_room_for_others(
     monkeypatch.setattr("htcgrid._follow.collector.Collector.__init__.__kwdefaults__", {"results_kept": 500})
     session = grid.submit(range(200), chunk_size=1)
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2 * i for i in range(200)]
-    assert session.results(timeout=20) == [2 * i for i in range(200)]  # asked for again
+    assert session.results(timeout=60) == [2 * i for i in range(200)]
+    assert session.results(timeout=60) == [2 * i for i in range(200)]  # asked for again

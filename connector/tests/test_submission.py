@@ -182,7 +182,7 @@ def test_large_inputs_are_uploaded_first(stub: StubGrid, grid: Grid) -> None:
     assert stub.largest_request < MAX_REQUEST_BYTES
     assert all(chunk.stored_bytes for chunk in stub.sessions[session.id].chunks.values())
     stub.run(session.id, lambda event: len(event) if isinstance(event, str) else None)
-    assert session.results(timeout=20) == [len(task) for task in tasks]
+    assert session.results(timeout=60) == [len(task) for task in tasks]
 
 
 def test_a_bad_task_in_a_stream_cancels_what_was_sent(stub: StubGrid, grid: Grid) -> None:
@@ -240,7 +240,7 @@ def test_a_submission_that_broke_off_can_be_repeated(stub: StubGrid) -> None:
         session = grid.submit(range(1000), chunk_size=1, session_id=session_id)
         assert session.id == session_id
         stub.run(session_id, double)
-        assert session.results(timeout=20) == [2 * i for i in range(1000)]
+        assert session.results(timeout=60) == [2 * i for i in range(1000)]
 
 
 def test_a_submission_that_the_grid_refuses_is_cancelled(stub: StubGrid, grid: Grid) -> None:
@@ -256,7 +256,7 @@ def test_a_repeated_request_is_harmless(stub: StubGrid, grid: Grid) -> None:
     stub.fail("PUT /api/sessions", Answer(503), Answer(0))
     session = grid.submit([1, 2], session_id=new_id())
     stub.run(session.id, double)
-    assert session.results(timeout=20) == [2, 4]
+    assert session.results(timeout=60) == [2, 4]
     assert stub.count("PUT /api/sessions") == 3
 
 
@@ -265,7 +265,7 @@ def test_a_long_stream_is_sent_while_it_is_read(stub: StubGrid, grid: Grid) -> N
 
     def tasks() -> Iterator[int]:
         yield from range(3000)
-        assert read_on.wait(20)
+        assert read_on.wait(60)
         yield 3000
 
     outcome: list[object] = []
@@ -285,11 +285,11 @@ def test_a_long_stream_takes_bounded_memory(stub: StubGrid, grid: Grid) -> None:
 
     def events(count: int) -> Iterator[dict[str, str]]:
         for i in range(count):
-            yield {"payload": f"{i * 7919 % 1_000_003:0>1000}"}
+            yield {"payload": f"{i * 7919 % 1_000_003:0>10000}"}
 
     gc.collect()
     tracemalloc.start()
-    grid.submit(events(100_000))
+    grid.submit(events(10_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30 * 1024 * 1024, f"{peak:,} bytes for a stream of 100 MB"

@@ -52,7 +52,7 @@ def test_users_install_nothing_of_the_server() -> None:
 
 def test_a_session_needs_nothing_of_the_server(tmp_path: Path) -> None:
     code = (
-        "import sys; from htcgrid import Grid; grid = Grid.connect(); print(grid.submit([1]).results(timeout=20), "
+        "import sys; from htcgrid import Grid; grid = Grid.connect(); print(grid.submit([1]).results(timeout=60), "
         "[m for m in ('boto3', 'botocore', 'htcgrid_agent', 'htcgrid_controlplane', 'matplotlib') if m in sys.modules])"
     )
     with StubGrid(lambda event: event) as stub:

@@ -45,6 +45,6 @@ def test_a_push_may_hold_more_fields(stub: StubGrid, monkeypatch: pytest.MonkeyP
     with Grid.connect(stub.profile(), notifications="websocket") as grid:
         session = grid.submit(range(3))
         stub.run(session.id, lambda event: event)
-        assert session.results(timeout=20) == [0, 1, 2]
-        assert session.wait(timeout=20).state is SessionState.COMPLETED
+        assert session.results(timeout=60) == [0, 1, 2]
+        assert session.wait(timeout=60).state is SessionState.COMPLETED
     assert stub.count("/outcomes") == 0  # all came by push

@@ -37,7 +37,7 @@ def failed(stub: StubGrid, grid: Grid) -> Session:
     """A session of which one task has failed."""
     session = grid.submit(range(3))
     stub.run(session.id, fail_on_odd)
-    session.wait(timeout=20)
+    session.wait(timeout=60)
     return session
 
 
@@ -101,7 +101,7 @@ def test_a_session_of_which_tasks_failed_is_red(stub: StubGrid, grid: Grid, fail
     assert "1 failed</b>" in failed._repr_html_()
     well = grid.submit([2])
     stub.run(well.id, fail_on_odd)
-    well.wait(timeout=20)
+    well.wait(timeout=60)
     assert "accent-color:#2e7d32" in well._repr_html_()
 
 
@@ -125,6 +125,6 @@ def test_the_status_is_not_behind_the_results(stub: StubGrid, grid: Grid) -> Non
     session = grid.submit([2])
     running = stub.sessions[session.id].status().model_copy(update={"state": SessionState.RUNNING})
     stub.run(session.id, fail_on_odd)
-    assert session.results(timeout=20) == [2]
+    assert session.results(timeout=60) == [2]
     stub.fail(f"GET /api/sessions/{session.id}$", Answer(200, running.model_dump_json().encode()))
     assert session.status().state is SessionState.COMPLETED

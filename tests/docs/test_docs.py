@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from htcgrid import Profile
 from htcgrid_agent.settings import Settings
 from htcgrid_events import SessionState
+from tests.template.stack import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {".py", ".yaml", ".json", ".toml", ".in", ".txt", ".csv"}
@@ -70,24 +70,6 @@ def source() -> str:
 @cache
 def words() -> frozenset[str]:
     return frozenset(re.findall(r"\w+", source()))
-
-
-@cache
-def template() -> dict[str, Any]:
-    class Loader(yaml.SafeLoader):
-        """Reads the short forms of CloudFormation's functions as whatever they hold."""
-
-    def content(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-        match node:
-            case yaml.ScalarNode():
-                return loader.construct_scalar(node)
-            case yaml.SequenceNode():
-                return loader.construct_sequence(node, deep=True)
-            case yaml.MappingNode():
-                return loader.construct_mapping(node, deep=True)
-
-    Loader.add_multi_constructor("!", content)
-    return dict(yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader))  # noqa: S506 - a safe loader
 
 
 @cache
@@ -174,8 +156,8 @@ def test_commands_name_what_the_template_has(document: Path) -> None:
     text = "\n".join(blocks(document)) + "\n".join(spans(document))
     outputs = re.findall(r"\$\(out (\w+)\)", text)
     resources = re.findall(r"(?:--logical-resource-id|look) ([A-Z]\w+)", text)
-    assert set(outputs) - template()["Outputs"].keys() == set()
-    assert set(resources) - template()["Resources"].keys() == set()
+    assert set(outputs) - TEMPLATE["Outputs"].keys() == set()
+    assert set(resources) - TEMPLATE["Resources"].keys() == set()
 
 
 @every_document
@@ -256,12 +238,12 @@ def test_agents_get_every_setting_that_has_no_default() -> None:
 
 def test_every_parameter_is_explained_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", prose(ROOT / "docs/operations.md"), re.MULTILINE)
-    defaults = {name: str(parameter["Default"]) or "empty" for name, parameter in template()["Parameters"].items()}
+    defaults = {name: str(parameter["Default"]) or "empty" for name, parameter in TEMPLATE["Parameters"].items()}
     assert {name: default for name, default in rows if name in defaults} == defaults
 
 
 def test_every_alarm_has_a_runbook() -> None:
-    alarms = {name for name, item in template()["Resources"].items() if item["Type"] == "AWS::CloudWatch::Alarm"}
+    alarms = {name for name, item in TEMPLATE["Resources"].items() if item["Type"] == "AWS::CloudWatch::Alarm"}
     runbooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/runbooks").glob("*.md"))
     assert {name for name in alarms if f"`{name}`" not in runbooks} == set()
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from moto import mock_aws
 
@@ -19,6 +21,9 @@ _CREDENTIALS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_REGION": "us-east-1",
 }
+
+_SERVICES = botocore.loaders.create_loader()
+"""The descriptions of AWS' services, which take longer to read than most tests."""
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +85,8 @@ def point_at(environment: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
 
 def checked_session() -> boto3.session.Session:
     """A session whose clients check the quotas of AWS on every request."""
-    session = boto3.session.Session()
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _SERVICES)
+    session = boto3.session.Session(botocore_session=core)
     quotas.enforce(session)
     return session

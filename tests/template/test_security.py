@@ -5,9 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import cfnlint.data.AdditionalSpecs  # type: ignore[import-untyped]
 import pytest
-from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 
 from tests.template.stack import (
     RESOURCES,
@@ -128,9 +126,18 @@ def test_a_role_has_no_wildcard_but_where_aws_offers_nothing_else(statement: Sta
             assert references(resource) & set(RESOURCES), f"{resource} names nothing of this stack"
 
 
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    """What can be allowed of each service of AWS, as cfn-lint knows it."""
+    from cfnlint.data import AdditionalSpecs  # type: ignore[import-untyped]  # takes seconds
+    from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
+
+    known: dict[str, dict[str, Any]] = load_resource(AdditionalSpecs, "Policies.json")
+    return known
+
+
 @pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
-def test_every_action_exists_in_aws(statement: Statement) -> None:
-    services: dict[str, dict[str, Any]] = load_resource(cfnlint.data.AdditionalSpecs, "Policies.json")
+def test_every_action_exists_in_aws(statement: Statement, services: dict[str, dict[str, Any]]) -> None:
     for action in statement.actions:
         service, _, name = action.partition(":")
         known = {each.lower() for each in services[service]["Actions"]}
