@@ -41,7 +41,7 @@ class Contract(BaseModel):
     """A message, event, answer or stored value. Unknown fields are ignored when it is read, so that parts of two
     releases work together in both directions. Errors do not quote what was read: logs are to hold no payloads."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     def to_json(self, *, exclude_none: bool = False, exclude_defaults: bool = False) -> str:
         """The JSON in which it is sent: ASCII alone, since SQS and SNS refuse some characters that JSON allows."""
@@ -54,7 +54,7 @@ _MAX_UNKNOWN = 10
 class Request(Contract):
     """A request to the API. An unknown field is an error: its sender expects an effect that it would not have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -50,6 +53,7 @@ class Http:
         self.closed = False
         """Whether requests are refused here, since the grid was closed."""
         self._client = httpx.AsyncClient(
+            verify=_certificates(trust_environment, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             # The default of 5 s would open a new connection for almost every call of an interactive user.
             limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
             trust_env=trust_environment,
@@ -122,6 +126,15 @@ class Http:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+@cache
+def _certificates(trust_environment: bool, _file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Whom to trust. Read once, since that takes longer than all else when a grid is connected.
+
+    `_file` and `_folder` are those that httpx takes from the environment.
+    """
+    return httpx.create_ssl_context(trust_env=trust_environment)
 
 
 def is_loopback(url: str) -> bool:
