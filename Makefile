@@ -43,8 +43,10 @@ install: $(GRID) $(NODE) ## build .venv and .tools (a second run does nothing)
 demo: $(GRID) ## start a whole grid on this machine and value a portfolio on it
 	HTCGRID_HOME="$${HTCGRID_HOME:-$(CURDIR)/.htcgrid/demo}" .venv/bin/python examples/portfolio/demo.py
 
-# A worker per processor; each starts embedded AWSs of its own, so more than four would only take memory.
-PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4
+# Two workers per processor, since tests wait most of their time; each starts embedded AWSs of its own, so more than four
+# would only take memory.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN | awk '{print ($$1 > 1) ? 4 : 2}')
+PYTEST := .venv/bin/pytest --numprocesses $(WORKERS)
 
 .PHONY: test
 test: install ## run all tests
@@ -62,17 +64,24 @@ test-second-opinion: install ## run the tests of queues and rows on ElasticMQ an
 	$(PYTEST) --second-opinion chunks/tests controlplane/tests agent/tests tests/second_opinion $(ARGS)
 
 # Agents start in environments of their own making, which carry no variable of ours. So for as long as the run takes,
-# every Python of .venv is told to measure itself when it starts.
+# every Python of .venv is told to measure itself when it starts, and so is that of the embedded AWS.
+MEASURED := $(PACKAGES) functions
 .PHONY: coverage
-coverage: install ## run the tests and tell what they reach, in agents and commands too
-	rm -f .coverage .coverage.*
-	place="$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a0_measure.pth"; \
-	trap 'rm -f "$$place"' EXIT; \
+coverage: install ## run the tests and tell what they reach, in agents, commands and functions too
+	rm -rf .coverage .coverage.* .tools/lent
+	places='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	ours="$$(.venv/bin/python -c "$$places")"; theirs="$$(.tools/ministack/bin/python -c "$$places")"; \
+	trap 'rm -rf "$$ours/a0_measure.pth" "$$theirs/a0_measure.pth" .tools/lent' EXIT; \
+	mkdir .tools/lent && ln -s "$$ours/coverage" .tools/lent/coverage; \
 	printf '%s' 'import os; os.environ.update(COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml",' \
-		'COVERAGE_FILE="$(CURDIR)/.coverage")' >"$$place"; \
+		'COVERAGE_FILE="$(CURDIR)/.coverage")' >"$$ours/a0_measure.pth"; \
+	printf '%s' 'import sys; sys.path.append("$(CURDIR)/tests/support"); import measured_functions;' \
+		'measured_functions.start("$(CURDIR)/.tools/lent")' >"$$theirs/a0_measure.pth"; \
 	$(PYTEST) $(ARGS)
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
+	@for part in $(MEASURED); do \
+		echo "$$part: $$(.venv/bin/coverage report --include="$$part/*" --format=total || true) %"; done
 
 .PHONY: bench
 bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=full for larger sessions)
