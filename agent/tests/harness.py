@@ -254,7 +254,7 @@ class Place:
         self.receive_events()
         return self.outcomes.get(session.key(chunk), [])
 
-    def finished(self, session: Session, within: float = 30) -> list[ChunkOutcome]:
+    def finished(self, session: Session, within: float = 60) -> list[ChunkOutcome]:
         """Wait for the events of all chunks of a session; all events of a chunk must say the same."""
         keys = [session.key(chunk) for chunk in range(len(session.sizes))]
 
@@ -275,7 +275,7 @@ class Place:
         assert outcome.stored_bytes is not None
         return decode_lines(self.payloads.get(key, outcome.stored_bytes), outcome.size)
 
-    def results(self, session: Session, within: float = 30) -> list[Any]:
+    def results(self, session: Session, within: float = 60) -> list[Any]:
         """What became of all tasks of a session: a result each, or a `TaskError`."""
         return [
             TaskError.model_validate_json(line) if code == OutcomeCode.FAILED.value else json.loads(line)

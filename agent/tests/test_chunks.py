@@ -79,7 +79,7 @@ FAILING = [
 
 def test_tasks_that_fail_fail_alone(place: Place) -> None:
     agent = place.agent(agent_id="agent-1")
-    session = place.submit([echo("before"), *(event for event, *_ in FAILING), echo("after")], timeout=2)
+    session = place.submit([echo("before"), *(event for event, *_ in FAILING), echo("after")], timeout=4)
     before, *errors, after = place.results(session)
     assert (before, after) == ("before", "after")
     for error, (_, kind, type_, words) in zip(errors, FAILING, strict=True):
@@ -106,7 +106,7 @@ MISBEHAVIOUR: list[tuple[dict[str, object], OutcomeCode]] = [
 
 def test_no_misbehaviour_leaves_anything_behind(place: Place) -> None:
     agent = place.agent(worker_memory_mb=512, quarantine_after=100)
-    sessions = [place.submit([event, echo(1)], max_retries=1, timeout=3) for event, _ in MISBEHAVIOUR]
+    sessions = [place.submit([event, echo(1)], max_retries=1, timeout=4) for event, _ in MISBEHAVIOUR]
     for session, (event, code) in zip(sessions, MISBEHAVIOUR, strict=True):
         (outcome,) = place.finished(session, within=60)
         assert outcome.outcomes == code.value + OutcomeCode.COMPLETED.value, event
@@ -293,7 +293,7 @@ def test_a_killed_worker_fails_only_its_task(place: Place, tmp_path: Path) -> No
 def test_the_children_of_a_worker_end_with_it(place: Place, tmp_path: Path, then: str) -> None:
     place.agent()
     child = tmp_path / "child"
-    session = place.submit([{"do": "child", "then": then, "child": str(child)}], max_retries=0, timeout=1)
+    session = place.submit([{"do": "child", "then": then, "child": str(child)}], max_retries=0, timeout=3)
     (error,) = place.results(session)
     assert isinstance(error, TaskError)
     pid = int(child.read_text())

@@ -79,7 +79,7 @@ def test_a_retry_is_told_of_and_its_message_is_kept(place: Place, tmp_path: Path
 def test_kinds_of_failures_are_told_apart(place: Place, tmp_path: Path) -> None:
     place.agent(workers=1)
     session = place.submit(
-        [failing(tmp_path / "note")], [{"do": "hang"}], [{"do": "segfault"}], max_retries=0, timeout=1
+        [failing(tmp_path / "note")], [{"do": "hang"}], [{"do": "segfault"}], max_retries=0, timeout=3
     )
     kinds = [error.kind for error in place.results(session)]
     assert kinds == [FailureKind.HANDLER, FailureKind.TIMEOUT, FailureKind.CRASH]

@@ -50,7 +50,7 @@ def test_node_handlers_that_fail(node: Place) -> None:
     session = node.submit(
         [{"do": "raise", "message": "no luck"}, {"do": "exit"}, {"do": "hang"}, {"do": "echo", "value": 1}],
         max_retries=0,
-        timeout=2,
+        timeout=4,
     )
     *errors, one = node.results(session)
     assert [(error.kind, error.type) for error in errors] == [
@@ -77,7 +77,7 @@ def test_a_shell_script_may_be_a_runtime(place: Place) -> None:
     session = place.submit(
         [{"value": 1}, {"do": "raise"}, {"do": "exit"}, {"do": "hang"}, {"value": "x" * 100_000}],
         max_retries=0,
-        timeout=2,
+        timeout=4,
     )
     one, raised, exited, hung, large = place.results(session)
     assert (one, large) == ({"value": 1}, {"value": "x" * 100_000})
@@ -189,7 +189,7 @@ def test_tasks_in_another_container_fail_alone(pod: Pod) -> None:
     place = pod.place
     pod.start_agent()
     pod.start_workers(PYTHON)
-    session = place.submit([*(event for event, *_ in FAILING), {"do": "echo", "value": 1}], max_retries=0, timeout=2)
+    session = place.submit([*(event for event, *_ in FAILING), {"do": "echo", "value": 1}], max_retries=0, timeout=4)
     *errors, one = place.results(session)
     assert one == 1
     for error, (_, kind, words) in zip(errors, FAILING, strict=True):
@@ -202,7 +202,7 @@ def test_a_task_that_times_out_is_stopped_with_its_children(pod: Pod, tmp_path: 
     pod.start_agent()
     pod.start_workers(PYTHON)
     child = tmp_path / "child"
-    session = place.submit([{"do": "child", "then": "hang", "child": str(child)}], max_retries=0, timeout=1)
+    session = place.submit([{"do": "child", "then": "hang", "child": str(child)}], max_retries=0, timeout=3)
     (error,) = place.results(session)
     assert error.kind is FailureKind.TIMEOUT
     until(lambda: not psutil.pid_exists(int(child.read_text())))

@@ -115,7 +115,7 @@ def test_a_check_says_yes_or_no(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("def handler(event, context):\n    return 1 +\n", "Runtime.UserCodeSyntaxError: "),
         ("1 / 0\n", "ZeroDivisionError: "),
         ("import os; os._exit(7)\n", "Runtime.ExitError: The worker ended with exit code 7 before its first task."),
-        ("import time; time.sleep(60)\n", "Sandbox.Timedout: The handler was not loaded within 2 s."),
+        ("import time; time.sleep(60)\n", "Sandbox.Timedout: The handler was not loaded within 1 s."),
     ],
     ids=["import", "syntax", "error", "exit", "time"],
 )
@@ -124,7 +124,7 @@ def test_a_check_shows_why_the_handler_cannot_be_loaded(
 ) -> None:
     monkeypatch.setenv("HTCGRID_FUNCTION_DIR", str(tmp_path))
     monkeypatch.setenv("HTCGRID_RUNTIME", runtime)
-    monkeypatch.setenv("HTCGRID_INIT_TIMEOUT_SECONDS", "2" if "sleep" in code else "60")
+    monkeypatch.setenv("HTCGRID_INIT_TIMEOUT_SECONDS", "1" if "sleep" in code else "60")
     (tmp_path / "handler.py").write_text(code)
     refused = check()
     assert refused.returncode == 2

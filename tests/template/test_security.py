@@ -1,8 +1,11 @@
 """Encrypted, closed to the public, over TLS alone, and with no more rights than named."""
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,21 +129,19 @@ def test_a_role_has_no_wildcard_but_where_aws_offers_nothing_else(statement: Sta
             assert references(resource) & set(RESOURCES), f"{resource} names nothing of this stack"
 
 
-@pytest.fixture(scope="module")
+@cache
 def services() -> dict[str, dict[str, Any]]:
-    """What can be allowed of each service of AWS, as cfn-lint knows it."""
-    from cfnlint.data import AdditionalSpecs  # type: ignore[import-untyped]  # takes seconds
-    from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
-
-    known: dict[str, dict[str, Any]] = load_resource(AdditionalSpecs, "Policies.json")
+    """What can be allowed of each service of AWS, as cfn-lint knows it. Its package takes seconds to import."""
+    (package,) = importlib.util.find_spec("cfnlint").submodule_search_locations  # type: ignore[union-attr, misc]
+    known: dict[str, dict[str, Any]] = json.loads(Path(package, "data/AdditionalSpecs/Policies.json").read_bytes())
     return known
 
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
-def test_every_action_exists_in_aws(statement: Statement, services: dict[str, dict[str, Any]]) -> None:
+def test_every_action_exists_in_aws(statement: Statement) -> None:
     for action in statement.actions:
         service, _, name = action.partition(":")
-        known = {each.lower() for each in services[service]["Actions"]}
+        known = {each.lower() for each in services()[service]["Actions"]}
         assert name.lower() in known, action
 
 
