@@ -60,6 +60,9 @@ class Session:
     def key(self, chunk: int) -> ChunkKey:
         return ChunkKey(self.session_id, chunk)
 
+    def owns(self, chunk: Chunk) -> bool:
+        return chunk.tenant == TENANT
+
 
 @dataclass
 class AgentProcess:
@@ -201,10 +204,11 @@ class Place:
                     inputs,
                     OutcomeCode.OPEN.value * size,
                     stages=Stages(submitted_at=now),
+                    expires_at=now // 1000 + 3600,
                 )
             )
             first += size
-        self.store.insert(rows, now // 1000 + 3600)
+        self.store.insert(rows)
         for _ in range(messages):
             for number in range(len(chunks)):
                 self.send(session, number, priority, max_retries, timeout, **policy)
@@ -233,7 +237,7 @@ class Place:
         )
 
     def row(self, session: Session, chunk: int = 0) -> Chunk:
-        row = self.store.read(session.key(chunk))
+        row = self.store.read(session, chunk)
         assert row
         return row
 

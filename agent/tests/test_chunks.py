@@ -223,7 +223,7 @@ def test_a_lost_lease_stops_the_work_and_drops_its_result(place: Place, tmp_path
     until(note.exists)
     (worker,) = agent.workers
     far = system_clock() + 3_600_000
-    ((stolen, row),) = place.store.claim([Claim(session.key(0), "thief", far, far + 60_000, "other", 1)])
+    ((stolen, row),) = place.store.claim([Claim(session.key(0), "thief", far, far + 60_000, "other", 1, TENANT)])
     assert stolen
     assert row
     until(lambda: agent.said("lease is lost"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from agent.tests.embedded import Embedded, until
-from agent.tests.harness import AgentProcess, Place, Session, place_at
+from agent.tests.harness import TENANT, AgentProcess, Place, Session, place_at
 from agent.tests.proxy import Fate, Network, Request, flaky, network
 
 from htcgrid_chunks.clock import system_clock
@@ -292,7 +292,9 @@ def test_a_chunk_over_which_agents_die_before_they_run_any_task_is_given_up(plac
     session = place.submit([{"do": "echo", "value": 0}, {"do": "echo", "value": 1, "note": str(note)}], max_retries=9)
     now = system_clock()
     for attempt in range(GIVE_UP_AFTER + 1):
-        [(accepted, _)] = place.store.claim([Claim(session.key(0), f"dead-{attempt}", now, now, "message", now)])
+        [(accepted, _)] = place.store.claim(
+            [Claim(session.key(0), f"dead-{attempt}", now, now, "message", now, TENANT)]
+        )
         assert accepted
     place.agent()
     errors = place.results(session)

@@ -18,7 +18,7 @@ from htcgrid_chunks.store import (
     Claim,
 )
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_events import Stages, new_id
+from htcgrid_events import Stages
 
 
 @pytest.fixture
@@ -28,28 +28,42 @@ def session(harness: Harness) -> Session:
 
 def claim(harness: Harness, session: Session, owner: str) -> tuple[bool, Chunk | None]:
     key, now = ChunkKey(session.session_id, 0), harness.clock()
-    return harness.grid.chunks.claim([Claim(key, owner, now, now + LEASE, "message", now - 5)])[0]
+    return harness.grid.chunks.claim([Claim(key, owner, now, now + LEASE, "message", now - 5, TENANT)])[0]
 
 
 def test_a_row_is_inserted_only_if_absent(harness: Harness, session: Session) -> None:
     before = harness.row(session)
     other = replace(before, tenant="thief", inputs=Payload(b"other"))
-    assert harness.grid.chunks.insert([other, replace(other, key=ChunkKey(session.session_id, 200))], 1) == [
+    assert harness.grid.chunks.insert([other, replace(other, key=ChunkKey(session.session_id, 200))]) == [
         False,
         True,
     ]
     assert harness.row(session) == before
-    assert harness.row(session, 200).inputs == Payload(b"other")
+    assert harness.grid.chunks.read(session, 200) is None
+    assert harness.grid.chunks.read(replace(session, tenant="thief"), 200) == replace(
+        other, key=ChunkKey(session.session_id, 200)
+    )
 
 
 def test_more_rows_than_a_batch_holds_are_answered_in_their_order(harness: Harness) -> None:
+    session = harness.create(close=False)
     rows = [
-        Chunk(ChunkKey("5" * 32, number), TENANT, ChunkState.QUEUED, number, 1, 0, Payload(stored_bytes=number), "Q")
+        Chunk(
+            ChunkKey(session.session_id, number),
+            TENANT,
+            ChunkState.QUEUED,
+            number,
+            1,
+            0,
+            Payload(stored_bytes=number),
+            "Q",
+            expires_at=session.expires_at,
+        )
         for number in range(60)
     ]
-    assert harness.grid.chunks.insert(rows[::2], 1) == [True] * 30
-    assert harness.grid.chunks.insert(rows, 1) == [False, True] * 30
-    assert harness.grid.chunks.bucket("5" * 32, 0)[0] == rows
+    assert harness.grid.chunks.insert(rows[::2]) == [True] * 30
+    assert harness.grid.chunks.insert(rows) == [False, True] * 30
+    assert harness.grid.chunks.bucket(session, 0)[0] == rows
 
 
 def test_a_claim_takes_a_chunk_that_waits(harness: Harness, session: Session) -> None:
@@ -78,9 +92,17 @@ def test_a_chunk_is_claimed_again_only_when_its_lease_is_past(harness: Harness, 
 
 
 def test_what_has_no_row_cannot_be_claimed(harness: Harness) -> None:
-    nowhere = ChunkKey(new_id(), 0)
-    assert harness.grid.chunks.claim([Claim(nowhere, AGENT, 1, 2, "m", 0)]) == [(False, None)]
-    assert harness.grid.chunks.read(nowhere) is None
+    session = harness.create(close=False)
+    nowhere = ChunkKey(session.session_id, 0)
+    assert harness.grid.chunks.claim([Claim(nowhere, AGENT, 1, 2, "m", 0, TENANT)]) == [(False, None)]
+    assert harness.grid.chunks.read(session, 0) is None
+
+
+def test_a_row_of_another_tenant_is_not_claimed(harness: Harness, session: Session) -> None:
+    before = harness.row(session)
+    now = harness.clock()
+    claim = Claim(before.key, AGENT, now, now + LEASE, "message", now, "thief")
+    assert harness.grid.chunks.claim([claim]) == [(False, before)]
 
 
 def test_a_finished_chunk_is_never_claimed_again(harness: Harness, session: Session) -> None:
@@ -277,17 +299,29 @@ def test_cancelling_what_has_changed_meanwhile_is_refused(
 
 
 def test_a_bucket_is_read_in_order_page_by_page_without_its_account(harness: Harness) -> None:
-    big = Payload(b"i" * 300_000)
+    session = harness.create(close=False)
+    big, expires_at = Payload(b"i" * 300_000), session.expires_at
     rows = [
-        Chunk(ChunkKey("6" * 32, number), TENANT, ChunkState.QUEUED, number, 1, 0, big, "Q", stages=Stages())
+        Chunk(
+            ChunkKey(session.session_id, number),
+            TENANT,
+            ChunkState.QUEUED,
+            number,
+            1,
+            0,
+            big,
+            "Q",
+            stages=Stages(),
+            expires_at=expires_at,
+        )
         for number in range(128, 136)
     ]
-    harness.grid.chunks.insert(rows, 1)
-    harness.grid.accounts.expect("6" * 32, 1, 8)
+    harness.grid.chunks.insert(rows)
+    harness.grid.accounts.expect(session, 1, 8)
     found: list[Chunk] = []
     after: int | None = 127
     while after is not None:
-        page, after = harness.grid.chunks.bucket("6" * 32, 1, after)
+        page, after = harness.grid.chunks.bucket(session, 1, after)
         found += page
     assert found == rows
-    assert harness.grid.chunks.bucket("6" * 32, 1, 133)[0] == rows[6:]
+    assert harness.grid.chunks.bucket(session, 1, 133)[0] == rows[6:]

@@ -30,20 +30,20 @@ class Ledger:
 
     def __init__(self) -> None:
         client = boto3.client("dynamodb")
-        self.sessions = SessionStore(client, "sessions")
+        self.sessions = SessionStore(client, "sessions", lambda: START, 7)
         self.accounts = AccountStore(client, "chunks", "sessions")
-        self.session_id = new_id()
-        self.sessions.create(Session(self.session_id, TENANT, SessionOptions(), START, START + 1000))
+        self.session = Session(new_id(), TENANT, SessionOptions(), START, START + 1000, expires_at=EXPIRES)
+        self.sessions.create(self.session)
 
     def submit(self, sizes: dict[int, int], expected: int = BUCKET_SIZE) -> None:
-        self.accounts.add_submitted(self.session_id, 7, spans(sizes), expected, EXPIRES)
+        self.accounts.add_submitted(self.session, 7, spans(sizes), expected)
 
     def record(self, outcomes: Iterable[ChunkOutcome]) -> list[int]:
-        return self.accounts.record(self.session_id, 7, list(outcomes), START)[1]
+        return self.accounts.record(self.session, 7, list(outcomes), START)[1]
 
     @property
     def tasks(self) -> Account:
-        return self.accounts.read(self.session_id, [7])[0].tasks
+        return self.accounts.read(self.session, [7])[0].tasks
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_chunks_are_counted_as_submitted_once(ledger: Ledger) -> None:
     ledger.submit({FIRST: 10, FIRST + 1: 20})
     assert ledger.tasks == Account(submitted=30)
     ledger.submit({FIRST + 1: 20, FIRST + 2: 5})
-    account = ledger.accounts.read(ledger.session_id, [7])[0]
+    account = ledger.accounts.read(ledger.session, [7])[0]
     assert account.tasks == Account(submitted=35)
     assert account.submitted == {FIRST, FIRST + 1, FIRST + 2}
     assert account.expected == BUCKET_SIZE
@@ -70,8 +70,8 @@ def test_chunks_are_counted_as_submitted_once(ledger: Ledger) -> None:
 
 def test_what_adding_gives_is_what_is_then_written(ledger: Ledger) -> None:
     for sizes in ({FIRST: 10}, {FIRST: 10, FIRST + 1: 1}, {FIRST: 10}):
-        given_back = ledger.accounts.add_submitted(ledger.session_id, 7, spans(sizes), BUCKET_SIZE, EXPIRES)
-        written = ledger.accounts.read(ledger.session_id, [7])[0]
+        given_back = ledger.accounts.add_submitted(ledger.session, 7, spans(sizes), BUCKET_SIZE)
+        written = ledger.accounts.read(ledger.session, [7])[0]
         assert (given_back.tasks.submitted, given_back.submitted) == (written.tasks.submitted, written.submitted)
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_session_takes_no_more(ledger: Ledger, known: bool) -> None:
     if known:
         ledger.submit({FIRST: 10})
     before = ledger.tasks
-    ledger.sessions.stop(ledger.session_id, EndReason.CANCELLED)
+    ledger.sessions.stop(ledger.session.session_id, EndReason.CANCELLED)
     with pytest.raises(SessionChanged):
         ledger.submit({FIRST + 1: 10})
     assert ledger.tasks == before
@@ -104,7 +104,7 @@ def test_of_a_batch_that_is_known_in_part_the_rest_is_counted(ledger: Ledger) ->
 def test_a_whole_bucket_is_counted_at_once(ledger: Ledger) -> None:
     ledger.submit({FIRST + number: 2 for number in range(BUCKET_SIZE)})
     account, new = ledger.accounts.record(
-        ledger.session_id, 7, [outcome(FIRST + number, "CX") for number in range(BUCKET_SIZE)], START
+        ledger.session, 7, [outcome(FIRST + number, "CX") for number in range(BUCKET_SIZE)], START
     )
     assert len(new) == BUCKET_SIZE
     assert account.full
@@ -122,24 +122,24 @@ def test_the_last_bucket_is_full_below_its_size(ledger: Ledger, expect_first: bo
     ledger.submit({FIRST: 1, FIRST + 1: 1})
     ledger.record([outcome(FIRST)])
     if expect_first:
-        assert not ledger.accounts.expect(ledger.session_id, 7, 2).full
-    account, _ = ledger.accounts.record(ledger.session_id, 7, [outcome(FIRST + 1)], START)
+        assert not ledger.accounts.expect(ledger.session, 7, 2).full
+    account, _ = ledger.accounts.record(ledger.session, 7, [outcome(FIRST + 1)], START)
     assert account.full is expect_first
-    assert ledger.accounts.expect(ledger.session_id, 7, 2).full
+    assert ledger.accounts.expect(ledger.session, 7, 2).full
 
 
 def test_a_bucket_may_know_its_size_from_the_start_and_keeps_it(ledger: Ledger) -> None:
     ledger.submit({FIRST: 1}, expected=1)
     ledger.submit({FIRST: 1}, expected=BUCKET_SIZE)
-    assert ledger.accounts.record(ledger.session_id, 7, [outcome(FIRST)], START)[0].full
+    assert ledger.accounts.record(ledger.session, 7, [outcome(FIRST)], START)[0].full
 
 
 def test_accounts_are_read_in_order_however_many_and_empty_where_there_is_none(ledger: Ledger) -> None:
     ledger.submit({FIRST: 4})
-    accounts = ledger.accounts.read(ledger.session_id, range(250))
+    accounts = ledger.accounts.read(ledger.session, range(250))
     assert [account.bucket for account in accounts] == list(range(250))
     assert [account.bucket for account in accounts if account.tasks.submitted] == [7]
-    assert ledger.accounts.read(ledger.session_id, []) == []
+    assert ledger.accounts.read(ledger.session, []) == []
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,12 +17,12 @@ def test_threads_that_count_the_same_events_count_them_once(harness: Harness) ->
         return [chunk for start in range(0, 40, 7) for chunk in count(mine[start : start + 7])]
 
     def count(some: list[ChunkOutcome]) -> list[int]:
-        return harness.grid.accounts.record(session.session_id, 0, some, harness.clock())[1]
+        return harness.grid.accounts.record(session, 0, some, harness.clock())[1]
 
     with ThreadPoolExecutor(4) as threads:
         new = [chunk for found in threads.map(work, range(4)) for chunk in found]
     assert sorted(new) == list(range(40))
-    account = harness.grid.accounts.read(session.session_id, [0])[0]
+    account = harness.grid.accounts.read(session, [0])[0]
     assert account.tasks == Account(submitted=120, completed=40, failed=40, cancelled=40)
     assert account.full
 
@@ -37,6 +37,6 @@ def test_threads_that_submit_the_same_chunks_submit_them_once(harness: Harness) 
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(submit, (0, 5, 10, 0)))
-    account = harness.grid.accounts.read(session.session_id, [0])[0]
+    account = harness.grid.accounts.read(session, [0])[0]
     assert account.tasks == Account(submitted=60)
     assert account.submitted == set(range(30))

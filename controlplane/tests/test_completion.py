@@ -131,9 +131,9 @@ def test_what_is_counted_and_pushed_is_what_the_row_says(harness: Harness) -> No
 def test_a_row_that_was_never_submitted_is_not_counted(harness: Harness) -> None:
     session = harness.create(1, 1, close=False)
     left = replace(harness.row(session, 1), key=ChunkKey(session.session_id, 2), first_task=2)
-    harness.grid.chunks.insert([left], session.expires_at)
+    harness.grid.chunks.insert([left])
     harness.record(session, harness.finish(session, {0: "C", 2: "C"}))
-    account = harness.grid.accounts.read(session.session_id, [0])[0]
+    account = harness.grid.accounts.read(session, [0])[0]
     assert (set(account.finished), account.tasks) == ({0}, Account(submitted=2, completed=1))
 
 
@@ -211,7 +211,7 @@ def test_a_connection_that_is_gone_holds_up_nobody(harness: Harness) -> None:
     outcomes = harness.finish(session, {0: "C", 1: "C"})
     harness.record(session, outcomes[:1])
     assert len(pushed(harness, "here")) == 1
-    assert harness.grid.subscribers.connections([gone]) == {}
+    assert harness.grid.subscribers.connections(TENANT, [gone]) == {}
     harness.record(session, outcomes[1:])
     assert harness.read(session).all_finished
 

@@ -32,12 +32,12 @@ def follow(harness: Harness, session: Session) -> None:
 
 def claimable(harness: Harness, session: Session, chunk: int) -> bool:
     now = harness.clock()
-    claim = Claim(ChunkKey(session.session_id, chunk), "somebody", now, now + LEASE, "message", now)
+    claim = Claim(ChunkKey(session.session_id, chunk), "somebody", now, now + LEASE, "message", now, TENANT)
     return harness.grid.chunks.claim([claim])[0][0]
 
 
 def states(harness: Harness, session: Session) -> list[ChunkState]:
-    return [row.state for row in harness.grid.chunks.bucket(session.session_id, 0)[0]]
+    return [row.state for row in harness.grid.chunks.bucket(session, 0)[0]]
 
 
 def test_waiting_chunks_of_a_paused_session_cannot_be_claimed_and_a_running_one_finishes(

@@ -76,7 +76,7 @@ class Protocol(RuleBasedStateMachine):
     def _claim(self, agent: str, chunk: int) -> Hold:
         now, before = self._now(), self.rows[chunk]
         key = ChunkKey(self.session.session_id, chunk)
-        accepted, row = self.harness.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now)])[0]
+        accepted, row = self.harness.grid.chunks.claim([Claim(key, agent, now, now + LEASE, "m", now, TENANT)])[0]
         assert row is not None
         assert accepted is (not before.finished and before.claimable_at <= now)
         assert row.attempt == before.attempt + accepted
@@ -285,7 +285,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def what_was_counted_was_counted_once(self) -> None:
-        account = self.harness.grid.accounts.read(self.session.session_id, [0])[0]
+        account = self.harness.grid.accounts.read(self.session, [0])[0]
         assert set(account.finished) == self.counted
         codes = "".join(self.rows[chunk].outcomes for chunk in self.counted)
         assert account.tasks.submitted == sum(SIZES)
@@ -335,7 +335,7 @@ class Protocol(RuleBasedStateMachine):
         assert accepted == [mine and row.state is ChunkState.RUNNING]
 
     def _read(self) -> list[Chunk]:
-        return self.harness.grid.chunks.bucket(self.session.session_id, 0)[0]
+        return self.harness.grid.chunks.bucket(self.session, 0)[0]
 
 
 def _reachable(state: ChunkState) -> set[ChunkState]:

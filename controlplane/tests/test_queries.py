@@ -216,9 +216,9 @@ def test_the_record_of_one_task_does_not_read_the_accounts_of_the_whole_session(
     asked: list[int] = []
     read = AccountStore.read
 
-    def listening(store: AccountStore, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
+    def listening(store: AccountStore, session: Session, buckets: Sequence[int]) -> list[BucketAccount]:
         asked.extend(buckets)
-        return read(store, session_id, buckets)
+        return read(store, session, buckets)
 
     monkeypatch.setattr(AccountStore, "read", listening)
     for index in (0, 255, 256, 5 * BUCKET_SIZE, 8 * BUCKET_SIZE - 1):

@@ -50,9 +50,9 @@ def test_an_account_that_is_right_stays_and_nobody_is_told(harness: Harness) -> 
     session = harness.create(2, 1)
     harness.record(session, harness.finish(session, {0: "CF"}))
     harness.events()
-    before = harness.grid.accounts.read(session.session_id, [0])
+    before = harness.grid.accounts.read(session, [0])
     harness.grid.recounts.recount(session.session_id, 0)
-    assert harness.grid.accounts.read(session.session_id, [0]) == before
+    assert harness.grid.accounts.read(session, [0]) == before
     assert harness.events() == []
 
 
@@ -72,7 +72,7 @@ def test_what_is_counted_while_the_rows_are_read_stays_counted(
 
     monkeypatch.setattr(ChunkStore, "bucket", overtaken)
     harness.grid.recounts.recount(session.session_id, 0)
-    [account] = harness.grid.accounts.read(session.session_id, [0])
+    [account] = harness.grid.accounts.read(session, [0])
     assert account.tasks == Account(submitted=2, completed=2)
 
 

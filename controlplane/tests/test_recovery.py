@@ -107,6 +107,7 @@ def put_lost(harness: Harness, session: Session, count: int) -> None:
                 "lease_shard": {"N": str(shard_of(key))},
                 "first_task": {"N": str(key.chunk)},
                 "size": {"N": "1"},
+                "expires_at": {"N": str(session.expires_at)},
             }
             for key in (ChunkKey(session.session_id, chunk) for chunk in range(first, first + 25))
         ]

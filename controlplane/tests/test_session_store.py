@@ -20,7 +20,7 @@ TOTALS = Totals(chunks=200, tasks=2000)
 
 @pytest.fixture
 def store(empty_dynamodb: None) -> SessionStore:
-    return SessionStore(boto3.client("dynamodb"), create_table("SessionsTable", "sessions"))
+    return SessionStore(boto3.client("dynamodb"), create_table("SessionsTable", "sessions"), lambda: START, 7)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import boto3
 import pytest
 from tests.support.control_plane_harness import TENANT, Harness, inputs
 
-from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound, UnknownPartition
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
@@ -28,7 +27,7 @@ def add(
     harness: Harness, session: Session, *sizes: int, first: int = 0, totals: tuple[int, int] | None = None
 ) -> Session:
     """Add chunks behind those that are there, and behind chunks of one task where none are."""
-    rows = (harness.grid.chunks.read(ChunkKey(session.session_id, chunk)) for chunk in range(first))
+    rows = (harness.grid.chunks.read(session, chunk) for chunk in range(first))
     first_task = sum(row.size if row else 1 for row in rows)
     closing = Totals(chunks=totals[0], tasks=totals[1]) if totals else None
     request = AddChunks(chunks=inputs(*sizes, first_chunk=first, first_task=first_task), totals=closing)
@@ -89,7 +88,7 @@ def test_an_id_that_is_taken_is_not_taken_over(harness: Harness) -> None:
         harness.create(2, session_id=session.session_id, max_retries=9)
     with pytest.raises(SessionConflict):
         harness.create(2, 2, session_id=session.session_id)
-    with pytest.raises(SessionNotFound):
+    with pytest.raises(SessionConflict, match="used for a session before"):
         harness.grid.submissions.create("thief", session.session_id, CreateSession(chunks=inputs(2)))
     assert harness.read(session) == session
     assert submitted(harness, session) == (1, 2)
@@ -164,7 +163,7 @@ def test_a_chunk_beyond_the_totals_of_its_request_is_refused(harness: Harness) -
 def test_chunks_of_many_buckets_are_counted_in_each(harness: Harness) -> None:
     session = harness.create(*[1] * 300)
     assert session.buckets == 3
-    accounts = harness.grid.accounts.read(session.session_id, range(3))
+    accounts = harness.grid.accounts.read(session, range(3))
     assert [(len(account.submitted), account.expected) for account in accounts] == [(128, 128), (128, 128), (44, 44)]
 
 

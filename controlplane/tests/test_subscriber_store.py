@@ -23,12 +23,12 @@ def test_a_ticket_opens_one_connection(store: SubscriberStore) -> None:
     me = new_id()
     ticket = store.issue_ticket(me, TENANT, START)
     assert ticket.expires_at == START + LIFE
-    assert store.connections([me]) == {}
+    assert store.connections(TENANT, [me]) == {}
     store.connect(ticket.ticket, "connection-1", START + LIFE)
-    assert store.connections([me, new_id()]) == {me: "connection-1"}
+    assert store.connections(TENANT, [me, new_id()]) == {me: "connection-1"}
     with pytest.raises(TicketRefused):
         store.connect(ticket.ticket, "connection-2", START + 1)
-    assert store.connections([me]) == {me: "connection-1"}
+    assert store.connections(TENANT, [me]) == {me: "connection-1"}
 
 
 def test_a_ticket_expires(store: SubscriberStore) -> None:
@@ -85,11 +85,11 @@ def test_a_connection_that_is_gone_is_forgotten_unless_there_is_a_newer_one(stor
     store.connect(store.issue_ticket(me, TENANT, START).ticket, "old", START)
     store.connect(store.issue_ticket(me, TENANT, START).ticket, "new", START)
     store.forget(me, "old")
-    assert store.connections([me]) == {me: "new"}
+    assert store.connections(TENANT, [me]) == {me: "new"}
     store.forget(me, "new")
-    assert store.connections([me]) == {}
+    assert store.connections(TENANT, [me]) == {}
     store.forget(me, "new")
 
 
 def test_nobody_has_no_connections(store: SubscriberStore) -> None:
-    assert store.connections([]) == {}
+    assert store.connections(TENANT, []) == {}

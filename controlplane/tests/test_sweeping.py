@@ -256,7 +256,7 @@ def test_chunks_of_a_session_that_is_stopped_are_left_to_its_lifecycle(harness: 
 def test_a_bucket_that_is_full_without_its_session_knowing_is_noted(harness: Harness) -> None:
     session = watched(harness, 1)
     outcome = harness.finish(session, {0: "C"})
-    harness.grid.accounts.record(session.session_id, 0, outcome, harness.clock())
+    harness.grid.accounts.record(session, 0, outcome, harness.clock())
     run(harness)
     assert harness.read(session).full_buckets == {0}
 

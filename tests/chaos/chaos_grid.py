@@ -21,10 +21,8 @@ import psutil
 from agent.tests.proxy import Network, network
 
 from htcgrid_chunks.chunk import Chunk
-from htcgrid_chunks.store import (
-    ACCOUNT_ROW,
-    ChunkStore,
-)
+from htcgrid_chunks.clock import system_clock
+from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.rules.accounting import BucketAccount
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.accounts import AccountStore
@@ -46,6 +44,8 @@ _EVENTS_HIDDEN = timedelta(seconds=4)
 """For how long an event is hidden that the completions function could not deal with; in the template three minutes."""
 _RESTART = timedelta(seconds=0.5)
 """Longest wait before a killed agent is started again: as for a pod that was evicted, not for one that crashes."""
+_RETENTION_DAYS = 7
+"""As in the template."""
 _MARK = "HTCGRID_CHAOS"
 
 
@@ -68,7 +68,7 @@ class ChaosGrid:
         self.sqs: SQSClient = self.local.client("sqs")
         outputs = self.local.outputs
         self.chunks = ChunkStore(self.dynamodb, outputs["ChunksTable"])
-        self.sessions = SessionStore(self.dynamodb, outputs["SessionsTable"])
+        self.sessions = SessionStore(self.dynamodb, outputs["SessionsTable"], system_clock, _RETENTION_DAYS)
         self.accounts = AccountStore(self.dynamodb, outputs["ChunksTable"], outputs["SessionsTable"])
         self.task_queues = [outputs[f"TaskQueue{level}Url"] for level in ("High", "Normal", "Low")]
         self.events_queue = outputs["TaskEventsQueueUrl"]
@@ -119,17 +119,17 @@ class ChaosGrid:
 
     def rows(self, session_id: str) -> list[Chunk]:
         """The rows of a session's chunks."""
-        found: list[Chunk] = []
-        for bucket in range(self.session(session_id).buckets):
-            after: int | None = ACCOUNT_ROW
-            while after is not None:
-                page, after = self.chunks.bucket(session_id, bucket, after)
-                found += page
-        return found
+        session = self.session(session_id)
+        return [row for bucket in range(session.buckets) for row in self.chunks.rows(session, bucket)]
+
+    def row(self, session_id: str, chunk: int) -> Chunk | None:
+        """The row of a chunk."""
+        return self.chunks.read(self.session(session_id), chunk)
 
     def bucket_accounts(self, session_id: str) -> list[BucketAccount]:
         """The accounts of a session's buckets."""
-        return self.accounts.read(session_id, range(self.session(session_id).buckets))
+        session = self.session(session_id)
+        return self.accounts.read(session, range(session.buckets))
 
     def messages(self, url: str) -> int:
         """How many messages a queue holds, hidden ones too."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from htcgrid import JSON, Grid, Session
-from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_chunks.state import ChunkState
 from tests.chaos.chaos_grid import LEASE, ChaosGrid, chaos_grid
 
@@ -119,15 +118,14 @@ def _again(finished: Sequence[tuple[float, int]], last_kill: float, end: float, 
 def _takeover(here: ChaosGrid, grid: Grid) -> float:
     """Kill the host that runs a chunk. Gives the seconds until another runs it."""
     session = grid.submit([{"do": "sleep", "seconds": 3, "value": "done"}], max_retries=20)
-    key = ChunkKey(session.id, 0)
     row = None
     while row is None or row.state is not ChunkState.RUNNING or not row.owner:
-        row = here.chunks.read(key)
+        row = here.row(session.id, 0)
     time.sleep(1)
     agent = next(agent for agent in here.local.agents if row.owner.startswith(f"{agent.name}-"))
     here.kill_host(agent)
     killed = time.time()
-    while (row := here.chunks.read(key)) is None or row.attempt < 2:
+    while (row := here.row(session.id, 0)) is None or row.attempt < 2:
         time.sleep(0.05)
     session.results()
     return row.stages.claimed_at / 1000 - killed

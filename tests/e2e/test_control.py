@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from htcgrid import JSON, Grid, SessionNotFound
-from htcgrid_chunks.store import ChunkStore
 from htcgrid_events import BUCKET_SIZE, SessionState
 from htcgrid_local import LocalGrid
+from tests.e2e.stored import Stored
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.grid
@@ -29,9 +29,9 @@ def test_a_paused_session_finishes_what_runs_and_begins_nothing_until_it_is_resu
     session = grid.submit([sleeper(note, 0) for note in held], chunk_size=1)
     assert running.pause().paused
     assert session.pause().paused
-    store = ChunkStore(local_grid.client("dynamodb"), local_grid.outputs["ChunksTable"])
+    stored = Stored(local_grid)
     # The workflow has done its work when no chunk waits that is not paused.
-    until(lambda: not any(row.waits for bucket in range(2) for row in store.bucket(session.id, bucket)[0]))
+    until(lambda: not any(row.waits for row in stored.rows(session.id, buckets=2)))
     gate.touch()
     assert running.results(timeout=60) == ["ran"] * len(notes)
     # A third session, whose messages lie behind those of the paused one, runs from beginning to end.

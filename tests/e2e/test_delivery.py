@@ -7,23 +7,24 @@ import pytest
 
 from htcgrid import Grid
 from htcgrid_chunks.chunk import Chunk
-from htcgrid_chunks.store import ChunkStore
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import BUCKET_SIZE, ChunkFinished, ChunkQueued, SessionState
 from htcgrid_local import LocalGrid
+from tests.e2e.stored import Stored
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.grid
 
 
 def test_every_message_delivered_twice_counts_once(grid: Grid, local_grid: LocalGrid) -> None:
-    sqs = local_grid.client("sqs")
+    sqs, stored = local_grid.client("sqs"), Stored(local_grid)
     tasks_url, events_url = (local_grid.outputs[name] for name in ("TaskQueueNormalUrl", "TaskEventsQueueUrl"))
     session = grid.submit([{"value": number} for number in range(60)], chunk_size=3)
-    repeat_tasks(sqs, tasks_url, session.id, chunks=20)
+    repeat_tasks(sqs, tasks_url, stored.session(session.id), chunks=20)
     assert session.results(timeout=60) == list(range(60))
-    rows = finished_chunks(local_grid, session.id)
+    rows = finished_chunks(stored, session.id)
     assert len(rows) == 20
-    repeat_tasks(sqs, tasks_url, session.id, chunks=20)
+    repeat_tasks(sqs, tasks_url, stored.session(session.id), chunks=20)
     for row in rows:
         event = ChunkFinished(session_id=session.id, outcome=row.outcome())
         sqs.send_message(QueueUrl=events_url, MessageBody=event.model_dump_json())
@@ -32,7 +33,7 @@ def test_every_message_delivered_twice_counts_once(grid: Grid, local_grid: Local
     assert status.state is SessionState.COMPLETED
     assert (status.account.submitted, status.account.completed, status.account.failed) == (60, 60, 0)
     # What ran again would have another attempt or another time.
-    assert finished_chunks(local_grid, session.id) == rows
+    assert finished_chunks(stored, session.id) == rows
     for queue in ("UndeliverableQueueUrl", "TaskEventsDeadLetterQueueUrl"):
         assert waiting_messages(sqs, local_grid.outputs[queue]) == 0
 
@@ -66,18 +67,22 @@ def test_nobody_gets_in_without_a_token(local_grid: LocalGrid) -> None:
     assert httpx.get(url, headers={"Authorization": "Bearer of.bad.news"}).status_code == 401
 
 
-def repeat_tasks(sqs: Any, url: str, session_id: str, chunks: int) -> None:
+def repeat_tasks(sqs: Any, url: str, session: Session, chunks: int) -> None:
     """Send the message of every chunk once more."""
     for chunk in range(chunks):
-        message = ChunkQueued(session_id=session_id, chunk=chunk, tenant="t", max_retries=2, task_timeout_seconds=900)
+        message = ChunkQueued(
+            session_id=session.session_id,
+            chunk=chunk,
+            tenant=session.tenant,
+            max_retries=2,
+            task_timeout_seconds=900,
+        )
         sqs.send_message(QueueUrl=url, MessageBody=message.model_dump_json())
 
 
-def finished_chunks(local_grid: LocalGrid, session_id: str) -> list[Chunk]:
+def finished_chunks(stored: Stored, session_id: str) -> list[Chunk]:
     """The rows of the first bucket."""
-    store = ChunkStore(local_grid.client("dynamodb"), local_grid.outputs["ChunksTable"])
-    rows, following = store.bucket(session_id, 0)
-    assert following is None
+    rows = stored.rows(session_id)
     assert len(rows) <= BUCKET_SIZE
     return [row for row in rows if row.finished]
 

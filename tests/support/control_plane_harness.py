@@ -120,7 +120,7 @@ class Harness:
         """Claim chunks, all of which must be free."""
         now = self.clock()
         claims = [
-            Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now)
+            Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now, TENANT)
             for chunk in chunks
         ]
         leases = []
@@ -149,7 +149,7 @@ class Harness:
         self.grid.completions.record(session.session_id, outcomes)
 
     def row(self, session: Session, chunk: int = 0) -> Chunk:
-        row = self.grid.chunks.read(ChunkKey(session.session_id, chunk))
+        row = self.grid.chunks.read(session, chunk)
         assert row
         return row
 

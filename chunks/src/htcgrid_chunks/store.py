@@ -25,7 +25,7 @@ index.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from htcgrid_chunks.attributes import (
     Item,
@@ -74,6 +74,8 @@ class Claim:
     lease_expires_at: int
     message_id: str
     queued_at: int
+    tenant: str
+    """Whose session it is, as its message says: a row of another tenant under the same key is not the chunk."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,29 @@ class _Conclusion(NamedTuple):
     claimable_at: int | None = None
 
 
+class RowOwner(Protocol):
+    """A session, as far as its rows are concerned."""
+
+    @property
+    def session_id(self) -> str:
+        """Its id, with which the keys of its rows begin."""
+
+    def owns(self, chunk: Chunk) -> bool:
+        """Whether a row under such a key is its own."""
+
+
 class ChunkStore:
-    """Reads and writes rows of the chunks table."""
+    """Reads and writes rows of the chunks table. Reading gives the rows of a session that are its own: others under
+    its keys, which an earlier session of the same id left behind, do not exist."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._client = client
         self._table = table
         self._batches = Batches(client)
 
-    def insert(self, chunks: Iterable[Chunk], expires_at: int) -> list[bool]:
-        """Insert rows that are absent; false for each that existed already. `expires_at` is in seconds (TTL)."""
-        statements = [_insert(self._table, chunk, expires_at) for chunk in chunks]
+    def insert(self, chunks: Iterable[Chunk]) -> list[bool]:
+        """Insert rows that are absent; false for each that existed already, whosever it is."""
+        statements = [_insert(self._table, chunk) for chunk in chunks]
         return [written.accepted for written in self._batches.execute(statements)]
 
     def claim(self, claims: Sequence[Claim]) -> list[tuple[bool, Chunk | None]]:
@@ -180,8 +194,12 @@ class ChunkStore:
         values = [number(chunk.redeliveries_in_vain + 1), number(chunk.attempt)]
         return self._batches.execute([self._as_seen(chunk, changes, values)])[0].accepted
 
-    def read(self, key: ChunkKey) -> Chunk | None:
-        """One row, as last written."""
+    def read(self, session: RowOwner, chunk: int) -> Chunk | None:
+        """The row of a chunk, as last written; none if the session has none."""
+        row = self._read(ChunkKey(session.session_id, chunk))
+        return row if row is not None and session.owns(row) else None
+
+    def _read(self, key: ChunkKey) -> Chunk | None:
         response = self._client.get_item(
             TableName=self._table,
             Key={"bucket": text(key.partition_key), "chunk": number(key.chunk)},
@@ -189,41 +207,42 @@ class ChunkStore:
         )
         return chunk_of(key, Item(response["Item"])) if "Item" in response else None
 
-    def rows(self, session_id: str, bucket: int) -> Iterator[Chunk]:
+    def rows(self, session: RowOwner, bucket: int) -> Iterator[Chunk]:
         """All rows of a bucket, in order, page by page."""
         after: int | None = ACCOUNT_ROW
         while after is not None:
-            page, after = self.bucket(session_id, bucket, after)
+            page, after = self.bucket(session, bucket, after)
             yield from page
 
-    def bucket(self, session_id: str, bucket: int, after: int = ACCOUNT_ROW) -> tuple[list[Chunk], int | None]:
+    def bucket(self, session: RowOwner, bucket: int, after: int = ACCOUNT_ROW) -> tuple[list[Chunk], int | None]:
         """Rows of a bucket behind chunk `after`, in order, up to 1 MB; and the chunk after which to go on, if any."""
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": "#bucket = :bucket AND chunk > :after",
             "ExpressionAttributeNames": {"#bucket": "bucket"},
             "ExpressionAttributeValues": {
-                ":bucket": text(bucket_key(session_id, bucket)),
+                ":bucket": text(bucket_key(session.session_id, bucket)),
                 ":after": number(after),
             },
             "ConsistentRead": True,
         }
         response = self._client.query(**query)
-        chunks = [chunk_of(ChunkKey(session_id, Item(row).number("chunk")), Item(row)) for row in response["Items"]]
+        items = [Item(row) for row in response["Items"]]
+        chunks = [chunk_of(ChunkKey(session.session_id, item.number("chunk")), item) for item in items]
         last = response.get("LastEvaluatedKey")
-        return chunks, Item(last).number("chunk") if last else None
+        return [chunk for chunk in chunks if session.owns(chunk)], Item(last).number("chunk") if last else None
 
     def _row_of(self, key: ChunkKey, answer: Written) -> Chunk | None:
         if answer.item is not None:
             return chunk_of(key, answer.item)
         # A claim that was accepted has a row, whatever the answer left out: never take it for a chunk that is gone.
-        return self.read(key) if answer.accepted else None
+        return self._read(key) if answer.accepted else None
 
     def _claim(self, claim: Claim) -> Statement:
         return Statement(
             f'UPDATE "{self._table}" SET state = \'{ChunkState.RUNNING}\' SET attempt = attempt + 1 SET "owner" = ? '
             "SET claimable_at = ? SET claimed_at = ? SET queued_at = ? SET message_id = ? "
-            'WHERE "bucket" = ? AND chunk = ? AND claimable_at <= ? RETURNING ALL NEW *',
+            'WHERE "bucket" = ? AND chunk = ? AND claimable_at <= ? AND tenant = ? RETURNING ALL NEW *',
             [
                 text(claim.owner),
                 number(claim.lease_expires_at),
@@ -232,6 +251,7 @@ class ChunkStore:
                 text(claim.message_id),
                 *row_key(claim.key),
                 number(claim.now),
+                text(claim.tenant),
             ],
         )
 
@@ -320,7 +340,7 @@ def _results(results: Payload, attempt: int) -> "list[tuple[str, AttributeValueT
     return []
 
 
-def _insert(table: str, chunk: Chunk, expires_at: int) -> Statement:
+def _insert(table: str, chunk: Chunk) -> Statement:
     attributes: dict[str, AttributeValueTypeDef] = {
         "bucket": text(chunk.key.partition_key),
         "chunk": number(chunk.key.chunk),
@@ -331,7 +351,7 @@ def _insert(table: str, chunk: Chunk, expires_at: int) -> Statement:
         "first_task": number(chunk.first_task),
         "size": number(chunk.size),
         "submitted_at": number(chunk.stages.submitted_at),
-        "expires_at": number(expires_at),
+        "expires_at": number(chunk.expires_at),
     }
     if chunk.inputs.data is not None:
         attributes["inputs"] = binary(chunk.inputs.data)

@@ -17,6 +17,12 @@ class SessionNotFound(ControlPlaneError):
 class SessionConflict(ControlPlaneError):
     """Raised when a request contradicts what the session already holds."""
 
+    @classmethod
+    def used_id(cls, session_id: str) -> "SessionConflict":
+        """The error of an id that cannot be used for a new session. It does not tell whose session has it, or had it
+        until it expired."""
+        return cls(f"The id {session_id} has been used for a session before: choose a new one.")
+
 
 class SessionClosed(ControlPlaneError):
     """Raised when chunks are added to a session that is being cancelled, has timed out or has ended."""

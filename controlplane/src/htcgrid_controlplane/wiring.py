@@ -86,7 +86,9 @@ class ControlPlane:
     def completions(self) -> Completions:
         """Counts finished chunks."""
         return Completions(
-            reported=ReportedChunks(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table),
+            reported=ReportedChunks(
+                self._dynamodb, self.settings.sessions_table, self.settings.chunks_table, self.clock
+            ),
             sessions=self.sessions,
             accounts=self.accounts,
             announcements=self.announcements,
@@ -260,7 +262,7 @@ class ControlPlane:
     @cached_property
     def sessions(self) -> SessionStore:
         """The sessions table."""
-        return SessionStore(self._dynamodb, self.settings.sessions_table)
+        return SessionStore(self._dynamodb, self.settings.sessions_table, self.clock, self.settings.retention_days)
 
     @cached_property
     def chunks(self) -> ChunkStore:

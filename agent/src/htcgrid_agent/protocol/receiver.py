@@ -154,10 +154,11 @@ class Receiver:
             lease_expires_at=self._keeper.expiry(delivery.received_at),
             message_id=delivery.message_id,
             queued_at=delivery.queued_at,
+            tenant=delivery.queued.tenant,
         )
 
     def _handle_unclaimed(self, delivery: Delivery, row: Chunk | None) -> None:
-        if row is None:
+        if row is None or row.tenant != delivery.queued.tenant:
             _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
             self._outbox.delete(delivery)
         elif row.finished:

@@ -43,7 +43,7 @@ class Announcements:
         """
         self.bus.put(list(_events(session, outcomes)))
         frames = list(chunk_frames(session.session_id, outcomes))
-        self.push.push(session.subscribers, frames)
+        self.push.push(session.tenant, session.subscribers, frames)
         if session.options.publish_outcomes:
             self.topic.publish(session.tenant, frames)
 
@@ -52,7 +52,7 @@ class Announcements:
         self.bus.put([session.ended_event()])
         frame = session.ended_frame()
         self.topic.publish(session.tenant, [frame])
-        self.push.push(session.subscribers, [frame])
+        self.push.push(session.tenant, session.subscribers, [frame])
 
 
 def _events(session: Session, outcomes: Iterable[ChunkOutcome]) -> Iterator[BusEvent]:

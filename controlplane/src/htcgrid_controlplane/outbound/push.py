@@ -36,13 +36,13 @@ class PushGateway:
         self._count = count
         self._clock = clock
 
-    def push(self, subscriber_ids: Iterable[str], frames: Iterable[Contract]) -> None:
-        """Push frames to each of these subscribers that has a connection. A push that fails is logged and counted, and
-        costs its subscriber the rest of the frames, but nobody else anything."""
+    def push(self, tenant: str, subscriber_ids: Iterable[str], frames: Iterable[Contract]) -> None:
+        """Push frames to each of these subscribers of a tenant that has a connection. A push that fails is logged and
+        counted, and costs its subscriber the rest of the frames, but nobody else anything."""
         bodies = [frame.to_json(exclude_none=True).encode() for frame in frames]
         until = self._clock() + MAX_PUSH_TIME.total_seconds()
         try:
-            connections = self._subscribers.connections(subscriber_ids)
+            connections = self._subscribers.connections(tenant, subscriber_ids)
         except (ClientError, BotoCoreError, StorageUnavailable) as error:
             self._failed(str(error))
             return

@@ -60,12 +60,16 @@ class Session:
     """The versions of the function that its tasks ran on, at the verdict."""
     ended_at: int | None = None
     expires_at: int = 0
-    """When (seconds) the session's rows may be forgotten."""
+    """When (seconds) the session is forgotten with all of its rows: from then on nobody is shown any of them."""
 
     def owns(self, chunk: Chunk) -> bool:
         """Whether a row that lies under a key of this session is its own, not one that an earlier session of the same
         id left behind. All rows of a session expire in the same second, and later than those of any earlier one."""
         return (chunk.tenant, chunk.expires_at) == (self.tenant, self.expires_at)
+
+    def forgotten(self, now: int) -> bool:
+        """Whether it is past its time at `now` (ms), though its row may still be there."""
+        return now >= self.expires_at * 1000
 
     @property
     def all_finished(self) -> bool:

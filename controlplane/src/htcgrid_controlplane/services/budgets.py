@@ -51,4 +51,4 @@ class Budgets:
         return self.stops.stop(session.session_id, EndReason.FAILURES)
 
     def _failed(self, session: Session) -> int:
-        return total_of(self.accounts.read(session.session_id, range(session.buckets))).failed
+        return total_of(self.accounts.read(session, range(session.buckets))).failed

@@ -48,7 +48,7 @@ class Completions:
         if unproven := {event.chunk for event in events} - {outcome.chunk for outcome in outcomes}:
             ids = {"session_id": session_id, "chunks": sorted(unproven)}
             _LOG.warning("events tell of chunks that have not finished: they are ignored", extra=ids)
-        accounts, counted = self._count(session_id, outcomes, now)
+        accounts, counted = self._count(session, outcomes, now)
         outcomes = [outcome for outcome in outcomes if not accounts[bucket_of(outcome.chunk)].outdates(outcome)]
         session = self._note_full(session, frozenset(bucket for bucket, account in accounts.items() if account.full))
         session = self.budgets.spend(session, outcomes, counted)
@@ -76,12 +76,12 @@ class Completions:
                 return noted
             # A chunk was reopened meanwhile, perhaps of one of these buckets.
             session = noted
-            accounts = self.accounts.read(session.session_id, sorted(full))
+            accounts = self.accounts.read(session, sorted(full))
             full = frozenset(account.bucket for account in accounts if account.full)
         return session
 
     def _count(
-        self, session_id: str, outcomes: Sequence[ChunkOutcome], now: int
+        self, session: Session, outcomes: Sequence[ChunkOutcome], now: int
     ) -> tuple[dict[int, BucketAccount], frozenset[int]]:
         """Count outcomes. Gives the accounts of their buckets then, and the chunks that had not been counted before."""
         by_bucket: defaultdict[int, list[ChunkOutcome]] = defaultdict(list)
@@ -89,6 +89,6 @@ class Completions:
             by_bucket[bucket_of(outcome.chunk)].append(outcome)
         accounts, counted = dict[int, BucketAccount](), set[int]()
         for bucket, members in by_bucket.items():
-            accounts[bucket], new = self.accounts.record(session_id, bucket, members, now)
+            accounts[bucket], new = self.accounts.record(session, bucket, members, now)
             counted.update(new)
         return accounts, frozenset(counted)

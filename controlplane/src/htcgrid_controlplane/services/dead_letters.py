@@ -3,10 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from htcgrid_chunks.chunk import (
-    Chunk,
-    ChunkKey,
-)
+from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import SessionNotFound
@@ -62,16 +59,15 @@ class DeadLetters:
             session = self.sessions.read(session_id)
         except SessionNotFound:
             return None
-        key = ChunkKey(session_id, chunk)
         for _ in range(_TRIES):
             # The item is read before the row: a redrive in between moves it, and refuses what the row said before.
-            known = self.store.read(key)
-            row = self.chunks.read(key)
+            known = self.store.read(session, chunk)
+            row = self.chunks.read(session, chunk)
             if row is None or not row.finished:
                 return None
             letters = self._letters_of(row, known.purged)
             told = replace(known, letters=letters)
-            if told == known or not (letters or known.letters) or self.store.write(told, session.expires_at):
+            if told == known or not (letters or known.letters) or self.store.write(session, told):
                 return _announced(session, chunk, letters)
         raise StorageUnavailable(f"the dead letters of chunk {chunk} of session {session_id} keep changing")
 
@@ -101,7 +97,7 @@ class DeadLetters:
         """
         session = self.sessions.read_of(tenant, session_id)
         found, (bucket, after) = self.walk(session, request.bucket, request.after)
-        tasks = sum(self._purge(session, each.key, request) for each in found)
+        tasks = sum(self._purge(session, each.key.chunk, request) for each in found)
         return DeadLettersDone(tasks=tasks, next_bucket=bucket, next_after=after)
 
     def walk(self, session: Session, bucket: int, after: int) -> "tuple[list[ChunkLetters], _Place]":
@@ -112,21 +108,25 @@ class DeadLetters:
     def forget(self, session: Session, known: ChunkLetters, tasks: Collection[int]) -> None:
         """Drop the letters of tasks that run again. Nothing is dropped if the letters have changed since they were
         read: whoever comes next sees."""
-        self.store.write(replace(known, letters=without(known.letters, tasks)), session.expires_at)
+        self.store.write(session, replace(known, letters=without(known.letters, tasks)))
 
     def _walk(
-        self, session: Session, bucket: int, after: int, catch_up: "Callable[[list[ChunkKey]], list[ChunkLetters]]"
+        self,
+        session: Session,
+        bucket: int,
+        after: int,
+        catch_up: "Callable[[Session, list[int]], list[ChunkLetters]]",
     ) -> "tuple[list[ChunkLetters], _Place]":
         """See `walk`. `catch_up` deals with chunks of which something failed and is not recorded yet: the workflow
         comes a moment after the failure, and whoever asks right after the verdict is to find everything. It gives
         letters that it has not recorded."""
         found: list[ChunkLetters] = []
         beyond = min(session.buckets, bucket + _MAX_BUCKETS)
-        accounts = {each.bucket: each for each in self.accounts.read(session.session_id, range(bucket, beyond))}
+        accounts = {each.bucket: each for each in self.accounts.read(session, range(bucket, beyond))}
         while bucket < beyond and len(found) < MAX_CHUNKS:
-            more = catch_up(self._without_letters(session.session_id, accounts[bucket]))
+            more = catch_up(session, self._without_letters(session, accounts[bucket]))
             room = MAX_CHUNKS - len(found)
-            page, following = self.store.bucket(session.session_id, bucket, after, room)
+            page, following = self.store.bucket(session, bucket, after, room)
             page = _merged(page, [each for each in more if _between(each, after, following)])
             if len(page) > room:
                 page = page[:room]
@@ -135,42 +135,42 @@ class DeadLetters:
             bucket, after = (bucket, following) if following is not None else (bucket + 1, -1)
         return found, (bucket, after) if bucket < session.buckets else (None, None)
 
-    def _without_letters(self, session_id: str, account: BucketAccount) -> list[ChunkKey]:
+    def _without_letters(self, session: Session, account: BucketAccount) -> list[int]:
         """Chunks of a bucket of which tasks failed that are not recorded."""
         if not account.tasks.failed:
             return []
-        recorded = self.store.recorded(session_id, account.bucket)
+        recorded = self.store.recorded(session, account.bucket)
         if sum(map(len, recorded.values())) >= account.tasks.failed:
             return []
         return [
-            row.key
-            for row in self.chunks.rows(session_id, account.bucket)
+            row.key.chunk
+            for row in self.chunks.rows(session, account.bucket)
             if row.finished and row.failed_tasks - recorded.get(row.key.chunk, frozenset())
         ]
 
-    def _record_all(self, keys: list[ChunkKey]) -> list[ChunkLetters]:
-        for key in keys:
-            self.record(key.session_id, key.chunk)
+    def _record_all(self, session: Session, chunks: list[int]) -> list[ChunkLetters]:
+        for chunk in chunks:
+            self.record(session.session_id, chunk)
         return []
 
-    def _unrecorded(self, keys: list[ChunkKey]) -> list[ChunkLetters]:
+    def _unrecorded(self, session: Session, chunks: list[int]) -> list[ChunkLetters]:
         """The letters that will be recorded of these chunks. Nothing is written."""
         letters = []
-        for key in keys:
-            known = self.store.read(key)
-            row = self.chunks.read(key)
+        for chunk in chunks:
+            known = self.store.read(session, chunk)
+            row = self.chunks.read(session, chunk)
             if row is not None and row.finished:
                 letters.append(replace(known, letters=self._letters_of(row, known.purged)))
         return letters
 
-    def _purge(self, session: Session, key: ChunkKey, request: PurgeTasks) -> int:
+    def _purge(self, session: Session, chunk: int, request: PurgeTasks) -> int:
         for _ in range(_TRIES):
-            known = self.store.read(key)
+            known = self.store.read(session, chunk)
             tasks = chosen(known.letters, request.fingerprint, request.tasks)
             left = replace(known, letters=without(known.letters, tasks), purged=known.purged | tasks)
-            if not tasks or self.store.write(left, session.expires_at):
+            if not tasks or self.store.write(session, left):
                 return len(tasks)
-        raise StorageUnavailable(f"the dead letters of chunk {key.chunk} of session {key.session_id} keep changing")
+        raise StorageUnavailable(f"the dead letters of chunk {chunk} of session {session.session_id} keep changing")
 
     def lines(self, row: Chunk, offsets: Collection[int]) -> Mapping[int, bytes]:
         """The results of tasks of a chunk by offset; none if they cannot be read any more.

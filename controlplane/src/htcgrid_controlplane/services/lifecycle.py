@@ -93,7 +93,7 @@ class Lifecycle:
         session = self.sessions.stop(session_id, reason) if first_bucket else self.stops.stop(session_id, reason)
         beyond = min(first_bucket + BUCKETS_PER_STEP, session.buckets)
         for bucket in range(first_bucket, beyond):
-            self._settle_bucket(session_id, bucket)
+            self._settle_bucket(session, bucket)
         return beyond if beyond < session.buckets else None
 
     def end(self, session_id: str, reason: EndReason) -> Session:
@@ -106,7 +106,7 @@ class Lifecycle:
         session = self.sessions.read(session_id)
         if session.state.ended or (reason is EndReason.DONE and session.redrives and not session.all_finished):
             return session
-        accounts = self.accounts.read(session_id, range(session.buckets))
+        accounts = self.accounts.read(session, range(session.buckets))
         account = total_of(accounts)
         verdict = verdict_of(reason, account, session.totals)
         return self.sessions.end(session, verdict, account, self.clock(), digests_of(accounts))
@@ -122,13 +122,13 @@ class Lifecycle:
             return
         self.announcements.verdict(session)
 
-    def _settle_bucket(self, session_id: str, bucket: int) -> None:
-        account = self.accounts.read(session_id, [bucket])[0]
+    def _settle_bucket(self, session: Session, bucket: int) -> None:
+        account = self.accounts.read(session, [bucket])[0]
         outcomes: list[ChunkOutcome] = []
         after: int | None = ACCOUNT_ROW
         while after is not None:
             # A row that changed between reading and cancelling is read again with its page.
-            page, following = self.chunks.bucket(session_id, bucket, after)
+            page, following = self.chunks.bucket(session, bucket, after)
             rows = [chunk for chunk in page if chunk.key.chunk in account.submitted]
             still_open = [chunk for chunk in rows if not chunk.finished]
             if still_open:
@@ -137,4 +137,4 @@ class Lifecycle:
             outcomes += [chunk.outcome() for chunk in rows if chunk.key.chunk not in account.finished]
             after = following
         if outcomes:
-            self.accounts.record(session_id, bucket, outcomes, self.clock())
+            self.accounts.record(session, bucket, outcomes, self.clock())

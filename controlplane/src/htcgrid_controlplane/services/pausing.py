@@ -71,7 +71,7 @@ class Pausing:
     def _follow_bucket(self, session: Session, bucket: int) -> None:
         after: int | None = ACCOUNT_ROW
         while after is not None:
-            page, following = self.chunks.bucket(session.session_id, bucket, after)
+            page, following = self.chunks.bucket(session, bucket, after)
             # A row that changed between reading and writing is read again with its page.
             settled = self._pause(page) if session.paused else self._resume(session, page)
             if settled:

@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from htcgrid_chunks.chunk import (
-    Chunk,
-    ChunkKey,
-)
+from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
@@ -66,7 +63,7 @@ class Queries:
 
     def status(self, session: Session) -> SessionStatus:
         """A session with its account as it is now."""
-        accounts = [] if session.account else self.accounts.read(session.session_id, range(session.buckets))
+        accounts = [] if session.account else self.accounts.read(session, range(session.buckets))
         chunks = session.totals.chunks if session.totals else sum(len(account.submitted) for account in accounts)
         return session.status(total_of(accounts), chunks, digests_of(accounts))
 
@@ -101,9 +98,9 @@ class Queries:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        self.session(tenant, session_id)
-        account = self.accounts.read(session_id, [bucket])[0]
-        rows, following = self.chunks.bucket(session_id, bucket, after)
+        session = self.session(tenant, session_id)
+        account = self.accounts.read(session, [bucket])[0]
+        rows, following = self.chunks.bucket(session, bucket, after)
         records = (
             _record(chunk, account.finished.get(chunk.key.chunk, 0))
             for chunk in rows
@@ -117,9 +114,9 @@ class Queries:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
-        self.session(tenant, session_id)
-        notified = self.accounts.read(session_id, [bucket])[0].finished
-        rows, following = self.chunks.bucket(session_id, bucket, after)
+        session = self.session(tenant, session_id)
+        notified = self.accounts.read(session, [bucket])[0].finished
+        rows, following = self.chunks.bucket(session, bucket, after)
         finished = [chunk for chunk in rows if chunk.key.chunk in notified and chunk.finished]
         page: list[ChunkOutcome] = []
         room = _PAGE_BYTES
@@ -141,7 +138,7 @@ class Queries:
         chunk = self._chunk_of(session, index)
         offset = index - chunk.first_task
         error = self._error(chunk, offset)
-        notified = self.accounts.read(session_id, [bucket_of(chunk.key.chunk)])[0].finished
+        notified = self.accounts.read(session, [bucket_of(chunk.key.chunk)])[0].finished
         return TaskRecord(
             session_id=session_id,
             task_id=task_id(session_id, index),
@@ -220,16 +217,14 @@ class Queries:
         """Of these buckets the last that has chunks. In a session that is being submitted some may have none yet."""
         beyond, many = last + 1, 1
         while beyond > first:
-            accounts: Sequence[BucketAccount] = self.accounts.read(
-                session.session_id, range(max(first, beyond - many), beyond)
-            )
+            accounts: Sequence[BucketAccount] = self.accounts.read(session, range(max(first, beyond - many), beyond))
             if with_chunks := [account for account in accounts if account.submitted]:
                 return with_chunks[-1]
             beyond, many = accounts[0].bucket, MAX_KEYS
         return None
 
     def _row(self, session: Session, chunk: int) -> Chunk:
-        row = self.chunks.read(ChunkKey(session.session_id, chunk))
+        row = self.chunks.read(session, chunk)
         if row is None:
             raise SessionConflict(f"Chunk {chunk} of session {session.session_id} has no row any more.")
         return row

@@ -8,6 +8,7 @@ from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.rules.accounting import total_of
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.lifecycle import BUCKETS_PER_STEP
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
@@ -34,23 +35,23 @@ class Recounts:
         session = self.sessions.read(session_id)
         beyond = min(first_bucket + BUCKETS_PER_STEP, session.buckets)
         buckets = range(first_bucket, beyond)
-        before = total_of(self.accounts.read(session_id, buckets))
+        before = total_of(self.accounts.read(session, buckets))
         for bucket in buckets:
-            self._recount_bucket(session_id, bucket)
-        after = total_of(self.accounts.read(session_id, buckets))
+            self._recount_bucket(session, bucket)
+        after = total_of(self.accounts.read(session, buckets))
         if after != before:
             mismatch = AccountMismatch(session_id=session_id, tenant=session.tenant, before=before, after=after)
             self.bus.put([mismatch])
         return beyond if beyond < session.buckets else None
 
-    def _recount_bucket(self, session_id: str, bucket: int) -> None:
+    def _recount_bucket(self, session: Session, bucket: int) -> None:
         for _ in range(_TRIES):
-            seen = self.accounts.read(session_id, [bucket])[0]
-            rows = [row for row in self.chunks.rows(session_id, bucket) if row.key.chunk in seen.submitted]
+            seen = self.accounts.read(session, [bucket])[0]
+            rows = [row for row in self.chunks.rows(session, bucket) if row.key.chunk in seen.submitted]
             finished = {row.key.chunk: row for row in rows if row.finished}
             uncounted = [row.outcome() for chunk, row in finished.items() if chunk not in seen.finished]
             if uncounted:
-                seen, _ = self.accounts.record(session_id, bucket, uncounted, self.clock())
+                seen, _ = self.accounts.record(session, bucket, uncounted, self.clock())
             if seen.finished.keys() == finished.keys():
                 break
             # A chunk was counted or reopened since the rows were read.
@@ -61,7 +62,7 @@ class Recounts:
             cancelled=_count(finished.values(), OutcomeCode.CANCELLED),
         )
         if seen.tasks != true:
-            self.accounts.correct(session_id, seen, true)
+            self.accounts.correct(session, seen, true)
 
 
 def _count(rows: Iterable[Chunk], code: OutcomeCode) -> int:

@@ -117,8 +117,9 @@ class Recovery:
             # Its lifecycle settles its chunks.
             self._forget(chunks)
             return Counter()
+        self._forget([chunk for chunk in chunks if not session.owns(chunk)])
         by_action: defaultdict[LeaseAction | None, list[Chunk]] = defaultdict(list)
-        for chunk in chunks:
+        for chunk in filter(session.owns, chunks):
             action = remedy(chunk, request.before)
             by_action[action if action in request.actions else None].append(chunk)
         return Counter(

@@ -107,7 +107,7 @@ class Redrives:
     def _redrive_chunk(self, run: _Run, letters: ChunkLetters, request: RedriveTasks) -> None:
         wanted = chosen(letters.letters, request.fingerprint, request.tasks)
         for _ in range(_TRIES):
-            row = self.chunks.read(letters.key)
+            row = self.chunks.read(run.session, letters.key.chunk)
             if row is None or not wanted:
                 return
             failed = wanted & row.failed_tasks
@@ -122,7 +122,7 @@ class Redrives:
                 if run.session.state.ended:
                     run.session = self.sessions.read(run.session.session_id)
                     self._see_that_it_is_watched(run.session)
-                self._send_and_forget(run.session, letters, self.chunks.read(letters.key), failed)
+                self._send_and_forget(run.session, letters, self.chunks.read(run.session, letters.key.chunk), failed)
                 return
             if answer is Redriven.NOT_COUNTED:
                 run.busy += len(failed)
@@ -165,7 +165,7 @@ class Redrives:
         what had come by then; without a gap, or nobody could tell when it is done."""
         if session.totals is not None and session.account and session.account.submitted == session.totals.tasks:
             return session.totals
-        accounts = self.accounts.read(session.session_id, range(session.buckets))
+        accounts = self.accounts.read(session, range(session.buckets))
         totals = Totals(chunks=sum(len(account.submitted) for account in accounts), tasks=total_of(accounts).submitted)
         if missing_chunks(accounts, totals):
             raise SessionConflict(
@@ -177,7 +177,7 @@ class Redrives:
                 f"The chunks of session {session.session_id} overlap or leave gaps: submit its tasks anew."
             )
         last = session.buckets - 1
-        self.accounts.expect(session.session_id, last, len(accounts[last].submitted))
+        self.accounts.expect(session, last, len(accounts[last].submitted))
         return totals
 
     def _inputs(self, row: Chunk, edited: Mapping[int, str], edition: str) -> Payload:

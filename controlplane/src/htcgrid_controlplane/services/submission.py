@@ -74,9 +74,8 @@ class Submissions:
         """Create a session, with its first chunks. Repeating the same request changes nothing.
 
         Raises:
-            SessionConflict: the id is taken by a session with other options, the totals contradict the chunks, or the
-                chunks overlap or leave gaps.
-            SessionNotFound: the id is taken by another tenant.
+            SessionConflict: the id is taken by a session with other options, or was used before by anybody; the totals
+                contradict the chunks, or the chunks overlap or leave gaps.
             UnknownPartition: there is no such partition.
         """
         self.queues.check(request.options.partition)
@@ -113,12 +112,10 @@ class Submissions:
     def _repeated(self, session: Session, request: AddChunks) -> Session:
         """Accept what a session holds that takes no more: its client repeats it, since it has not seen the answer."""
         buckets = sorted({bucket_of(chunk.chunk) for chunk in request.chunks})
-        counted = frozenset[int]().union(
-            *(account.submitted for account in self.accounts.read(session.session_id, buckets))
-        )
+        counted = frozenset[int]().union(*(account.submitted for account in self.accounts.read(session, buckets)))
         if any(chunk.chunk not in counted for chunk in request.chunks):
             raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
-        self._check_repeated([_row(session, chunk, session.created_at) for chunk in request.chunks])
+        self._check_repeated(session, [_row(session, chunk, session.created_at) for chunk in request.chunks])
         if request.totals not in (None, session.totals):
             raise SessionClosed(f"Session {session.session_id} was stopped before it was closed.")
         return session
@@ -126,8 +123,11 @@ class Submissions:
     def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
         now = self.clock()
         rows = [_row(session, chunk, now) for chunk in chunks]
-        inserted = self.chunks.insert(rows, session.expires_at)
-        stored = self._check_repeated([row for row, new in zip(rows, inserted, strict=True) if not new])
+        inserted = self.chunks.insert(rows)
+        present = [row for row, new in zip(rows, inserted, strict=True) if not new]
+        stored = self._check_repeated(session, present)
+        if len(stored) < len(present):
+            raise SessionConflict.used_id(session.session_id)
         # A session that is paused and resumed while a request is repeated: its rows are to be as they would be now.
         if session.paused:
             self.chunks.pause([row for row in stored if row.waits])
@@ -140,12 +140,7 @@ class Submissions:
             self.sessions.reserve_buckets(session.session_id, max(by_bucket) + 1)
         accounts = [
             self.accounts.add_submitted(
-                session.session_id,
-                bucket,
-                spans,
-                expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
-                expires_at=session.expires_at,
-                paused=session.paused,
+                session, bucket, spans, expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE
             )
             for bucket, spans in sorted(by_bucket.items())
         ]
@@ -153,10 +148,10 @@ class Submissions:
             self.queues.send(session, [chunk.chunk for chunk in chunks])
         return accounts
 
-    def _check_repeated(self, rows: Sequence[Chunk]) -> list[Chunk]:
+    def _check_repeated(self, session: Session, rows: Sequence[Chunk]) -> list[Chunk]:
         found = []
         for row in rows:
-            stored = self.chunks.read(row.key)
+            stored = self.chunks.read(session, row.key.chunk)
             if stored is None:
                 continue
             if not row.holds_same_tasks(stored):
@@ -170,17 +165,17 @@ class Submissions:
     def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
         if not _holds(seen, totals):
             buckets = range(max(buckets_in(totals), session.buckets))
-            seen = self.accounts.read(session.session_id, buckets)
+            seen = self.accounts.read(session, buckets)
             if not _holds(seen, totals):
                 raise SessionConflict(_contradiction(seen, totals))
         self._check_tiling(session, seen)
         if session.totals is None:
             session = self.sessions.close(session.session_id, totals)
             last = buckets_in(totals) - 1
-            account = self.accounts.expect(session.session_id, last, chunks_expected(totals, last))
+            account = self.accounts.expect(session, last, chunks_expected(totals, last))
             while account.full and last not in session.full_buckets:
                 session = self.sessions.add_full(session, frozenset({last}))
-                account = self.accounts.read(session.session_id, [last])[0]
+                account = self.accounts.read(session, [last])[0]
         session = self.budgets.judge(session)
         self.waker.wake(session)
         return session
@@ -192,7 +187,7 @@ class Submissions:
         if torn is None:
             return
         bucket, first_task = torn
-        rows = self.chunks.rows(session.session_id, bucket)
+        rows = self.chunks.rows(session, bucket)
         fault = fault_in_bucket(first_task, (Span(row.key.chunk, row.first_task, row.size) for row in rows))
         self.stops.stop(session.session_id, EndReason.CANCELLED)
         raise SessionConflict(
@@ -217,9 +212,10 @@ class Submissions:
         )
 
     def _same_session(self, wanted: Session) -> Session:
-        session = self.sessions.read(wanted.session_id)
-        if session.tenant != wanted.tenant:
-            raise SessionNotFound(wanted.session_id)
+        try:
+            session = self.sessions.read_of(wanted.tenant, wanted.session_id)
+        except SessionNotFound as error:
+            raise SessionConflict.used_id(wanted.session_id) from error
         if session.options != wanted.options:
             raise SessionConflict(f"Session {wanted.session_id} exists with other options.")
         if wanted.totals is not None and session.totals not in (None, wanted.totals):
@@ -275,4 +271,5 @@ def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
         inputs=Payload(chunk.inputs, chunk.stored_bytes),
         outcomes="",
         stages=Stages(submitted_at=now),
+        expires_at=session.expires_at,
     )

@@ -126,6 +126,9 @@ class Sweeping:
             taken = self.store.take(due, again_at)
             if taken is None:
                 return Swept(), again_at
+            if taken.session.forgotten(self.clock()):
+                self.store.drop(due.session_id)
+                return Swept(), again_at
             swept, bucket = self._sweep(taken, before, room)
             if bucket is not None:
                 again_at = due.sweep_at + int(_TURN.total_seconds() * 1000)
@@ -202,5 +205,5 @@ class Sweeping:
         open_buckets = [bucket for bucket in range(first, session.buckets) if bucket not in session.full_buckets]
         for start in range(0, len(open_buckets), MAX_KEYS):
             buckets: Sequence[int] = open_buckets[start : start + MAX_KEYS]
-            yield from self.accounts.read(session.session_id, buckets)
+            yield from self.accounts.read(session, buckets)
             room.left -= 1

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
-from htcgrid_chunks.chunk import (
-    Chunk,
-    ChunkKey,
-)
+from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.lease_rules import recovered
 from htcgrid_chunks.state import ChunkState
@@ -52,11 +49,11 @@ class UndeliverableMessages:
 
         Repeating it does no harm: a second message of a chunk, or a second event, changes nothing.
         """
-        row = self.chunks.read(ChunkKey(queued.session_id, queued.chunk))
         try:
             session = self.sessions.read(queued.session_id)
         except SessionNotFound:
             return None
+        row = self.chunks.read(session, queued.chunk)
         action = self._action(session, row) if row else None
         if row is None or action is None:
             return None
@@ -84,7 +81,7 @@ class UndeliverableMessages:
             return None  # its lifecycle settles its chunks
         match row.state:
             case ChunkState.FINISHED:
-                account = self.accounts.read(session.session_id, [row.key.bucket])[0]
+                account = self.accounts.read(session, [row.key.bucket])[0]
                 return LeaseAction.COUNTED if account.awaits(row.outcome()) else None
             case ChunkState.QUEUED | ChunkState.RETRY | ChunkState.RUNNING:
                 in_vain = row.waits and row.redeliveries_in_vain >= MAX_REDELIVERIES

@@ -7,6 +7,7 @@
     redrives          number          how often a chunk was taken out of `finished` for that; see `storage/redrive.py`
     submitted, completed, failed, cancelled    tasks
     function_digests  string set      versions of the function that tasks of finished chunks ran on
+    tenant, expires_at                whose it is; see `storage/ownership.py`
 
 A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
 in it. So a message that comes twice changes nothing. One that tells of an attempt before a redrive changes nothing
@@ -32,17 +33,19 @@ from htcgrid_chunks.backoff import Backoff
 from htcgrid_chunks.chunk import bucket_key
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_chunks.store import ACCOUNT_ROW
-from htcgrid_controlplane.errors import SessionChanged
+from htcgrid_controlplane.errors import SessionChanged, SessionConflict
 from htcgrid_controlplane.rules.accounting import (
     BucketAccount,
     latest,
 )
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.tiling import Span, sum_of_edges
 from htcgrid_controlplane.storage.batch_get import batch_get
 from htcgrid_controlplane.storage.conditional import (
     condition_failed,
     retry_transaction_conflicts,
 )
+from htcgrid_controlplane.storage.ownership import owns
 from htcgrid_events import BUCKET_SIZE, Account, ChunkOutcome, OutcomeCode
 
 if TYPE_CHECKING:
@@ -68,24 +71,16 @@ class AccountStore:
         self._table = chunks_table
         self._sessions_table = sessions_table
 
-    def add_submitted(
-        self,
-        session_id: str,
-        bucket: int,
-        spans: Sequence[Span],
-        expected: int,
-        expires_at: int,
-        *,
-        paused: bool = False,
-    ) -> BucketAccount:
+    def add_submitted(self, session: Session, bucket: int, spans: Sequence[Span], expected: int) -> BucketAccount:
         """Count chunks as submitted; those that are counted already change nothing.
 
         The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
-        whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `paused` is what
-        the caller believes of the session. `expires_at` is in seconds (TTL).
+        whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `session` shows
+        whether the caller believes that it is paused.
 
         Raises:
             SessionChanged: the session was stopped, paused or resumed meanwhile.
+            SessionConflict: an earlier session of the same id left an account behind.
         """
         account: BucketAccount | None = None
         for retry in range(1, _TRIES + 1):
@@ -96,18 +91,18 @@ class AccountStore:
             try:
                 self._client.transact_write_items(
                     TransactItems=[
-                        self._session_accepts(session_id, paused=paused),
-                        self._add(session_id, bucket, new, account, expected, expires_at),
+                        self._session_accepts(session),
+                        self._add(session, bucket, new, account, expected),
                     ]
                 )
             except ClientError as error:
                 if condition_failed(error, index=0):
-                    raise SessionChanged(f"Session {session_id} was stopped, paused or resumed.") from error
+                    raise SessionChanged(f"Session {session.session_id} was stopped, paused or resumed.") from error
                 if not (condition_failed(error, index=1) or _conflicted(error)):
                     raise
                 if _conflicted(error):
                     time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
-                account = self.read(session_id, [bucket])[0]
+                account = self._read_to_add(session, bucket)
                 continue
             before = account if account and account.submitted else BucketAccount(bucket)
             return BucketAccount(
@@ -117,14 +112,16 @@ class AccountStore:
                 edges=None if before.edges is None else before.edges + sum_of_edges(new),
                 expected=expected,
             )
-        raise StorageUnavailable(f"bucket {bucket} of session {session_id} is being written by too many at once")
+        raise StorageUnavailable(
+            f"bucket {bucket} of session {session.session_id} is being written by too many at once"
+        )
 
-    def expect(self, session_id: str, bucket: int, chunks: int) -> BucketAccount:
+    def expect(self, session: Session, bucket: int, chunks: int) -> BucketAccount:
         """Note how many chunks a bucket will hold, now that the client has said how many there are in all."""
         response = self._write(
             {
                 "TableName": self._table,
-                "Key": _key(session_id, bucket),
+                "Key": _key(session.session_id, bucket),
                 "UpdateExpression": "SET expected = :chunks",
                 "ExpressionAttributeValues": {":chunks": number(chunks)},
                 "ReturnValues": "ALL_NEW",
@@ -133,7 +130,7 @@ class AccountStore:
         return _account(bucket, Item(response["Attributes"]))
 
     def record(
-        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
+        self, session: Session, bucket: int, outcomes: Sequence[ChunkOutcome], now: int
     ) -> tuple[BucketAccount, list[int]]:
         """Count outcomes, each chunk once; of one that was redriven, the first that tells of a later attempt. Gives the
         account as it is then, and the chunks that were new.
@@ -145,11 +142,11 @@ class AccountStore:
         account: BucketAccount | None = None
         new: list[int] = []
         for start in range(0, len(distinct), _MAX_COUNTED):
-            account = self._record_some(session_id, bucket, distinct[start : start + _MAX_COUNTED], now, new)
-        return account or self.read(session_id, [bucket])[0], new
+            account = self._record_some(session, bucket, distinct[start : start + _MAX_COUNTED], now, new)
+        return account or self.read(session, [bucket])[0], new
 
     def _record_some(
-        self, session_id: str, bucket: int, outcomes: Sequence[ChunkOutcome], now: int, new: list[int]
+        self, session: Session, bucket: int, outcomes: Sequence[ChunkOutcome], now: int, new: list[int]
     ) -> BucketAccount:
         fresh = {outcome.chunk: outcome for outcome in outcomes}
         account: BucketAccount | None = None
@@ -161,12 +158,13 @@ class AccountStore:
             counts, values = _counts(fresh.values())
             request: UpdateItemInputTypeDef = {
                 "TableName": self._table,
-                "Key": _key(session_id, bucket),
+                "Key": _key(session.session_id, bucket),
                 "UpdateExpression": f"SET {', '.join(f'finished.#c{chunk} = :now' for chunk in fresh)} ADD {counts}",
-                "ConditionExpression": " AND ".join(["attribute_exists(finished)", unmoved, *uncounted]),
+                "ConditionExpression": " AND ".join(["expires_at = :expires", unmoved, *uncounted]),
                 "ExpressionAttributeNames": {f"#c{chunk}": str(chunk) for chunk in fresh},
                 "ExpressionAttributeValues": {
                     ":now": number(now),
+                    ":expires": number(session.expires_at),
                     **{f":c{chunk}": number(chunk) for chunk in fresh},
                     **seen,
                     **values,
@@ -178,22 +176,24 @@ class AccountStore:
             except ClientError as error:
                 if not condition_failed(error):
                     raise
-                account = self.read(session_id, [bucket])[0]
+                account = self.read(session, [bucket])[0]
                 if not account.submitted:
-                    raise StorageUnavailable(f"bucket {bucket} of session {session_id} has no account") from error
+                    raise StorageUnavailable(
+                        f"bucket {bucket} of session {session.session_id} has no account"
+                    ) from error
                 fresh = {chunk: outcome for chunk, outcome in fresh.items() if account.awaits(outcome)}
             else:
                 new += fresh
                 return _account(bucket, Item(response["Attributes"]))
-        return account or self.read(session_id, [bucket])[0]
+        return account or self.read(session, [bucket])[0]
 
-    def correct(self, session_id: str, seen: BucketAccount, true: Account) -> bool:
+    def correct(self, session: Session, seen: BucketAccount, true: Account) -> bool:
         """Replace the counters of a bucket's account; false if it has changed since it was read."""
         try:
             self._write(
                 {
                     "TableName": self._table,
-                    "Key": _key(session_id, seen.bucket),
+                    "Key": _key(session.session_id, seen.bucket),
                     "UpdateExpression": "SET submitted = :s, completed = :c, failed = :f, cancelled = :x",
                     "ConditionExpression": "submitted = :s0 AND completed = :c0 AND failed = :f0 AND cancelled = :x0",
                     "ExpressionAttributeValues": {**_counters("", true), **_counters("0", seen.tasks)},
@@ -205,24 +205,32 @@ class AccountStore:
             raise
         return True
 
-    def read(self, session_id: str, buckets: Sequence[int]) -> list[BucketAccount]:
-        """The accounts of these buckets, as last written; an empty one where there is no row yet."""
-        bucket_of_key = {bucket_key(session_id, bucket): bucket for bucket in buckets}
+    def read(self, session: Session, buckets: Sequence[int]) -> list[BucketAccount]:
+        """The accounts of these buckets, as last written; an empty one where the session has no row yet."""
+        bucket_of_key = {bucket_key(session.session_id, bucket): bucket for bucket in buckets}
         found: dict[int, BucketAccount] = {}
-        for item in batch_get(self._client, self._table, [_key(session_id, bucket) for bucket in buckets]):
-            bucket = bucket_of_key[item.text("bucket")]
-            found[bucket] = _account(bucket, item)
+        for item in batch_get(self._client, self._table, [_key(session.session_id, bucket) for bucket in buckets]):
+            if owns(session, item):
+                bucket = bucket_of_key[item.text("bucket")]
+                found[bucket] = _account(bucket, item)
         return [found.get(bucket, BucketAccount(bucket)) for bucket in buckets]
+
+    def _read_to_add(self, session: Session, bucket: int) -> BucketAccount:
+        for item in batch_get(self._client, self._table, [_key(session.session_id, bucket)]):
+            if not owns(session, item):
+                raise SessionConflict.used_id(session.session_id)
+            return _account(bucket, item)
+        return BucketAccount(bucket)
 
     def _write(self, request: "UpdateItemInputTypeDef") -> "UpdateItemOutputTypeDef":
         return retry_transaction_conflicts(lambda: self._client.update_item(**request))
 
-    def _session_accepts(self, session_id: str, *, paused: bool) -> "TransactWriteItemTypeDef":
-        as_believed = "attribute_exists(paused)" if paused else "attribute_not_exists(paused)"
+    def _session_accepts(self, session: Session) -> "TransactWriteItemTypeDef":
+        as_believed = "attribute_exists(paused)" if session.paused else "attribute_not_exists(paused)"
         return {
             "ConditionCheck": {
                 "TableName": self._sessions_table,
-                "Key": {"session_id": text(session_id)},
+                "Key": {"session_id": text(session.session_id)},
                 "ConditionExpression": "attribute_exists(session_id) AND attribute_not_exists(stop_reason) "
                 f"AND {as_believed}",
             }
@@ -230,12 +238,11 @@ class AccountStore:
 
     def _add(
         self,
-        session_id: str,
+        session: Session,
         bucket: int,
         spans: Sequence[Span],
         seen: BucketAccount | None,
         expected: int,
-        expires_at: int,
     ) -> "TransactWriteItemTypeDef":
         values: dict[str, AttributeValueTypeDef] = {
             ":chunks": numbers(span.chunk for span in spans),
@@ -252,11 +259,12 @@ class AccountStore:
                 ":reopened": {"M": {}},
                 ":zero": number(0),
                 ":expected": number(expected),
-                ":expires": number(expires_at),
+                ":tenant": text(session.tenant),
+                ":expires": number(session.expires_at),
             }
             update = (
                 "SET finished = :finished, reopened = :reopened, completed = :zero, failed = :zero, cancelled = :zero, "
-                "expected = if_not_exists(expected, :expected), expires_at = :expires "
+                "expected = if_not_exists(expected, :expected), tenant = :tenant, expires_at = :expires "
             )
             condition = "attribute_not_exists(submitted)"
         else:
@@ -265,7 +273,7 @@ class AccountStore:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": _key(session_id, bucket),
+                "Key": _key(session.session_id, bucket),
                 "UpdateExpression": update + added,
                 "ConditionExpression": condition,
                 "ExpressionAttributeValues": values,

@@ -3,13 +3,14 @@
     revision    moves with every write; a write is refused unless it is the one that the writer has read
     letters     compressed JSON; missing when all of them were redriven or purged
     purged      number set: tasks that are to be forgotten for good
+    tenant, expires_at    whose it is; see `storage/ownership.py`
 
 An item whose letters are gone stays as a mark: an event that comes again, or late, must not bring them back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 from pydantic import TypeAdapter
@@ -25,7 +26,9 @@ from htcgrid_chunks.chunk import (
     ChunkKey,
     bucket_key,
 )
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.conditional import condition_failed
+from htcgrid_controlplane.storage.ownership import owns
 from htcgrid_dataplane import decode_lines, encode_lines
 from htcgrid_events import DeadLetter
 
@@ -55,18 +58,24 @@ class DeadLetterStore:
         self._client = client
         self._table = table
 
-    def read(self, key: ChunkKey) -> ChunkLetters:
-        """The letters of a chunk, as last written; none if there is no item."""
+    def read(self, session: Session, chunk: int) -> ChunkLetters:
+        """The letters of a chunk, as last written; none if there is no item. One that an earlier session of the same
+        id left behind is empty, and is replaced by the next write."""
+        key = ChunkKey(session.session_id, chunk)
         response = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
-        return _letters(key, Item(response["Item"])) if "Item" in response else ChunkLetters(key)
+        if "Item" not in response:
+            return ChunkLetters(key)
+        item = Item(response["Item"])
+        return _letters(key, item) if owns(session, item) else ChunkLetters(key, revision=item.number("revision"))
 
-    def write(self, letters: ChunkLetters, expires_at: int) -> bool:
-        """Replace the item of which `letters` was made; false if it has changed since. `expires_at` is in seconds."""
+    def write(self, session: Session, letters: ChunkLetters) -> bool:
+        """Replace the item of which `letters` was made; false if it has changed since."""
         values: dict[str, AttributeValueTypeDef] = {
-            ":expires": number(expires_at),
+            ":tenant": text(session.tenant),
+            ":expires": number(session.expires_at),
             ":one": number(1),
         }
-        sets, removes = ["expires_at = :expires"], list[str]()
+        sets, removes = ["tenant = :tenant", "expires_at = :expires"], list[str]()
         if letters.letters:
             values[":letters"] = binary(_encoded(letters.letters))
             sets.append("letters = :letters")
@@ -75,6 +84,8 @@ class DeadLetterStore:
         if letters.purged:
             values[":purged"] = numbers(letters.purged)
             sets.append("purged = :purged")
+        else:
+            removes.append("purged")
         if letters.revision:
             values[":seen"] = number(letters.revision)
             condition = "revision = :seen"
@@ -95,27 +106,27 @@ class DeadLetterStore:
             raise
         return True
 
-    def recorded(self, session_id: str, bucket: int) -> dict[int, frozenset[int]]:
+    def recorded(self, session: Session, bucket: int) -> dict[int, frozenset[int]]:
         """Of each chunk of a bucket that has an item, the tasks (by their index) that have a letter or were purged."""
         found: dict[int, frozenset[int]] = {}
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": "#bucket = :bucket",
             "ExpressionAttributeNames": {"#bucket": "bucket"},
-            "ExpressionAttributeValues": {":bucket": text(bucket_key(session_id, bucket))},
+            "ExpressionAttributeValues": {":bucket": text(bucket_key(session.session_id, bucket))},
             "ConsistentRead": True,
         }
         while True:
             response = self._client.query(**query)
-            for item in map(Item, response["Items"]):
+            for item in _own(session, response["Items"]):
                 chunk = item.number("chunk")
-                letters = _letters(ChunkKey(session_id, chunk), item)
+                letters = _letters(ChunkKey(session.session_id, chunk), item)
                 found[chunk] = letters.purged.union(*(letter.tasks for letter in letters.letters))
             if "LastEvaluatedKey" not in response:
                 return found
             query["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
-    def bucket(self, session_id: str, bucket: int, after: int, limit: int) -> tuple[list[ChunkLetters], int | None]:
+    def bucket(self, session: Session, bucket: int, after: int, limit: int) -> tuple[list[ChunkLetters], int | None]:
         """Items with letters of a bucket's chunks behind chunk `after`, in order, among the next `limit` items; and the
         chunk after which to go on, if any."""
         response = self._client.query(
@@ -123,18 +134,25 @@ class DeadLetterStore:
             KeyConditionExpression="#bucket = :bucket AND chunk > :after",
             FilterExpression="attribute_exists(letters)",
             ExpressionAttributeNames={"#bucket": "bucket"},
-            ExpressionAttributeValues={":bucket": text(bucket_key(session_id, bucket)), ":after": number(after)},
+            ExpressionAttributeValues={
+                ":bucket": text(bucket_key(session.session_id, bucket)),
+                ":after": number(after),
+            },
             ConsistentRead=True,
             Limit=limit,
         )
-        items = [Item(row) for row in response["Items"]]
+        items = _own(session, response["Items"])
         last = response.get("LastEvaluatedKey")
-        found = [_letters(ChunkKey(session_id, item.number("chunk")), item) for item in items]
+        found = [_letters(ChunkKey(session.session_id, item.number("chunk")), item) for item in items]
         return found, Item(last).number("chunk") if last else None
 
 
 def _key(key: ChunkKey) -> "dict[str, AttributeValueTypeDef]":
     return {"bucket": text(key.partition_key), "chunk": number(key.chunk)}
+
+
+def _own(session: Session, rows: Iterable[Mapping[str, Any]]) -> list[Item]:
+    return [item for item in map(Item, rows) if owns(session, item)]
 
 
 def _encoded(letters: Sequence[DeadLetter]) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from htcgrid_chunks.attributes import Item, number, text
 from htcgrid_chunks.chunk import Chunk, ChunkKey
+from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.store import chunk_of
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.rules.session import Session
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class ReportedChunks:
     """Reads rows of the sessions and the chunks table together."""
 
-    def __init__(self, client: "DynamoDBClient", sessions_table: str, chunks_table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", sessions_table: str, chunks_table: str, clock: Clock) -> None:
         self._client = client
+        self._clock = clock
         self._sessions_table = sessions_table
         self._chunks_table = chunks_table
 
@@ -33,7 +35,7 @@ class ReportedChunks:
         does not have are left out.
 
         Raises:
-            SessionNotFound: there is no such session.
+            SessionNotFound: there is no such session, or it is past its time.
             StorageUnavailable: DynamoDB kept refusing.
         """
         keys = [_key(ChunkKey(session_id, chunk)) for chunk in sorted(set(chunks))]
@@ -42,9 +44,9 @@ class ReportedChunks:
             self._client,
             {self._sessions_table: [{"session_id": text(session_id)}], self._chunks_table: first},
         )
-        if not found[self._sessions_table]:
+        session = next(map(session_of, found[self._sessions_table]), None)
+        if session is None or session.forgotten(self._clock()):
             raise SessionNotFound(session_id)
-        session = session_of(found[self._sessions_table][0])
         items = [*found[self._chunks_table], *batch_get(self._client, self._chunks_table, rest)]
         rows = [_chunk(session_id, item) for item in items]
         return session, sorted((row for row in rows if session.owns(row)), key=lambda row: row.key.chunk)

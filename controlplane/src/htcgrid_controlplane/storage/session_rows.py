@@ -1,5 +1,6 @@
 """A session's row: how its attributes are written and read."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from htcgrid_chunks.attributes import (
@@ -17,6 +18,11 @@ from htcgrid_events import Account, SessionOptions, SessionState, SessionSummary
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+
+_OUTLIVES_ROWS = timedelta(days=14)
+"""By how much the row of a session expires after the other rows of it. DynamoDB deletes rows within a few days of their
+expiry, in no order ("Using time to live in DynamoDB"): an id is free again only when nothing is left under it."""
 
 
 class Listed(NamedTuple):
@@ -38,7 +44,8 @@ def row_of(session: Session) -> "dict[str, AttributeValueTypeDef]":
         "listed": text(f"{session.created_at:013}-{session.session_id}"),
         "deadline_at": number(session.deadline_at),
         "buckets": number(session.buckets),
-        "expires_at": number(session.expires_at),
+        "rows_expire_at": number(session.expires_at),
+        "expires_at": number(session.expires_at + int(_OUTLIVES_ROWS.total_seconds())),
         "open_shard": number(sweep_shard_of(session.session_id)),
         "sweep_at": number(next_sweep_at(session.created_at)),
     }
@@ -75,7 +82,7 @@ def session_of(item: Item) -> Session:
         account=_counted(item) if ended else None,
         function_digests=tuple(item.text("function_digests").split()) if ended else (),
         ended_at=item.number("ended_at") if ended else None,
-        expires_at=item.number("expires_at"),
+        expires_at=item.number("rows_expire_at", item.number("expires_at")),
     )
 
 

@@ -11,6 +11,7 @@ from htcgrid_chunks.attributes import (
     numbers,
     text,
 )
+from htcgrid_chunks.clock import Clock
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
@@ -42,9 +43,11 @@ MAX_SUBSCRIBERS = 16
 class SessionStore:
     """Reads and writes rows of the sessions table."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock, retention_days: int) -> None:
         self._client = client
         self._table = table
+        self._clock = clock
+        self._retention_ms = retention_days * 86_400_000
 
     def create(self, session: Session) -> bool:
         """Insert the row if it is absent; false if a session has this id already."""
@@ -64,14 +67,17 @@ class SessionStore:
         """The row, as last written.
 
         Raises:
-            SessionNotFound: there is none.
+            SessionNotFound: there is none, or the session is past its time.
         """
         response = self._client.get_item(
             TableName=self._table, Key={"session_id": text(session_id)}, ConsistentRead=True
         )
         if "Item" not in response:
             raise SessionNotFound(session_id)
-        return session_of(Item(response["Item"]))
+        session = session_of(Item(response["Item"]))
+        if session.forgotten(self._clock()):
+            raise SessionNotFound(session_id)
+        return session
 
     def read_of(self, tenant: str, session_id: str) -> Session:
         """The row of a tenant's session, as last written.
@@ -169,17 +175,23 @@ class SessionStore:
     def of_tenant(
         self, tenant: str, state: SessionState | None, before: str | None, limit: int
     ) -> tuple[list[Listed], str | None]:
-        """Sessions of a tenant, newest first, from those made before `before` on; and where to go on, if anywhere."""
+        """Sessions of a tenant, newest first, from those made before `before` on; and where to go on, if anywhere.
+        Those past their time are left out: the index does not hold when that is, but it follows from the deadline."""
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "IndexName": TENANT_INDEX,
             "KeyConditionExpression": "tenant = :tenant AND listed < :before",
-            "ExpressionAttributeValues": {":tenant": text(tenant), ":before": text(before or "9")},
+            "FilterExpression": "deadline_at > :forgotten",
+            "ExpressionAttributeValues": {
+                ":tenant": text(tenant),
+                ":before": text(before or "9"),
+                ":forgotten": number(self._clock() - self._retention_ms),
+            },
             "ScanIndexForward": False,
             "Limit": limit,
         }
         if state is not None:
-            query["FilterExpression"] = "#state = :state"
+            query["FilterExpression"] += " AND #state = :state"
             query["ExpressionAttributeNames"] = {"#state": "state"}
             query["ExpressionAttributeValues"] = {**query["ExpressionAttributeValues"], ":state": text(state)}
         response = self._client.query(**query)

@@ -103,11 +103,16 @@ class SubscriberStore:
         )
         return "Item" in response and Item(response["Item"]).text("tenant") == tenant
 
-    def connections(self, subscriber_ids: Iterable[str]) -> dict[str, str]:
-        """The connection of each of these subscribers that has one."""
+    def connections(self, tenant: str, subscriber_ids: Iterable[str]) -> dict[str, str]:
+        """The connection of each of these subscribers of a tenant that has one. A subscriber's row expires while
+        sessions still name it, and its id may be another tenant's then."""
         keys = [{"subscriber_id": text(subscriber_id)} for subscriber_id in sorted(set(subscriber_ids))]
-        rows = batch_get(self._client, self._table, keys, "subscriber_id, connection_id")
-        return {row.text("subscriber_id"): row.text("connection_id") for row in rows if "connection_id" in row}
+        rows = batch_get(self._client, self._table, keys, "subscriber_id, tenant, connection_id")
+        return {
+            row.text("subscriber_id"): row.text("connection_id")
+            for row in rows
+            if "connection_id" in row and row.text("tenant") == tenant
+        }
 
     def forget(self, subscriber_id: str, connection_id: str) -> None:
         """Note that a connection is gone, unless the subscriber has opened another meanwhile."""

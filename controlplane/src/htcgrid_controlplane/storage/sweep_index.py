@@ -6,6 +6,7 @@ take       sweep_at as seen, no verdict     → sweep_at = next time
 go_on      no verdict                       → sweep_bucket, sweep_at = at once
 done       no verdict                       → swept_at, no sweep_bucket
 abandon    lifecycle_execution as seen      → no lifecycle_execution
+drop       no verdict                       → not in the index
 """
 
 from collections.abc import Mapping
@@ -115,6 +116,10 @@ class SweepStore:
             {":now": number(now)},
         )
 
+    def drop(self, session_id: str) -> None:
+        """Take a session that is past its time out of the index: what is left of it expires."""
+        self._change(session_id, "REMOVE open_shard, sweep_at, sweep_bucket", "attribute_exists(open_shard)", {})
+
     def abandon(self, session_id: str, execution: str) -> bool:
         """Let another execution adopt a session whose own is over; false if another has done so already."""
         row = self._change(
@@ -133,9 +138,10 @@ class SweepStore:
             "Key": {"session_id": text(session_id)},
             "UpdateExpression": update,
             "ConditionExpression": condition,
-            "ExpressionAttributeValues": values,
             "ReturnValues": "ALL_NEW",
         }
+        if values:
+            request["ExpressionAttributeValues"] = values
         try:
             response = retry_transaction_conflicts(lambda: self._client.update_item(**request))
         except ClientError as error:
