@@ -62,7 +62,8 @@ class StubApi:
             case "POST", ["sessions", session_id, "uploads"]:
                 wanted = UploadRequest.model_validate_json(body).sizes
                 urls = {n: f"{grid.url}/in/{session_id}/{n}?X-Amz-Signature=secret" for n in wanted}
-                return ok(UploadPlaces(urls=urls, headers={"Content-Type": "application/zlib"})), None
+                headers = {"Content-Type": "application/zlib", "If-None-Match": "*"}
+                return ok(UploadPlaces(urls=urls, headers=headers, taken=urls)), None
             case _, ["sessions", session_id, *rest] if session_id in grid.sessions:
                 return self._of_session(method, grid.sessions[session_id], rest, query, body)
         return refusal(404, "SessionNotFound"), None

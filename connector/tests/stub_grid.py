@@ -207,7 +207,7 @@ class StubGrid:
             if "x-amz-target" in headers:
                 return self._initiate_auth(json.loads(body))
             if not url.path.startswith("/api/"):
-                return self._payload(method, url.path, body)
+                return self._payload(method, url.path, headers, body)
             if headers.get("authorization", "").removeprefix("Bearer ") not in self._tokens:
                 return Answer(401, b'{"message":"Unauthorized"}')
             answer, session_id = self._api.route(method, url.path.removeprefix("/api"), url.query, body)
@@ -235,7 +235,9 @@ class StubGrid:
         result = {"IdToken": token, "ExpiresIn": self.token_seconds, "RefreshToken": "refresh"}
         return Answer(200, json.dumps({"AuthenticationResult": result}).encode())
 
-    def _payload(self, method: str, path: str, body: bytes) -> Answer:
+    def _payload(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         if method == "PUT":
+            if path in self.payloads and headers.get("if-none-match") == "*":
+                return Answer(412, b"PreconditionFailed")
             self.payloads[path] = b"" if self.forgetful else body
         return Answer(200, self.payloads[path]) if path in self.payloads else Answer(404, b"NoSuchKey")

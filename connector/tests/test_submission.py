@@ -185,6 +185,17 @@ def test_large_inputs_are_uploaded_first(stub: StubGrid, grid: Grid) -> None:
     assert session.results(timeout=60) == [len(task) for task in tasks]
 
 
+def test_an_upload_that_lies_there_already_is_no_failure_and_is_not_replaced(stub: StubGrid, grid: Grid) -> None:
+    tasks = [str(list(range(100_000)))]
+    session = grid.submit(tasks, session_id=new_id())
+    [(place, data)] = [(path, body) for path, body in stub.payloads.items() if path.startswith("/in/")]
+    assert grid.submit(tasks, session_id=session.id).id == session.id
+    with pytest.raises(RequestRejected, match="may be repeated, but not changed") as refusal:
+        grid.submit([str(list(range(1, 100_001)))], session_id=session.id)
+    assert refusal.value.reason == "UploadTaken"
+    assert stub.payloads[place] == data
+
+
 def test_a_bad_task_in_a_stream_cancels_what_was_sent(stub: StubGrid, grid: Grid) -> None:
     def tasks() -> Iterator[object]:
         yield from range(3000)

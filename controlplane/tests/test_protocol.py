@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from tests.support.control_plane_harness import AGENT, LEASE, TENANT, Harness
+from tests.support.control_plane_harness import AGENT, LEASE, TENANT, Harness, inputs
 
 from htcgrid_chunks.chunk import (
     Chunk,
     ChunkKey,
+    Payload,
 )
 from htcgrid_chunks.state import (
     CHUNK_TRANSITIONS,
@@ -26,10 +27,12 @@ from htcgrid_chunks.store import (
     ChunkLease,
     Claim,
 )
-from htcgrid_controlplane.errors import SessionClosed
+from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
+from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.recovery import RecoveryRequest
-from htcgrid_events import ChunkOutcome, RedriveTasks, Stages
+from htcgrid_controlplane.storage.dead_letters import ChunkLetters
+from htcgrid_events import ChunkOutcome, CreateSession, RedriveTasks, SessionOptions, Stages, new_id
 
 SIZES = (3, 2)
 chunks = st.integers(0, len(SIZES) - 1)
@@ -62,12 +65,32 @@ class Protocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.harness.clock.now += 10 * LEASE
-        self.session = self.harness.create(*SIZES)
+        session_id = new_id()
+        self.former = Session(session_id, "tenant-2", SessionOptions(), 1, 2, expires_at=3)
+        self.left_behind = self._leave_behind()
+        self.session = self.harness.create(*SIZES, session_id=session_id)
         self.rows = self._read()
         self.events: list[ChunkOutcome] = []
         self.counted: set[int] = set()
         self.stopped = False
         self.ended = False
+
+    def _leave_behind(self) -> Chunk:
+        """A row and dead letters of an earlier session of the same id, which had another tenant."""
+        key = ChunkKey(self.former.session_id, len(SIZES))
+        row = Chunk(key, self.former.tenant, ChunkState.QUEUED, 0, 1, 0, Payload(b"x"), "Q", expires_at=3)
+        assert self.harness.grid.chunks.insert([row]) == [True]
+        letters = ChunkLetters(ChunkKey(self.former.session_id, 0), purged=frozenset(range(sum(SIZES))))
+        assert self.harness.grid.dead_letters.store.write(self.former, letters)
+        return row
+
+    @rule()
+    def a_stranger_tries_the_id(self) -> None:
+        session_id, tenant = self.session.session_id, self.former.tenant
+        with pytest.raises(SessionConflict):
+            self.harness.grid.submissions.create(tenant, session_id, CreateSession(chunks=inputs(*SIZES)))
+        with pytest.raises(SessionNotFound):
+            self.harness.grid.lifecycle.cancel(tenant, session_id)
 
     @rule(target=holds, agent=agents, chunk=chunks)
     def claim(self, agent: str, chunk: int) -> Hold:
@@ -304,6 +327,7 @@ class Protocol(RuleBasedStateMachine):
         assert ended.account is not None
         assert ended.account.closes
         assert ended.account.submitted == sum(SIZES)
+        assert self.harness.grid.chunks.read(self.former, len(SIZES)) == self.left_behind
 
     @property
     def _over(self) -> bool:

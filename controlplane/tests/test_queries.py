@@ -1,9 +1,11 @@
 """What an owner may ask, and nobody else."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import httpx
 import pytest
 from tests.support.control_plane_harness import AGENT, FAILURE, LEASE, TENANT, Harness, inputs
 
@@ -196,7 +198,20 @@ def test_places_for_inputs_lie_below_the_tenant(harness: Harness) -> None:
         1: True,
         9: True,
     }
-    assert places.headers == {"Content-Type": "application/zlib"}
+    assert places.headers == {"Content-Type": "application/zlib", "If-None-Match": "*"}
+
+
+def test_a_place_takes_one_upload_and_what_lies_there_can_be_read(harness: Harness) -> None:
+    session_id, first, second = new_id(), b"first", b"other"
+    statuses = []
+    for data in (first, second, first):
+        places = harness.grid.queries.upload_places(TENANT, session_id, {3: len(data)})
+        statuses.append(httpx.put(places.urls[3], headers=places.headers, content=data).status_code)
+        assert httpx.get(places.taken[3]).content == first
+    assert statuses == [HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_FAILED]
+    unconditional = {name: value for name, value in places.headers.items() if name != "If-None-Match"}
+    assert httpx.put(places.urls[3], headers=unconditional, content=second).status_code == HTTPStatus.FORBIDDEN
+    assert httpx.get(places.taken[3]).content == first
 
 
 def test_a_place_takes_exactly_the_bytes_that_were_said(harness: Harness) -> None:

@@ -253,6 +253,14 @@ def test_chunks_of_a_session_that_is_stopped_are_left_to_its_lifecycle(harness: 
     assert harness.messages() == []
 
 
+def test_a_session_past_its_time_is_swept_no_more(harness: Harness) -> None:
+    session = watched(harness, 1)
+    harness.clock.now = session.expires_at * 1000
+    assert run(harness).restarted == 0
+    assert harness.events() == []
+    assert "open_shard" not in row_of(harness, session)
+
+
 def test_a_bucket_that_is_full_without_its_session_knowing_is_noted(harness: Harness) -> None:
     session = watched(harness, 1)
     outcome = harness.finish(session, {0: "C"})

@@ -113,5 +113,5 @@ def test_links_name_one_payload_for_a_while(store: S3Store) -> None:
         assert query["X-Amz-Expires"] == ["300"]
         assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     signed = parse_qs(urlsplit(store.upload_url(KEY, 7, timedelta(minutes=5))).query)["X-Amz-SignedHeaders"]
-    assert signed == ["content-length;content-type;host"]
-    assert store.upload_headers == {"Content-Type": "application/zlib"}
+    assert signed == ["content-length;content-type;host;if-none-match"]
+    assert store.upload_headers == {"Content-Type": "application/zlib", "If-None-Match": "*"}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _CONTENT_TYPE = "application/zlib"
+_ABSENT = "*"
+"""The condition that nothing lies under a key ("How to prevent object overwrites with conditional writes", S3)."""
 _PART = 1024 * 1024
 
 
@@ -70,8 +72,9 @@ class S3Store:
 
     def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:
         """See `PayloadLinks.upload_url`."""
-        # What is signed must be sent: an upload of another size is refused.
+        # What is signed must be sent: an upload of another size is refused, and so is one over another.
         place = {"Bucket": self._bucket, "Key": key, "ContentType": _CONTENT_TYPE, "ContentLength": size}
+        place["IfNoneMatch"] = _ABSENT
         return self._client.generate_presigned_url("put_object", Params=place, ExpiresIn=_seconds(valid_for))
 
     def download_url(self, key: str, valid_for: timedelta) -> str:
@@ -82,7 +85,7 @@ class S3Store:
     @property
     def upload_headers(self) -> dict[str, str]:
         """See `PayloadLinks.upload_headers`."""
-        return {"Content-Type": _CONTENT_TYPE}
+        return {"Content-Type": _CONTENT_TYPE, "If-None-Match": _ABSENT}
 
 
 def _seconds(valid_for: timedelta) -> int:

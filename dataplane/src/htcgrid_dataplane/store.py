@@ -32,7 +32,8 @@ class PayloadLinks(Protocol):
     """Lends access to single payloads to those who hold no credentials of the store."""
 
     def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:
-        """A URL to which one payload of `size` bytes can be PUT under `key`, with `upload_headers`."""
+        """A URL to which one payload of `size` bytes can be PUT under `key`, with `upload_headers`, if nothing lies
+        there yet; else it answers 412."""
 
     def download_url(self, key: str, valid_for: timedelta) -> str:
         """A URL from which the payload under `key` can be fetched."""

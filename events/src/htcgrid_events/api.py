@@ -388,10 +388,13 @@ class UploadRequest(Request):
 
 
 class UploadPlaces(Contract):
-    """Where to PUT each chunk's inputs, and the headers that the request must carry beside its `Content-Length`."""
+    """Where to PUT each chunk's inputs, and the headers that the request must carry beside its `Content-Length`. A
+    place takes one upload: to a further one it answers 412."""
 
     urls: dict[int, str]
     headers: dict[str, str]
+    taken: dict[int, str] = Field(default_factory=dict)
+    """Where to GET what lies in a place already, for those who were answered 412 and ask whether it is theirs."""
 
 
 class PushTicket(Contract):

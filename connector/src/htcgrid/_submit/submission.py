@@ -108,7 +108,10 @@ class Submission:
 
             async def upload(chunk: "EncodedChunk") -> None:
                 async with slots:
-                    await self._api.put_payload(places.urls[chunk.chunk], places.headers, chunk.inputs)
+                    number = chunk.chunk
+                    await self._api.put_payload(
+                        places.urls[number], places.headers, chunk.inputs, places.taken.get(number)
+                    )
 
             await together(upload(chunk) for chunk in large)
         return tuple(map(_input, batch))

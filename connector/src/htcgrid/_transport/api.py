@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer", bound=Contract)
 _UNAUTHORISED = 401
 _REFUSED_FROM = 400
+_PRECONDITION_FAILED = 412
 
 
 class Api:
@@ -157,15 +158,36 @@ class Api:
         request = UploadRequest(sizes=dict(sizes))
         return await self._ask("POST", f"/sessions/{quote(session_id)}/uploads", UploadPlaces, request, session_id)
 
-    async def put_payload(self, url: str, headers: "Mapping[str, str]", data: bytes) -> None:
-        """Upload a payload to a presigned URL."""
+    async def put_payload(self, url: str, headers: "Mapping[str, str]", data: bytes, taken: str | None) -> None:
+        """Upload a payload to a presigned URL, unless it lies there already: an earlier try may have come through.
+
+        `taken` is where to read what lies there; none if the grid does not say.
+
+        Raises:
+            RequestRejected: it was refused, or something else lies there.
+        """
         response = await self._http.send("PUT", url, headers=headers, content=data)
+        if response.status_code == _PRECONDITION_FAILED and taken:
+            if await self._holds(taken, data):
+                return
+            raise RequestRejected(
+                "other inputs were uploaded for a chunk of this session before: a submission may be repeated, but not "
+                "changed",
+                status=response.status_code,
+                reason="UploadTaken",
+            )
         if response.status_code >= _REFUSED_FROM:
             raise RequestRejected(
                 f"the data plane refused an upload of {len(data)} bytes with status {response.status_code}",
                 status=response.status_code,
                 reason="UploadRefused",
             )
+
+    async def _holds(self, url: str, data: bytes) -> bool:
+        try:
+            return await self.get_payload(url, len(data)) == data
+        except ResultsUnavailable:
+            return False
 
     async def get_payload(self, url: str, size: int | None = None) -> bytes:
         """Download a payload of `size` bytes, where that is known, from a presigned URL.

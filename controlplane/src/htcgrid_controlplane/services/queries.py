@@ -172,12 +172,14 @@ class Queries:
         )
 
     def upload_places(self, tenant: str, session_id: str, sizes: Mapping[int, int]) -> UploadPlaces:
-        """Where a tenant may put the inputs of chunks, which have so many bytes."""
-        urls = {
-            chunk: self.links.upload_url(input_key(tenant, session_id, chunk), size, LINK_TIME)
-            for chunk, size in sizes.items()
-        }
-        return UploadPlaces(urls=urls, headers=self.links.upload_headers)
+        """Where a tenant may put the inputs of chunks, which have so many bytes: once, so that what a task was given
+        stays what it was. A client that repeats an upload sees by `taken` that it was its own."""
+        keys = {chunk: input_key(tenant, session_id, chunk) for chunk in sizes}
+        return UploadPlaces(
+            urls={chunk: self.links.upload_url(keys[chunk], size, LINK_TIME) for chunk, size in sizes.items()},
+            headers=self.links.upload_headers,
+            taken={chunk: self.links.download_url(key, LINK_TIME) for chunk, key in keys.items()},
+        )
 
     def _chunk_of(self, session: Session, index: int) -> Chunk:
         """The chunk that holds a task. First tasks grow with chunk numbers, so its bucket and then the chunk in it are
