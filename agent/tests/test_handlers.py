@@ -29,7 +29,7 @@ HOSTILE: list[tuple[str, str, str]] = [
     ("raise type('Odd', (Exception,), {'__str__': lambda self: 5})()", "Odd", "TypeError"),
     ("raise ValueError('x' * 7_400_000)", "ValueError", "xxx"),
     ("raise type('Ошибка' * 100, (Exception,), {})('text')", "Ошибка" * 42, "text"),
-    ("result = {'text': object()}", "Runtime.MarshalError", "not JSON serializable"),
+    ("result = {'text': object()}", "Runtime.MarshalError", "['text'] is of type object"),
 ]
 
 
@@ -234,3 +234,72 @@ def test_marks_between_tasks_do_not_reach_the_log(place: Place) -> None:
     log = agent.log.read_bytes()
     assert log.count(b"seen\n") == 50
     assert b"\0" not in log
+
+
+EXITS = [
+    ("import sys; sys.exit('no licence\\nwas found')", "no licence"),
+    ("import sys; sys.exit('bad \\ud800 and ' + 'x' * 100_000)", "bad "),
+    ("import sys; sys.exit({'code': 7})", "{'code': 7}"),
+    ("raise SystemExit(type('Mute', (), {'__str__': lambda self: 1 / 0})())", "ZeroDivisionError"),
+    ("import sys; sys.stderr.close(); sys.exit('no licence')", "no licence"),
+    ("import os, sys; os.close(2); sys.exit('no licence')", "no licence"),
+]
+
+
+@each_runtime
+def test_the_text_of_an_exit_is_in_the_error(place: Place) -> None:
+    place.agent(workers=1)
+    codes = [code for code, _ in EXITS]
+    plain = [run("import sys; sys.exit(7)"), {"do": "echo", "value": 1}]
+    results = place.results(place.submit([run(code) for code in codes], plain, max_retries=0))
+    for (code, words), error in zip(EXITS, results, strict=False):
+        assert isinstance(error, TaskError), code
+        assert (error.kind, error.type) == (FailureKind.HANDLER, "SystemExit"), code
+        assert words in error.message, code
+    # An end with a code is one of the process, as on Lambda.
+    by_code, one = results[len(EXITS) :]
+    assert (by_code.kind, by_code.message, one) == (FailureKind.CRASH, "The worker ended with exit code 7.", 1)
+
+
+@each_runtime
+def test_the_text_of_an_exit_while_the_handler_is_loaded_is_in_the_error(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "handler.py").write_text("import sys\nsys.exit('no licence')\n", encoding="utf-8")
+    place.agent(workers=1, function_dir=tmp_path)
+    (error,) = place.results(place.submit([1], max_retries=0))
+    assert (error.kind, error.type, error.message) == (FailureKind.INIT, "SystemExit", "no licence")
+
+
+RECORD = "import dataclasses\nRecord = dataclasses.make_dataclass('Record', ['x'])\n"
+NOT_JSON: list[tuple[str, str]] = [
+    ("result = b'no json'", "the result is of type bytes, which JSON does not have: return base64.b64encode(value)"),
+    ("result = b'\\xff'", "the result is of type bytes, which JSON does not have: return base64.b64encode(value)"),
+    ("result = {'x': [1, {2}]}", "the result at ['x'][1] is of type set, which JSON does not have: return sorted(val"),
+    ("result = [object()]", "the result at [0] is of type object, which JSON does not have: return numbers, texts"),
+    ("result = {'x': {(1, 2): 3}}", "the result at ['x'] has a key of type tuple: return keys that are texts"),
+    ("result = [1.5, float('nan')]", "the result at [1] is nan, which JSON does not have: return a finite number"),
+    ("import decimal\nresult = {'NaN': decimal.Decimal('-Infinity')}", "at ['NaN'] is -Infinity, which JSON does not"),
+    ("import datetime\nresult = [datetime.date(2026, 1, 31)]", "at [0] is of type date, which JSON does not have: ret"),
+    ("import numpy\nresult = {'x': numpy.arange(3)}", "['x'] is of type ndarray, which JSON does not have: return val"),
+    ("import numpy\nresult = numpy.datetime64('2026-01-31')", "is of type datetime64, which JSON does not have: retur"),
+    ("result = []\nresult.append(result)", "the result is nested more than 500 deep, or holds itself"),
+    ("result = [1, (x for x in ())]", "at [1] is of type generator, which JSON does not have: return list(value)"),
+    (RECORD + "result = (1, Record(2))", "at [1] is of type Record, which JSON does not have: return dataclasses.asd"),
+]
+JSON_ALL_THE_SAME = [
+    ("result = b'[1]'", [1]),
+    ("import decimal\nresult = {'x': decimal.Decimal('1.10')}", {"x": 1.1}),
+    ("result = ['NaN', {'Infinity': None}]", ["NaN", {"Infinity": None}]),
+    ("result = '\\ud800'", "\ud800"),
+]
+
+
+@each_runtime
+def test_what_is_not_json_in_a_result_is_named_by_its_place(place: Place) -> None:
+    place.agent(workers=1)
+    codes = [code for code, _ in NOT_JSON + JSON_ALL_THE_SAME]
+    results = place.results(place.submit([run(code) for code in codes], max_retries=0))
+    for (code, words), error in zip(NOT_JSON, results, strict=False):
+        assert isinstance(error, TaskError), code
+        assert (error.kind, error.type) == (FailureKind.HANDLER, "Runtime.MarshalError"), code
+        assert words in error.message, code
+    assert results[len(NOT_JSON) :] == [value for _, value in JSON_ALL_THE_SAME]

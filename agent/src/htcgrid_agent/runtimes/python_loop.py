@@ -19,6 +19,7 @@ from awslambdaric import bootstrap
 from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 from awslambdaric.lambda_runtime_exception import FaultException
 
+from htcgrid_agent.runtimes.python_result import encoded
 from htcgrid_agent.runtimes.python_surroundings import Surroundings
 
 _INIT_ERROR = "/2018-06-01/runtime/init/error"
@@ -45,7 +46,9 @@ def run(handler: str, client: LambdaRuntimeClient) -> None:
         sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
         try:
             function = bootstrap._get_handler(handler)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the function's
+        except (Exception, SystemExit) as error:  # whatever it is, it is the function's
+            if isinstance(error, SystemExit) and not (_says_why(error) and os.getpid() == process):
+                raise
             _end_if_forked(process, error)
             report = _report(error, "")
             _log(report, log_sink)
@@ -57,7 +60,7 @@ def run(handler: str, client: LambdaRuntimeClient) -> None:
             _run_next(client, function, surroundings, log_sink, process)
 
 
-def _end_if_forked(process: int, error: Exception | None = None) -> None:
+def _end_if_forked(process: int, error: BaseException | None = None) -> None:
     """End a process that the function forked and that came out of it, before it tells of a task.
 
     It shares the worker's connection, so what it told would be taken for the end of whichever task runs.
@@ -90,10 +93,10 @@ def _run_next(
         event = client.marshaller.unmarshal_request(request.event_body, request.content_type)
         returned = function(event, context)
         _end_if_forked(process)
-        result, content_type = client.marshaller.marshal_response(returned)
-        if not isinstance(result, bytes):
-            result = result.encode()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the handler's
+        result, content_type = encoded(client.marshaller, returned)
+    except (Exception, SystemExit) as error:  # whatever it is, it is the handler's
+        if isinstance(error, SystemExit) and not (_says_why(error) and os.getpid() == process):
+            raise
         _end_if_forked(process, error)
         report = _report(error, request.invoke_id)
         surroundings.put_back(failed=True)
@@ -104,7 +107,12 @@ def _run_next(
         client.post_invocation_result(request.invoke_id, result, content_type)
 
 
-def _report(error: Exception, request_id: str) -> Report:
+def _says_why(end: SystemExit) -> bool:
+    """Whether it is the end of a task with a text that tells its user why, and not an end of the process by a code."""
+    return not isinstance(end.code, int | None)
+
+
+def _report(error: BaseException, request_id: str) -> Report:
     if isinstance(error, FaultException):
         message, name, trace = error.msg, error.exception_type, error.trace or []
     else:
@@ -117,7 +125,7 @@ def _report(error: Exception, request_id: str) -> Report:
     }
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as second:  # noqa: BLE001 - the exception's class is the function's too
