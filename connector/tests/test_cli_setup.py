@@ -12,7 +12,7 @@ import pytest
 from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import PASSWORD, USER, Answer, Failing, StubGrid
 
-from htcgrid import GridUnreachable, Profile
+from htcgrid import Grid, GridUnreachable, Profile
 from htcgrid.cli.findings import advice_on
 from htcgrid.cli.output import print_table
 from htcgrid_events import FailureKind, GridInfo
@@ -280,3 +280,58 @@ def test_commands_of_the_local_grid_are_there_when_asked_for() -> None:
     command = [sys.executable, "-c", "from htcgrid.cli import main; main()", "local", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Start a grid" in done.stdout
+
+
+TAKES_A_PROFILE = [["list"], ["status", "0" * 32], ["config", "show"], ["config", "set", "--region", "x"], ["doctor"]]
+
+
+@pytest.mark.parametrize("command", TAKES_A_PROFILE, ids=" ".join)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "the name of the profile is empty: give a name or a file, or leave it out"),
+        ("folder.d", "cannot be read: Is a directory"),
+        ("latin.json", "latin.json is not a text in UTF-8: save it as UTF-8"),
+    ],
+)
+def test_a_profile_that_cannot_be_read_is_one_sentence(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], given: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.d").mkdir()
+    (tmp_path / "latin.json").write_bytes('{"username": "é"}'.encode("latin-1"))
+    done = shell.run(*command, "--profile", given)
+    told = (done.out if command == ["doctor"] else done.err).splitlines()
+    assert done.code in (1, 2)
+    assert said in told[0]
+    assert len(told) == 1 + (command == ["doctor"])
+    assert "Errno" not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["submit", ""], "the name of the file of tasks is empty: give a file, or - for standard input"),
+        (["submit", "folder.d"], "folder.d cannot be read: Is a directory"),
+        (["submit", "latin.json"], "line 1 of latin.json: it is no JSON array of tasks: it is not UTF-8"),
+        (["dlq", "redrive", "0" * 32, "--task", "1", "--event", "folder.d"], "folder.d cannot be read: Is a directory"),
+        (
+            ["dlq", "redrive", "0" * 32, "--task", "1", "--event", "latin.json"],
+            "latin.json is not a text in UTF-8: save",
+        ),
+        (["dlq", "redrive", "0" * 32, "--task", "1", "--event", ""], ". cannot be read: Is a directory"),
+        (["results", "0" * 32, "-o", "folder.d", "--format", "json"], "folder.d cannot be written: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_is_one_sentence(
+    stub: StubGrid, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.d").mkdir()
+    (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
+    with Grid.connect(stub.profile()) as grid:
+        session = grid.submit([1], session_id="0" * 32)
+        stub.run(session.id, lambda event: event)
+    done = shell.run(*command)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err

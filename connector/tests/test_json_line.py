@@ -15,6 +15,11 @@ from htcgrid import Grid, InvalidTask
 from htcgrid._submit.json_line import json_line
 from htcgrid._submit.tables import tasks_of
 
+TRADES = numpy.array(
+    [("a", 1.5, ([1, 2],)), ("b", -2.0, ([3, 4],))], [("id", "U4"), ("x", "f8"), ("legs", [("n", "i4", 2)])]
+)
+"""Rows whose fields have names, one of them with fields of its own."""
+
 
 @pytest.mark.parametrize(
     ("task", "sent"),
@@ -25,6 +30,11 @@ from htcgrid._submit.tables import tasks_of
         ([numpy.eye(2), (numpy.str_("a"),)], [[[1.0, 0.0], [0.0, 1.0]], ["a"]]),
         (numpy.array([{"x": 1}, "a"], dtype=object), [{"x": 1}, "a"]),
         (numpy.array([], dtype=float), []),
+        (numpy.array([], dtype="M8[ns]"), []),
+        (TRADES, [{"id": "a", "x": 1.5, "legs": {"n": [1, 2]}}, {"id": "b", "x": -2.0, "legs": {"n": [3, 4]}}]),
+        (TRADES.view(numpy.recarray)[1], {"id": "b", "x": -2.0, "legs": {"n": [3, 4]}}),
+        ({"rows": TRADES[["x"]].reshape(1, 2)}, {"rows": [[{"x": 1.5}, {"x": -2.0}]]}),
+        (numpy.zeros((), [("x", "i4")]), {"x": 0}),
     ],
 )
 def test_what_numpy_gives_is_sent_as_plain_values(task: Any, sent: object) -> None:
@@ -38,7 +48,23 @@ def test_what_numpy_gives_is_sent_as_plain_values(task: Any, sent: object) -> No
         ({"a": [1, {"b": {2}}]}, "task 0 at ['a'][1]['b']: set is not JSON: give sorted(value) or list(value)"),
         ([datetime.date(2026, 1, 1)], "task 0 at [0]: date is not JSON: give value.isoformat()"),
         ({"t": datetime.datetime.now(datetime.UTC)}, "task 0 at ['t']: datetime is not JSON: give value.isoformat()"),
-        ({"t": numpy.datetime64("2026-01-01")}, "task 0 at ['t']: date is not JSON: give value.isoformat()"),
+        (
+            {"t": numpy.datetime64("2026-01-01")},
+            "task 0 at ['t']: datetime64 is not JSON: give str(value), or of an array",
+        ),
+        (numpy.datetime64(1, "ns"), "task 0: datetime64 is not JSON: give str(value)"),
+        (
+            {"t": numpy.array([1], "M8[ns]")},
+            "task 0 at ['t'][0]: datetime64 is not JSON: give str(value), or of an array",
+        ),
+        (
+            numpy.array([[7]], "m8[ns]"),
+            "task 0 at [0][0]: timedelta64 is not JSON: give value / numpy.timed",
+        ),
+        (numpy.zeros(2, [("a", "i4"), ("t", "M8[s]")]), "task 0 at [0]['t']: datetime64 is not JSON: give str(value)"),
+        (numpy.void(b"raw"), "task 0: "),
+        ({"f": numpy.add, "d": 1}, "task 0 at ['f']: ufunc is not JSON: give numbers, texts, lists and dicts"),
+        ({"d": numpy.dtype("f8")}, "task 0 at ['d']: Float64DType is not JSON: give numbers, texts, lists and dicts"),
         ({"y": float("nan")}, "task 0 at ['y']: nan is not JSON: give a finite number, or None"),
         ({"y": numpy.array([1.0, numpy.inf])}, "task 0 at ['y'][1]: inf is not JSON: give a finite number, or None"),
         ([numpy.float64("nan")], "task 0 at [0]: nan is not JSON: give a finite number, or None"),
@@ -98,6 +124,8 @@ def test_the_rows_of_a_table_are_tasks(stub: StubGrid, grid: Grid, table: Any) -
 
 def test_the_rows_of_an_array_are_tasks() -> None:
     assert [json_line(0, row) for row in tasks_of(numpy.eye(2))] == [b"[1.0,0.0]", b"[0.0,1.0]"]
+    rows = [json_line(0, row) for row in tasks_of(TRADES)]
+    assert rows[1] == b'{"id":"b","x":-2.0,"legs":{"n":[3,4]}}'
 
 
 class Columns:

@@ -1,25 +1,32 @@
 """What public objects show in a console and in a notebook: short, and harmless whatever a handler wrote."""
 
 import re
+from enum import Enum
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from connector.tests.stub_grid import Answer, Failing, StubGrid
+from pydantic import ValidationError
 
 import htcgrid
-from htcgrid import Grid, GridExecutor, Session, SessionState
+from htcgrid import Grid, GridExecutor, Profile, Session, SessionState
 from htcgrid_events import (
     Account,
     CancelledSessions,
+    ChunkOutcome,
     ChunkRecord,
     Contract,
     DeadLetter,
     FailureKind,
     GridInfo,
+    PushTicket,
     SessionStatus,
     SessionSummary,
+    Stages,
+    TaskInput,
     TaskRecord,
+    UploadPlaces,
 )
 from htcgrid_events.views import Shown
 
@@ -78,11 +85,63 @@ def test_every_object_has_a_short_text_and_a_view(grid: Grid, failed: Session) -
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", view)
 
 
+def test_every_public_object_has_a_short_text(stub: StubGrid, grid: Grid, failed: Session) -> None:
+    error = failed.results(return_exceptions=True, timeout=20)[1]
+    future, broken, _ = failed.futures()
+    assert (future.result(timeout=20), type(broken.exception(timeout=20)).__name__) == (0, "TaskFailed")
+    waiting = grid.submit([1]).futures()[0]
+    attempt = htcgrid.Attempt(
+        started_at=1_000, ended_at=2_500, agent=HOSTILE, kind=FailureKind.CRASH, type=HOSTILE, message="no memory " * 99
+    )
+    profile = stub.profile(password="open sesame").model_copy(update={"api_url": "http://ada:sesame@host:1/api"})
+    shown = {
+        "<Attempt of 1.5 s on ": attempt,
+        f"<TaskFuture {failed.id}_0 finished>": future,
+        f"<TaskFuture {failed.id}_1 failed: TaskFailed>": broken,
+        f"<TaskFuture {waiting.task_id} running>": waiting,
+        "<FinishedTask 7: {'x': [0, 1, 2, 3, 4, 5, ...]}>": htcgrid.FinishedTask(7, {"x": list(range(99))}),
+        f"<FinishedTask 1: TaskFailed: task 1 of session {failed.id} failed": htcgrid.FinishedTask(1, error=error),
+        "<TaskTimes of task 3: waited 2.000 s, ran 1.500 s>": htcgrid.TaskTimes(3, 1_000, 1, 1, 3_000, 4_500, 1),
+        "<Profile of http://host:1/api for ada, with a password>": profile,
+    }
+    for begin, it in shown.items():
+        text = repr(it)
+        assert text.startswith(begin), text
+        assert len(text) < 250, text
+        assert text.isprintable(), text
+        assert "sesame" not in text + str(it)
+
+
+def test_no_public_name_has_the_text_of_a_dump() -> None:
+    """That of `object` says nothing, those of a dataclass or a model say all: also what is secret or long."""
+    for name in sorted(set(htcgrid.__all__) - {"JSON", "Notifications", "OnExit", "Order", "SubmitOptions"}):
+        kind = getattr(htcgrid, name)
+        if not issubclass(kind, Enum | BaseException):
+            (home,) = [each for each in kind.__mro__ if "__repr__" in vars(each)][:1]
+            assert home.__module__.startswith("htcgrid"), name
+            assert home.__repr__.__qualname__.startswith(home.__name__), name
+
+
+def test_no_text_of_an_object_holds_a_secret(stub: StubGrid) -> None:
+    secret = "sesame" * 4
+    for shown in (
+        PushTicket(subscriber_id="0" * 32, ticket=secret, expires_at=1),
+        UploadPlaces(urls={1: secret}, headers={}),
+        TaskInput(index=0, line=0, lines=1, url=secret),
+        ChunkOutcome(chunk=0, first_task=0, outcomes="C", attempt=1, agent="a", stages=Stages(), url=secret),
+    ):
+        assert secret not in repr(shown) + str(shown)
+    with pytest.raises(ValidationError) as told:
+        Profile.model_validate({"password": secret, "api_url": secret})
+    assert secret not in str(told.value)
+
+
 def test_every_public_record_has_a_view() -> None:
     public = {getattr(htcgrid, name) for name in htcgrid.__all__}
-    records = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Contract)} - {htcgrid.Attempt}
+    records = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Contract)}
     assert records == {
-        Account, CancelledSessions, ChunkRecord, DeadLetter, GridInfo, SessionStatus, SessionSummary, TaskRecord,
+        htcgrid.Attempt, Account, CancelledSessions, ChunkRecord, DeadLetter, GridInfo, SessionStatus, SessionSummary,
+        TaskRecord,
     }  # fmt: skip
     assert all(issubclass(kind, Shown) for kind in records)
 

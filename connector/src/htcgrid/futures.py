@@ -17,6 +17,11 @@ class TaskFuture(OwnFuture):
         self._session_id = session_id
         self.set_running_or_notify_cancel()  # it lies on the grid, and cannot be taken back alone
 
+    def __repr__(self) -> str:
+        state = self._state.lower()
+        error = self._exception if self._state == "FINISHED" else None
+        return f"<TaskFuture {self.task_id} {f'failed: {type(error).__name__}' if error else state}>"
+
     @property
     def task_id(self) -> str:
         """The task's id, as the grid's records name it."""

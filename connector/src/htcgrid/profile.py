@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringCon
 
 from htcgrid import profiles
 from htcgrid.errors import ProfileInvalid, ProfileMissing
+from htcgrid.escaping import visible
 
 
 def _with_host(url: str) -> str:
@@ -19,6 +20,12 @@ def _with_host(url: str) -> str:
     if not parts.hostname or parts.port == 0:  # the port's own check raises ValueError
         raise ValueError("no host")
     return url
+
+
+def address_without_user(url: str) -> str:
+    """An address as it may be shown: without a user and a password that somebody wrote into it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 _HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), AfterValidator(_with_host)]
@@ -43,7 +50,7 @@ _LEGAL = {
 class Profile(BaseModel):
     """Where a grid is, and optionally who asks. The outputs of the deployed stack hold all but the user."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     api_url: _HttpUrl
     """Base of the sessions API."""
@@ -64,6 +71,15 @@ class Profile(BaseModel):
     """The command that writes this profile anew whenever it is run, such as `htcgrid local up`. None where the profile
     is the user's own, which no such command overwrites."""
 
+    def __repr__(self) -> str:
+        user = f" for {self.username}" if self.username else ""
+        return visible(
+            f"<Profile of {address_without_user(self.api_url)}{user}{', with a password' * bool(self.password)}>"
+        )
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @classmethod
     def default_path(cls) -> Path:
         """The profile that is used when none is named: the one in `$HTCGRID_PROFILE` (a name or a file), else the one
@@ -73,7 +89,13 @@ class Profile(BaseModel):
 
     @classmethod
     def path_of(cls, given: Path | str) -> Path:
-        """The file of a profile. A text such as `local` is a profile's name, and one with a dot or a slash a path."""
+        """The file of a profile. A text such as `local` is a profile's name, and one with a dot or a slash a path.
+
+        Raises:
+            ProfileMissing: the text is empty.
+        """
+        if given == "":
+            raise ProfileMissing("the name of the profile is empty: give a name or a file, or leave it out")
         if isinstance(given, str) and profiles.is_name(given):
             return profiles.path_of(given)
         return Path(given).expanduser()
@@ -94,8 +116,10 @@ class Profile(BaseModel):
                 mode = os.fstat(file.fileno()).st_mode
         except FileNotFoundError:
             raise ProfileMissing(_missing(place)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProfileInvalid(f"the grid profile {place} cannot be read: {error}") from error
+        except UnicodeDecodeError:
+            raise ProfileInvalid(f"the grid profile {place} is not a text in UTF-8: save it as UTF-8") from None
+        except OSError as error:
+            raise ProfileInvalid(f"the grid profile {place} cannot be read: {error.strerror}") from error
         try:
             profile = cls.model_validate_json(text)
         except ValidationError as error:

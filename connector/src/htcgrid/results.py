@@ -3,15 +3,22 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
 from htcgrid.errors import GridError, ResultsUnavailable, SessionCancelled, SessionTimedOut, TaskFailed
+from htcgrid.escaping import visible
 
 if TYPE_CHECKING:
     from htcgrid_events import ChunkOutcome, SessionState, StopReason
 
 
-@dataclass(frozen=True, slots=True)
+_SHOWN = Repr()  # of the standard library: a repr with limits
+_SHOWN.maxstring = _SHOWN.maxother = 60
+_SHOWN.maxlevel = 3
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class FinishedTask:
     """One task with an outcome: its result, or the error that stands for it."""
 
@@ -28,8 +35,16 @@ class FinishedTask:
             raise self.error
         return self.result
 
+    def __repr__(self) -> str:
+        if self.error is None:
+            return f"<FinishedTask {self.index}: {visible(_SHOWN.repr(self.result))}>"
+        from htcgrid_events.views import shortened
 
-@dataclass(frozen=True, slots=True)
+        said = f"{type(self.error).__name__}: {self.error}"
+        return f"<FinishedTask {self.index}: {visible(shortened(said))}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class TaskTimes:
     """When a task passed each stage, in ms since the epoch; 0 where it has not. Tasks of one chunk share them."""
 
@@ -50,6 +65,9 @@ class TaskTimes:
     def run_seconds(self) -> float:
         """From that start to its end: of the whole chunk, where a chunk has several tasks."""
         return max(0, self.finished_at - self.started_at) / 1000
+
+    def __repr__(self) -> str:
+        return f"<TaskTimes of task {self.index}: waited {self.wait_seconds:.3f} s, ran {self.run_seconds:.3f} s>"
 
 
 @dataclass(frozen=True, slots=True)

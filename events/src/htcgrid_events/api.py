@@ -372,7 +372,7 @@ class TaskInput(Contract):
     """Which of the lines is this task's, from 0."""
     lines: Annotated[int, Field(ge=1)]
     inputs: Blob | None = None
-    url: str | None = None
+    url: Annotated[str | None, Field(repr=False)] = None
     """Where the inputs can be fetched for a short while."""
 
 
@@ -391,7 +391,7 @@ class UploadPlaces(Contract):
     """Where to PUT each chunk's inputs, and the headers that the request must carry beside its `Content-Length`. A
     place takes one upload: to a further one it answers 412."""
 
-    urls: dict[int, str]
+    urls: Annotated[dict[int, str], Field(repr=False)]
     headers: dict[str, str]
     taken: dict[int, str] = Field(default_factory=dict)
     """Where to GET what lies in a place already, for those who were answered 412 and ask whether it is theirs."""
@@ -401,7 +401,7 @@ class PushTicket(Contract):
     """`PUT /subscribers/{subscriber_id}`: the right to open one WebSocket connection, as `?ticket=`, once, soon."""
 
     subscriber_id: SubscriberId
-    ticket: str
+    ticket: Annotated[str, Field(repr=False)]
     expires_at: TimestampMs
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, field_validator,
 from htcgrid_events.limits import MAX_TASK_BYTES
 from htcgrid_events.model import After, AtMost, BucketNumber, Contract, Request, TaskIndex, TimestampMs
 from htcgrid_events.outcome import FailureKind
-from htcgrid_events.views import Shown, counted, moment
+from htcgrid_events.views import Shown, counted, moment, shortened
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Names a kind of failure: equal for failures of the same type whose topmost frames are the same but for numbers and
@@ -41,7 +41,7 @@ class DeadLetter(Shown, Contract):
 
     def _summary(self) -> str:
         tasks = counted(len(self.tasks), "task")
-        return f"of {tasks} from task {self.tasks[0]} on, {self.kind.value}: {self.type}: {self.message}"
+        return f"of {tasks} from task {self.tasks[0]} on, {self.kind.value}: {self.type}: {shortened(self.message)}"
 
     def _details(self) -> dict[str, object]:
         return {

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from htcgrid_events.model import Blob, Contract, SessionId, TimestampMs
 from htcgrid_events.options import RetryPolicy
 from htcgrid_events.states import OutcomeCode
+from htcgrid_events.views import Shown, moment, shortened
 
 
 class FailureKind(StrEnum):
@@ -27,7 +28,7 @@ class FailureKind(StrEnum):
     """The agent died without a word while it held the task."""
 
 
-class Attempt(Contract):
+class Attempt(Shown, Contract):
     """One try of a task that did not complete it."""
 
     started_at: TimestampMs
@@ -43,6 +44,22 @@ class Attempt(Contract):
     trace: tuple[str, ...] = ()
     function_digest: str = ""
     """Which version of the function ran; empty where that is not known."""
+
+    def _summary(self) -> str:
+        seconds = (self.ended_at - self.started_at) / 1000
+        where = f" on {self.agent or self.host}" if self.agent or self.host else ""
+        return f"of {seconds:.1f} s{where}, {self.kind.value}: {self.type}: {shortened(self.message)}"
+
+    def _details(self) -> dict[str, object]:
+        return {
+            "started": moment(self.started_at),
+            "ended": moment(self.ended_at),
+            "agent": self.agent or "-",
+            "host": self.host or "-",
+            "kind": self.kind.value,
+            "error": f"{self.type}: {self.message}",
+            "function": self.function_digest or "-",
+        }
 
 
 class TaskError(Contract):
@@ -88,7 +105,7 @@ class ChunkOutcome(Contract):
     after the function had changed."""
     results: Blob | None = None
     stored_bytes: Annotated[int, Field(ge=0)] | None = None
-    url: str | None = None
+    url: Annotated[str | None, Field(repr=False)] = None
     """Where the stored results can be fetched for a short while; only in answers of the API."""
 
     @property

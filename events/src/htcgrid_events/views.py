@@ -28,6 +28,11 @@ class Shown:
         return table_of(f"{type(self).__name__} {self._summary()}", self._details())
 
 
+def shortened(text: str, longest: int = 100) -> str:
+    """A text, or the beginning of one that is longer."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as `1 task` or `1,000 tasks`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -24,6 +24,7 @@ from htcgrid._transport.http import (
 from htcgrid._transport.tokens import Tokens
 from htcgrid.errors import AuthenticationFailed, NotificationsUnavailable
 from htcgrid.options import Notifications
+from htcgrid.profile import address_without_user
 from htcgrid_events import (
     CancelledSessions,
     CancelSessions,
@@ -56,7 +57,7 @@ class Client:
         tokens = Tokens(Cognito(profile, self._http), username, password)
         self.api = Api(profile.api_url, tokens, self._http)
         self.channel = self._channel(profile, notifications)
-        self.address = profile.api_url
+        self.address = address_without_user(profile.api_url)
         self.username = username
         self._background: set[asyncio.Task[None]] = set()
         # Weak, so that a session that its user no longer holds frees its results too.

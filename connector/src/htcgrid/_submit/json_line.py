@@ -25,6 +25,11 @@ _ADVICE = {
     "time": "give value.isoformat()",
     "Timestamp": "give value.isoformat()",
     "timedelta": "give value.total_seconds()",
+    "datetime64": "give str(value), or of an array value.astype(str).tolist()",
+    "timedelta64": "give value / numpy.timedelta64(1, 's'), its seconds",
+    "NaTType": "give None",
+    "NAType": "give None",
+    "Series": "give value.tolist()",
     "set": "give sorted(value) or list(value)",
     "frozenset": "give sorted(value) or list(value)",
     "bytes": "give base64.b64encode(value).decode(), or value.decode() if it is a text",
@@ -34,12 +39,22 @@ _ADVICE = {
 }
 """What to send instead of values of these types."""
 
+_TIMES = "mM"
+"""NumPy's letters for its kinds timedelta64 and datetime64."""
+
 
 def _numpy_values(value: Any) -> Any:
-    """NumPy's scalars and arrays as numbers and lists; whatever else JSON does not know is refused."""
-    if any(kind.__module__ == "numpy" for kind in type(value).__mro__):
-        return value.tolist()
-    raise TypeError
+    """NumPy's scalars and arrays as numbers and lists, rows with named fields as objects; whatever else JSON does not
+    know is refused."""
+    if not (hasattr(value, "tolist") and any(kind.__module__ == "numpy" for kind in type(value).__mro__)):
+        raise TypeError
+    if value.dtype.names is not None:
+        return list(value) if value.shape else {name: value[name] for name in value.dtype.names}
+    if value.dtype.kind in _TIMES:  # of nanoseconds, tolist() would give bare integers
+        if not value.shape:
+            raise TypeError
+        return list(value)
+    return value.tolist()
 
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_numpy_values).encode
@@ -101,7 +116,7 @@ def _leaves(value: Any, path: str, depth: int) -> "Iterator[tuple[str | None, ob
         except TypeError:
             yield path, value
         else:
-            if isinstance(plain, list):
+            if isinstance(plain, list | dict):
                 yield from _leaves(plain, path, depth)
             else:
                 yield path, plain

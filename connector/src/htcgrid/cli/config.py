@@ -125,14 +125,14 @@ def list_profiles(*, as_json: JsonOption = False) -> None:
 def _place(named: str | None) -> Path:
     from htcgrid.profile import Profile
 
-    return Profile.path_of(named) if named else Profile.default_path()
+    return Profile.default_path() if named is None else Profile.path_of(named)
 
 
 def _place_to_write(named: str | None) -> Path:
     """The profile in use, but not one that is in use only because there is no other, which is the local grid's."""
     from htcgrid import profiles
 
-    if named or os.environ.get("HTCGRID_PROFILE") or profiles.chosen():
+    if named is not None or os.environ.get("HTCGRID_PROFILE") or profiles.chosen():
         return _place(named)
     return profiles.path_of(profiles.DEFAULT)
 

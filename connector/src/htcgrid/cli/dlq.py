@@ -128,9 +128,11 @@ def _events(file: Path, tasks: list[int] | None) -> "dict[int, JSON]":
     if tasks is None or len(tasks) != 1:
         raise BadInput("--event is for one task: name it with --task")
     try:
-        return {tasks[0]: json_value(file.read_text(encoding="utf-8"))}
+        return {tasks[0]: json_value(file.read_text(encoding="utf-8-sig"))}
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not a text in UTF-8: save it as UTF-8") from error
     except ValueError as error:
         raise BadInput(f"{file} is not JSON: {error}") from error
 

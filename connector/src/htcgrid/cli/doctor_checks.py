@@ -28,7 +28,7 @@ def findings(named: str | None, *, with_probe: bool) -> Iterator[Finding]:
     except (ProfileMissing, ProfileInvalid) as error:
         yield Finding("profile", False, str(error), advice_on(error))
         return
-    yield Finding("profile", True, str(Profile.path_of(named) if named else Profile.default_path()))
+    yield Finding("profile", True, str(Profile.default_path() if named is None else Profile.path_of(named)))
     yield _encrypted(profile)
     engine = Engine()
     try:

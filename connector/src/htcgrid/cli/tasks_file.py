@@ -94,8 +94,10 @@ def format_of(place: str, given: Format | None) -> Format | None:
     """The format as given, else by the file's name; None where the name does not tell.
 
     Raises:
-        BadInput: the name is that of a file that is in none of the formats.
+        BadInput: the name is empty, or that of a file that is in none of the formats.
     """
+    if not place:
+        raise BadInput("the name of the file of tasks is empty: give a file, or - for standard input")
     suffix = PurePath(place).suffix.lower()
     if given is None and suffix in _NOT_TEXT:
         raise BadInput(f"{place} is not read: tasks are given as JSON Lines, as a JSON array (.json) or as CSV (.csv)")
