@@ -1,10 +1,7 @@
 """Reads what a run has cost: requests at the embedded AWS, and processor time and memory of the grid's processes."""
 
-import http.client
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -29,8 +26,8 @@ def read(grid: LocalGrid) -> Reading:
     """Read all meters."""
     agents = [psutil.Process(agent.pid) for agent in grid.agents]
     return Reading(
-        requests=_counted(grid, "requests"),
-        charges=_counted(grid, "charges"),
+        requests=Counter(grid.counted("requests")),
+        charges=Counter(grid.counted("charges")),
         cpu_seconds=_cpu_seconds({agent.pid for agent in agents}),
         agent_rss_mb=max((agent.memory_info().rss for agent in agents), default=0) / 1e6,
         client_rss_mb=psutil.Process().memory_info().rss / 1e6,
@@ -58,13 +55,3 @@ def _part(pid: int, command: str, me: int, agents: set[int], workers: set[int]) 
     if pid in workers:
         return "workers"
     return "embedded AWS" if "aws.application" in command else "functions"
-
-
-def _counted(grid: LocalGrid, what: str) -> Counter[str]:
-    address = urlsplit(grid.endpoint_url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
-    try:
-        connection.request("GET", f"/_htcgrid/{what}")
-        return Counter(json.loads(connection.getresponse().read()))
-    finally:
-        connection.close()

@@ -1,5 +1,6 @@
 """Other ways to run the same no-op tasks on the same processors, and what they do not promise."""
 
+import os
 import subprocess
 import sys
 import time
@@ -70,7 +71,12 @@ def measure(peer: Peer, local: LocalGrid, tasks: int, workers: int) -> Figures |
     command = [ENVIRONMENT / "bin/python", HERE / "peer_programs" / peer.program, tasks, workers, local.endpoint_url]
     try:
         run = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=_RUN_SECONDS, check=True
+            [str(part) for part in command],
+            env={**os.environ, **local.root_key.environment()},
+            capture_output=True,
+            text=True,
+            timeout=_RUN_SECONDS,
+            check=True,
         )
     except subprocess.CalledProcessError as error:
         return f"failed: {_last_line(error.stderr)}"

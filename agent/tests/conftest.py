@@ -5,11 +5,13 @@ import pytest
 from agent.tests.embedded import Embedded
 from agent.tests.harness import Place, place_at
 
+from htcgrid_local.emulator import Emulator
+
 
 @pytest.fixture(scope="session")
-def embedded(embedded_url: str, service_endpoints: dict[str, str]) -> Embedded:
+def embedded(embedded_aws: Emulator, service_endpoints: dict[str, str]) -> Embedded:
     """The embedded AWS, one for all tests."""
-    return Embedded(embedded_url, service_endpoints)
+    return Embedded(embedded_aws.endpoint_url, embedded_aws.key, service_endpoints)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from htcgrid_local.keys import Key
+
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ class Embedded:
     """The embedded AWS of this run."""
 
     url: str
+    key: Key
     elsewhere: Mapping[str, str]
     """Environment variables that name the URLs of services that are not served by it."""
 

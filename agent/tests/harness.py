@@ -38,6 +38,7 @@ from htcgrid_events import (
     TaskError,
     TasksRetrying,
 )
+from htcgrid_local.keys import Key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -136,8 +137,7 @@ class Place:
             **self._endpoints(),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            **self.embedded.key.environment(),
             "AWS_EC2_METADATA_DISABLED": "true",
             "HTCGRID_CHUNKS_TABLE": self.mark,
             "HTCGRID_TASK_QUEUE_URLS": json.dumps(self.queue_urls),
@@ -328,9 +328,11 @@ def _setting(value: object) -> str:
 
 
 @cache
-def _clients(sqs_url: str, dynamodb_url: str, s3_url: str) -> "tuple[SQSClient, DynamoDBClient, S3Client]":
+def _clients(key: Key, sqs_url: str, dynamodb_url: str, s3_url: str) -> "tuple[SQSClient, DynamoDBClient, S3Client]":
     """Made once, since making them takes longer than many a test."""
-    session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
+    session = boto3.session.Session(
+        aws_access_key_id=key.access_key_id, aws_secret_access_key=key.secret_access_key, region_name=REGION
+    )
     return (
         session.client("sqs", endpoint_url=sqs_url),
         session.client("dynamodb", endpoint_url=dynamodb_url),
@@ -342,7 +344,7 @@ def _clients(sqs_url: str, dynamodb_url: str, s3_url: str) -> "tuple[SQSClient, 
 def place_at(embedded: Embedded, folder: Path) -> Iterator[Place]:
     """A new place on the embedded AWS."""
     mark = f"place-{uuid.uuid4().hex[:12]}"
-    sqs, dynamodb, s3 = _clients(*(embedded.url_of(service) for service in ("sqs", "dynamodb", "s3")))
+    sqs, dynamodb, s3 = _clients(embedded.key, *(embedded.url_of(service) for service in ("sqs", "dynamodb", "s3")))
     dynamodb.create_table(
         TableName=mark,
         BillingMode="PAY_PER_REQUEST",

@@ -53,8 +53,6 @@ def main() -> None:
             _FOLDER: folder,
             _ENDPOINT: endpoint,
             "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         os.environ.update(environment)

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from htcgrid_local import Project
-from htcgrid_local.emulator import listen
+from htcgrid_local.emulator import client, listen
 from htcgrid_local.home import Home
+from htcgrid_local.keys import Key
 from htcgrid_local.state import Phase, State, read_state
 
 pytestmark = pytest.mark.grid
@@ -109,6 +110,14 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     code, output, _ = shell.run("logs", "deploy")
     assert code == 0
     assert "CREATE_COMPLETE" in output
+
+    buckets = client("s3", str(state.endpoint_url), Key.read(shell.home.root_key))
+    bucket = next(name for found in buckets.list_buckets()["Buckets"] if "artifacts" not in (name := found["Name"]))
+    buckets.delete_bucket(Bucket=bucket)
+    code, output, _ = shell.run("status")
+    assert code == 1
+    assert "emptied" in output
+    assert "has lost the bucket Bucket: start anew with `htcgrid local down`" in output
 
     code, _, errors = shell.run("logs", "nonsense")
     assert code == 1

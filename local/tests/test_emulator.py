@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from botocore.credentials import Credentials
@@ -151,4 +150,4 @@ def test_it_counts_the_write_units_of_whatever_is_written(emulator: Emulator) ->
 
 
 def _charges(emulator: Emulator) -> int:
-    return int(httpx.get(f"{emulator.endpoint_url}/_htcgrid/charges").json().get("write units", 0))
+    return emulator.counted("charges").get("write units", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 from local.tests.recording_proxy import RecordingProxy
 
 from api.configuration import read_configuration
@@ -30,8 +32,11 @@ from htcgrid_local import (
     PortInUseError,
     Project,
 )
-from htcgrid_local.emulator import listen
+from htcgrid_local.deploying import STACK
+from htcgrid_local.emulator import client, listen
 from htcgrid_local.home import Home
+from htcgrid_local.keys import Key
+from htcgrid_local.lost_parts import lost_parts
 from htcgrid_local.state import Phase, State, read_state
 
 pytestmark = pytest.mark.grid
@@ -236,3 +241,28 @@ def _state(home: Path) -> State:
     state = read_state(Home(home).state)
     assert state is not None
     return state
+
+
+def test_what_was_deleted_behind_the_grids_back_is_noticed(grid: LocalGrid) -> None:
+    dynamodb, table = grid.client("dynamodb"), grid.outputs["ChunksTable"]
+    assert lost_parts(STACK, grid.client) == []
+
+    described = dynamodb.describe_table(TableName=table)["Table"]
+    dynamodb.delete_table(TableName=table)
+    assert lost_parts(STACK, grid.client) == ["the table Table"]
+    assert lost_parts("another-stack", grid.client) == ["the stack another-stack"]
+    again = {name: described[name] for name in ("TableName", "AttributeDefinitions", "KeySchema")}
+    dynamodb.create_table(BillingMode="PAY_PER_REQUEST", **again)
+
+
+def test_the_agents_key_opens_nothing_but_their_role(grid: LocalGrid) -> None:
+    """It lies in a file beside the user's function."""
+    config = configparser.ConfigParser()
+    config.read(_home(grid).agent_credentials)
+    section = config["htcgrid-agents"]
+    key = Key(section["aws_access_key_id"], section["aws_secret_access_key"])
+    assert key != grid.root_key
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client("dynamodb", grid.endpoint_url, key).list_tables()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client("iam", grid.endpoint_url, key).list_users()

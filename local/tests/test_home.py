@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from htcgrid_local.errors import GridRunningError
+from htcgrid_local.agents import write_credentials
+from htcgrid_local.errors import GridRunningError, HomeError
 from htcgrid_local.home import Home, default_home
+from htcgrid_local.keys import Key
+from htcgrid_local.processes import Processes
+from htcgrid_local.state import Report
 
 _HOLDER = """
 import sys, time
@@ -74,3 +79,49 @@ def test_the_home_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HTCGRID_HOME", str(tmp_path))
 
     assert default_home() == tmp_path
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_what_a_grid_writes_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    home = Home(tmp_path / "home")
+    previous = os.umask(umask)
+    try:
+        home.acquire()
+        home.clear()
+        Report(home.state)
+        write_credentials(home.agent_credentials, "arn:aws:iam::000000000000:role/agents", Key.new())
+        Key.new().write(home.root_key)
+        processes = Processes(lambda _: None)
+        processes.end(processes.start("true", ["true"], environment={"PATH": os.defpath}, log=home.log("true")))
+        processes.close()
+        home.release()
+    finally:
+        os.umask(previous)
+    found = {path.relative_to(home.root).as_posix(): path.stat().st_mode & 0o777 for path in home.root.rglob("*")}
+    assert {"local/agent.aws", "local/root.aws", "local/state.json", "local/lock", "local/logs/true.log"} <= set(found)
+    assert {name: mode for name, mode in found.items() if mode not in (0o600, 0o700)} == {}
+    assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_an_earlier_release_left_open_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "local/logs").mkdir(parents=True)
+    (tmp_path / "local").chmod(0o755)
+    Home(tmp_path).make()
+    assert (tmp_path / "local").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("folder", [".", "local"])
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_home_that_others_may_write_to_is_refused(tmp_path: Path, folder: str, mode: int) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    (home.root / folder).chmod(mode)
+    with pytest.raises(HomeError, match=r"others may write to .*chmod go-w"):
+        home.acquire()
+
+
+def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(HomeError, match="belongs to another user"):
+        home.acquire()

@@ -8,7 +8,6 @@ import socket
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,9 +138,7 @@ class ChaosGrid:
 
     def requests(self) -> dict[str, int]:
         """How often each operation of AWS was asked for."""
-        with urllib.request.urlopen(f"{self.local.endpoint_url}/_htcgrid/requests") as response:  # noqa: S310 - loopback
-            counted: dict[str, int] = json.load(response)
-        return counted
+        return self.local.counted("requests")
 
     # --- workflows and functions ---
 
@@ -272,10 +269,8 @@ def _send_functions_through(here: ChaosGrid) -> None:
             FunctionName=function["FunctionName"],
             Environment={"Variables": variables | {"AWS_ENDPOINT_URL": here.functions_network.url}},
         )
-    warm = urllib.request.Request(f"{here.local.endpoint_url}/_htcgrid/warm", method="POST")  # noqa: S310 - loopback
-    with urllib.request.urlopen(warm) as response:  # noqa: S310 - loopback
-        if errors := json.load(response):
-            raise AssertionError(f"functions do not start: {errors}")
+    if errors := here.local.warm_functions():
+        raise AssertionError(f"functions do not start: {errors}")
 
 
 @contextmanager

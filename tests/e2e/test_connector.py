@@ -41,8 +41,8 @@ def test_tasks_are_mapped_and_executed(grid: Grid) -> None:
 
 @pytest.mark.parametrize("way", ["sns", "poll"])
 def test_news_arrives_in_other_ways(local_grid: LocalGrid, way: Notifications, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")  # the embedded AWS takes them for its administrator's
+    for name, value in local_grid.root_key.environment().items():
+        monkeypatch.setenv(name, value)
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nothing answers: no proxy is asked on the loopback
     with Grid.connect(local_grid.profile, notifications=way) as grid:

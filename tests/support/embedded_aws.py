@@ -27,8 +27,8 @@ _SERVICES = botocore.loaders.create_loader()
 
 
 @pytest.fixture(scope="session")
-def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the embedded AWS, with nothing deployed in it."""
+def embedded_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """The embedded AWS, with nothing deployed in it."""
     home = Home(tmp_path_factory.mktemp("home"))
     home.acquire()
     home.clear()
@@ -36,16 +36,22 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         emulator = Emulator(find_project(), home, processes, None)
         emulator.wait_until_ready()
-        yield emulator.endpoint_url
+        yield emulator
     finally:
         processes.close()
         home.release()
 
 
 @pytest.fixture(scope="session")
-def embedded_environment(embedded_url: str, service_endpoints: dict[str, str]) -> dict[str, str]:
+def embedded_url(embedded_aws: Emulator) -> str:
+    """The address of the embedded AWS."""
+    return embedded_aws.endpoint_url
+
+
+@pytest.fixture(scope="session")
+def embedded_environment(embedded_aws: Emulator, service_endpoints: dict[str, str]) -> dict[str, str]:
     """The environment in which a program acts on the embedded AWS with its root key."""
-    return root_environment(embedded_url) | service_endpoints
+    return root_environment(embedded_aws.endpoint_url, embedded_aws.key) | service_endpoints
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-EMBEDDED = {"embedded", "embedded_url", "emulator", "step_functions", "local_grid"}
+EMBEDDED = {"embedded", "embedded_aws", "embedded_url", "emulator", "step_functions", "local_grid"}
 """Fixtures that start an embedded AWS: tests that use one are marked `grid`."""
 
 

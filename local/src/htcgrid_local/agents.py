@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from htcgrid_local.emulator import REGION, ROOT_KEY, inherited_environment
+from htcgrid_local.emulator import inherited_environment
 from htcgrid_local.errors import AgentStartError
 from htcgrid_local.home import Home
+from htcgrid_local.keys import REGION, Key
 from htcgrid_local.log_excerpts import last_line
+from htcgrid_local.private_files import write_private
 from htcgrid_local.processes import Child, Processes, kill_group
 
 _LOG = logging.getLogger(__name__)
 _PROFILE: Final = "htcgrid-agent"
+_USER: Final = "htcgrid-agents"
 _GRACE: Final = timedelta(seconds=5)
 _DRAIN: Final = timedelta(seconds=40)
 """Beyond the time that an agent gives its running tasks after SIGTERM (25 s) and needs to write what they yielded."""
@@ -216,17 +219,26 @@ def agent_environment(
     }
 
 
-def write_credentials(path: Path, role_arn: str) -> None:
+def make_agent_key(iam: Any, role_arn: str) -> Key:
+    """Create a user who may assume the agents' role and nothing else, and return his key."""
+    statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role_arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.create_user(UserName=_USER)
+    iam.put_user_policy(UserName=_USER, PolicyName="assume-role", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=_USER)["AccessKey"]
+    return Key(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def write_credentials(path: Path, role_arn: str, key: Key) -> None:
     """Write the AWS configuration that makes an agent assume its role; the SDK renews the session by itself."""
-    path.write_text(
-        f"[htcgrid-root]\n"
-        f"aws_access_key_id = {ROOT_KEY}\n"
-        f"aws_secret_access_key = {ROOT_KEY}\n"
+    write_private(
+        path,
+        f"[{_USER}]\n"
+        f"{key.lines()}"
         f"\n"
         f"[profile {_PROFILE}]\n"
         f"role_arn = {role_arn}\n"
         f"role_session_name = {_PROFILE}\n"
-        f"source_profile = htcgrid-root\n"
+        f"source_profile = {_USER}\n"
         f"region = {REGION}\n",
-        encoding="ascii",
     )

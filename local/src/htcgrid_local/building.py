@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from htcgrid_local.emulator import REGION, without_proxy
+from htcgrid_local.emulator import without_proxy
 from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
+from htcgrid_local.keys import REGION
 from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import Project

@@ -6,7 +6,6 @@ The grid writes them when it is ready and removes them when it ends. What somebo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from htcgrid.errors import ProfileInvalid
 from htcgrid.profile import Profile
 from htcgrid_local.errors import HomeError
 from htcgrid_local.home import Home
+from htcgrid_local.private_files import write_private
 
 _WRITER: Final = "htcgrid local up"
 """Stands in the profile; only what has it is overwritten or removed."""
@@ -39,11 +39,8 @@ def check_client_files(home: Home) -> None:
 def write_client_files(home: Home, profile: Profile, outputs: Mapping[str, str]) -> None:
     """Write both files, readable by their owner alone."""
     profile.model_copy(update={"written_by": _WRITER}).save(home.profile)
-    home.first_grid_configuration.unlink(missing_ok=True)
-    handle = os.open(home.first_grid_configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(_first_grid_configuration(profile, outputs), file, indent=2)
-        file.write("\n")
+    configuration = json.dumps(_first_grid_configuration(profile, outputs), indent=2)
+    write_private(home.first_grid_configuration, f"{configuration}\n")
 
 
 def remove_client_files(home: Home) -> None:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Final, NoReturn
 
 import typer
+from botocore.exceptions import BotoCoreError
 from rich.console import Console
 from rich.markup import escape
 
@@ -17,15 +18,19 @@ from htcgrid import profiles
 from htcgrid.escaping import lines, visible
 from htcgrid.profile import Profile
 from htcgrid_local import detached, logs
+from htcgrid_local.deploying import STACK
+from htcgrid_local.emulator import client
 from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.grid import LocalGrid
 from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
+from htcgrid_local.keys import Key
+from htcgrid_local.lost_parts import lost_parts
 from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, environment_of
 from htcgrid_local.progress import shown
 from htcgrid_local.project import find_project
-from htcgrid_local.state import Phase, read_state
+from htcgrid_local.state import Phase, State, read_state
 
 app = typer.Typer(help="Run a whole grid on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
 _EXAMPLE: Final = "examples/portfolio/function"
@@ -132,13 +137,15 @@ def status() -> None:
     if state is None or (state.phase is not Phase.FAILED and not state.supervisor.alive):
         _console.print(f"No grid runs in {home.root}.")
         raise typer.Exit(1)
+    lost = _lost(home, state)
+    condition = "emptied" if lost else state.phase
     _console.print(
-        f"grid      {state.phase} [dim](process {state.supervisor.pid}, home {home.root})[/dim]", highlight=False
+        f"grid      {condition} [dim](process {state.supervisor.pid}, home {home.root})[/dim]", highlight=False
     )
     version = f"version {state.function_digest} of {state.function}" if state.function_digest else ""
     shown_fields = (
         ("step", state.step),
-        ("error", state.error),
+        ("error", lost or state.error),
         ("endpoint", state.endpoint_url),
         ("function", version),
     )
@@ -148,8 +155,22 @@ def status() -> None:
     for child in state.children:
         restarts = f", started again {count} times" if (count := state.restarts.get(child.name)) else ""
         _console.print(f"{child.name:<9} process {child.pid}{restarts}", highlight=False)
-    if state.phase is not Phase.READY:
+    if lost or state.phase is not Phase.READY:
         raise typer.Exit(1)
+
+
+def _lost(home: Home, state: State) -> str:
+    """What the embedded AWS of a grid that is called ready has lost, and what to do; nothing if it has all."""
+    if state.phase is not Phase.READY or not state.endpoint_url:
+        return ""
+    try:
+        key = Key.read(home.root_key)
+        lost = lost_parts(STACK, lambda service: client(service, str(state.endpoint_url), key))
+    except (NoGridError, BotoCoreError) as error:
+        return f"The embedded AWS cannot be asked: {error}"
+    if not lost:
+        return ""
+    return f"The embedded AWS has lost {', '.join(lost)}: start anew with `htcgrid local down` and `htcgrid local up`."
 
 
 @app.command(name="logs")

@@ -13,10 +13,12 @@ from htcgrid_local.emulator import Emulator, root_environment
 from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
 from htcgrid_local.log_excerpts import failure_reason
+from htcgrid_local.private_files import PRIVATE_UMASK
 from htcgrid_local.processes import Child, Processes
 from htcgrid_local.project import Project
 
-_STACK: Final = "htcgrid"
+STACK: Final = "htcgrid"
+"""Name of the stack of every local grid."""
 _ARTIFACTS: Final = "htcgrid-artifacts"
 
 
@@ -41,11 +43,12 @@ def deploy(
     child = processes.start(
         "deploy",
         [project.sam, "deploy", "--config-env", "local", "--config-file", project.root / "samconfig.toml",
-         "--template-file", template, "--stack-name", _STACK, "--s3-bucket", _ARTIFACTS, "--output", "json",
+         "--template-file", template, "--stack-name", STACK, "--s3-bucket", _ARTIFACTS, "--output", "json",
          "--parameter-overrides", *_parameters(emulator)],
-        environment=sam_environment(home) | root_environment(emulator.endpoint_url),
+        environment=sam_environment(home) | root_environment(emulator.endpoint_url, emulator.key),
         log=log,
         folder=project.root,
+        umask=PRIVATE_UMASK,
     )  # fmt: skip
     reason = ""
     complete = 0
@@ -65,7 +68,7 @@ def deploy(
             f"The stack could not be deployed: {reason or failure_reason(log) or f'sam ended with exit code {code}'} "
             f"(all of it in {log})."
         )
-    stack = emulator.client("cloudformation").describe_stacks(StackName=_STACK)["Stacks"][0]
+    stack = emulator.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
@@ -76,7 +79,7 @@ def _parameters(emulator: Emulator) -> list[str]:
         "EventArchiveDays=0",
         "TracingMode=PassThrough",
         "RetainData=false",
-        # The grid's own processes take the agents' role with the root key.
+        # The agents take their role with a key that may do nothing else, of this account.
         "AgentTrustedPrincipal=arn:aws:iam::000000000000:root",
     ]
 

@@ -15,6 +15,7 @@ from htcgrid_local.client_files import remove_client_files
 from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
 from htcgrid_local.log_excerpts import failure_reason
+from htcgrid_local.private_files import append_private
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import StartupProgress
 from htcgrid_local.state import Phase, State, read_state
@@ -33,7 +34,7 @@ def start(home: Home, options: Sequence[str], progress: StartupProgress) -> None
     if (running := read_state(home.state)) and running.supervisor.alive:
         raise already_runs(home.root, running.supervisor.pid)
     home.make()
-    with home.log("supervisor").open("ab") as log:
+    with append_private(home.log("supervisor")) as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "htcgrid_local", "up", *options],
             stdin=subprocess.DEVNULL,

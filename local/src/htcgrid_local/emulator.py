@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +18,13 @@ from botocore.config import Config
 
 from htcgrid_local.errors import EmulatorError, PortInUseError
 from htcgrid_local.home import Home
+from htcgrid_local.keys import REGION, Key
 from htcgrid_local.log_excerpts import first_error
+from htcgrid_local.private_files import PRIVATE_UMASK
 from htcgrid_local.processes import Child, Processes
 from htcgrid_local.project import Project
 
 HOST: Final = "127.0.0.1"
-REGION: Final = "us-east-1"
-ROOT_KEY: Final = "test"
-"""MiniStack's root access key and secret: it answers on the loopback only and holds nothing of value."""
 
 _APPLICATION: Final = Path(__file__).parent / "embedded"
 _READY_WITHIN: Final = timedelta(minutes=1)
@@ -44,16 +43,19 @@ class Emulator:
         # and early requests wait in its queue instead of being refused.
         with listen(port) as listener:
             self.port: int = listener.getsockname()[1]
+            self.key = Key.new()
+            self.key.write(home.root_key)
             self._log = home.log("emulator")
             self.child: Child = processes.start(
                 "emulator",
                 [project.emulator_python, "-m", "uvicorn", "--app-dir", _APPLICATION, "aws.application:app",
                  "--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning",
                  "--timeout-keep-alive", "75"],
-                environment=_environment(self.port, home),
+                environment=_environment(self.port, home) | self.key.environment(),
                 log=self._log,
                 folder=home.scratch,
                 sockets=[listener.fileno()],
+                umask=PRIVATE_UMASK,
             )  # fmt: skip
 
     @property
@@ -76,15 +78,11 @@ class Emulator:
         while time.monotonic() < deadline:
             if self.ended:
                 raise self.failure()
-            connection = http.client.HTTPConnection(HOST, self.port, timeout=1)
             try:
-                connection.request("GET", "/_ministack/ready")
-                if connection.getresponse().status == http.HTTPStatus.OK:
+                if self._ask("GET", "ready", timedelta(seconds=1))[0] == HTTPStatus.OK:
                     return
             except OSError:
                 time.sleep(0.05)
-            finally:
-                connection.close()
         raise EmulatorError(
             f"The embedded AWS did not answer on {self.endpoint_url} within {_READY_WITHIN.seconds} s; see {self._log}."
         )
@@ -95,15 +93,16 @@ class Emulator:
         Raises:
             EmulatorError: MiniStack does not answer.
         """
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=_READY_WITHIN.total_seconds())
         try:
-            connection.request("POST", "/_htcgrid/warm")
-            errors: dict[str, str] = json.loads(connection.getresponse().read())
+            errors: dict[str, str] = json.loads(self._ask("POST", "warm", _READY_WITHIN)[1])
         except OSError as error:
             raise self.failure() from error
-        finally:
-            connection.close()
         return errors
+
+    def counted(self, what: str) -> dict[str, int]:
+        """How often each of the `requests` came, or what would be charged for (`charges`), so far."""
+        counts: dict[str, int] = json.loads(self._ask("GET", what, _READY_WITHIN)[1])
+        return counts
 
     def failure(self) -> EmulatorError:
         """The error that says that MiniStack has ended."""
@@ -114,10 +113,13 @@ class Emulator:
 
     def client(self, service: str) -> Any:
         """A boto3 client of `service` with the root key."""
-        return client(service, self.endpoint_url)
+        return client(service, self.endpoint_url, self.key)
+
+    def _ask(self, method: str, what: str, timeout: timedelta) -> tuple[int, bytes]:
+        return self.key.ask(method, f"{self.endpoint_url}/_htcgrid/{what}", timeout.total_seconds())
 
 
-def client(service: str, endpoint_url: str) -> Any:
+def client(service: str, endpoint_url: str, key: Key) -> Any:
     """A boto3 client with the root key of the embedded AWS, which ignores the AWS settings of the environment."""
     nothing = (None, None, os.devnull, None)
     core = botocore.session.Session(
@@ -128,7 +130,10 @@ def client(service: str, endpoint_url: str) -> Any:
         }
     )
     session: Any = boto3.session.Session(
-        aws_access_key_id=ROOT_KEY, aws_secret_access_key=ROOT_KEY, region_name=REGION, botocore_session=core
+        aws_access_key_id=key.access_key_id,
+        aws_secret_access_key=key.secret_access_key,
+        region_name=REGION,
+        botocore_session=core,
     )
     # botocore would send even this through the proxy that the environment names.
     return session.client(service, endpoint_url=endpoint_url, config=Config(proxies={}))
@@ -141,12 +146,10 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "no_proxy": excepted, "NO_PROXY": excepted}
 
 
-def root_environment(endpoint_url: str) -> dict[str, str]:
+def root_environment(endpoint_url: str, key: Key) -> dict[str, str]:
     """The environment in which a program acts on the embedded AWS with the root key."""
-    return {
+    return key.environment() | {
         "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": ROOT_KEY,
-        "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_CONFIG_FILE": os.devnull,

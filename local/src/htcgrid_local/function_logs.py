@@ -7,17 +7,20 @@ from typing import Any
 
 from htcgrid_local.emulator import client
 from htcgrid_local.home import Home
+from htcgrid_local.keys import Key
+from htcgrid_local.private_files import write_private
 
 
 def save_function_logs(home: Home, endpoint_url: str) -> None:
     """Write all that the functions have logged so far into the home's log "functions", oldest first.
 
     Raises:
+        NoGridError: the grid has ended meanwhile, and its key is gone.
         botocore.exceptions.BotoCoreError: the embedded AWS does not answer.
     """
-    lines = sorted(_events(client("logs", endpoint_url)))
+    lines = sorted(_events(client("logs", endpoint_url, Key.read(home.root_key))))
     text = "".join(f"{group} | {message.rstrip()}\n" for _, group, message in lines)
-    home.log("functions").write_text(text, encoding="utf-8")
+    write_private(home.log("functions"), text)
 
 
 def _events(logs: Any) -> Iterator[tuple[int, str, str]]:

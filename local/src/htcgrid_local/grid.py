@@ -13,17 +13,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 
 from htcgrid.profile import Profile
-from htcgrid_local.agents import Agent, AgentPool, agent_environment, write_credentials
+from htcgrid_local.agents import Agent, AgentPool, agent_environment, make_agent_key, write_credentials
 from htcgrid_local.building import build
 from htcgrid_local.client_files import check_client_files, remove_client_files, write_client_files
 from htcgrid_local.deploying import deploy
-from htcgrid_local.emulator import REGION, Emulator
+from htcgrid_local.emulator import Emulator
 from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError
 from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.function_snapshot import take_snapshot
 from htcgrid_local.handler import check_handler
 from htcgrid_local.handler_trial import HandlerTrial
 from htcgrid_local.home import Home
+from htcgrid_local.keys import REGION, Key
 from htcgrid_local.options import check_size
 from htcgrid_local.processes import Processes, kill_leftovers
 from htcgrid_local.progress import Silent, StartupProgress
@@ -153,6 +154,11 @@ class LocalGrid:
         return self._up.emulator.endpoint_url
 
     @property
+    def root_key(self) -> Key:
+        """The root key of the embedded AWS, for tests."""
+        return self._up.emulator.key
+
+    @property
     def outputs(self) -> dict[str, str]:
         """The outputs of the deployed stack."""
         return dict(self._up.outputs)
@@ -175,6 +181,14 @@ class LocalGrid:
     def client(self, service: str) -> Any:
         """A boto3 client of `service` on the embedded AWS with the root key, for tests."""
         return self._up.emulator.client(service)
+
+    def counted(self, what: str) -> dict[str, int]:
+        """How often each of the `requests` to AWS came, or what would be charged for (`charges`), so far."""
+        return self._up.emulator.counted(what)
+
+    def warm_functions(self) -> dict[str, str]:
+        """Start the processes of all functions, and return the errors of those that do not start, by function."""
+        return self._up.emulator.warm_functions()
 
     def add_user(self, name: str) -> Profile:
         """Create one more user, and return the profile to connect with."""
@@ -283,7 +297,8 @@ class LocalGrid:
         return HandlerTrial(processes, self._home, environment) if self._first_agents else None
 
     def _agent_environment(self, emulator: Emulator, outputs: Mapping[str, str]) -> dict[str, str]:
-        write_credentials(self._home.agent_credentials, outputs["AgentRoleArn"])
+        role = outputs["AgentRoleArn"]
+        write_credentials(self._home.agent_credentials, role, make_agent_key(emulator.client("iam"), role))
         environment = agent_environment(
             outputs,
             emulator.endpoint_url,

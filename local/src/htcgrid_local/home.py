@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import shutil
+import stat
 from pathlib import Path
 from typing import IO, Final
 
 from htcgrid import profiles
 from htcgrid_local.errors import GridRunningError, HomeError
+from htcgrid_local.private_files import FOLDER, append_private, make_private_folder
 
 HOME_VARIABLE: Final = "HTCGRID_HOME"
 _NAME_ANOTHER: Final = f"set {HOME_VARIABLE} to a directory that you may write to."
@@ -79,6 +82,11 @@ class Home:
         return self.root / "local/reload"
 
     @property
+    def root_key(self) -> Path:
+        """The AWS credentials file with the root key of the embedded AWS, gone with the grid."""
+        return self.root / "local/root.aws"
+
+    @property
     def agent_credentials(self) -> Path:
         """The AWS configuration file under which the agents run."""
         return self.root / "local/agent.aws"
@@ -91,16 +99,20 @@ class Home:
         """Make sure that the home, where it exists, is a directory that can be used.
 
         Raises:
-            HomeError: it is something else, lies in something else, or is somebody else's.
+            HomeError: it is something else, lies in something else, is somebody else's, or others may write to it.
         """
         try:
             for folder in (self.state.parent, self.root, *self.root.parents):
                 if folder.exists():
                     if not folder.is_dir():
                         raise self._unusable(f"{folder} is not a directory")
-                    if folder in (self.state.parent, self.root) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                        raise self._unusable(f"{folder} may not be written to")
-                    return
+                    if folder == self.state.parent:
+                        self._check_own(folder)
+                    elif folder == self.root:
+                        self._check_own(folder)
+                        return
+                    else:
+                        return
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
 
@@ -112,8 +124,9 @@ class Home:
         """
         self.check()
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.logs.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True, mode=FOLDER)
+            for folder in (self.state.parent, self.logs):
+                make_private_folder(folder)
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
 
@@ -125,6 +138,7 @@ class Home:
             GridRunningError: another process has it.
         """
         self.make()
+        append_private(self.root / "local/lock").close()
         lock = (self.root / "local/lock").open("a+", encoding="ascii")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,8 +160,8 @@ class Home:
 
     def clear(self) -> None:
         """Remove what an earlier grid left: its logs and its temporary files."""
+        self.make()
         self.clear_scratch()
-        self.logs.mkdir(parents=True, exist_ok=True)
         for log in self.logs.glob("*.log"):
             if log == self.log("supervisor"):
                 # This process may already be writing to it.
@@ -156,11 +170,29 @@ class Home:
                 log.unlink()
 
     def clear_scratch(self) -> None:
-        """Remove temporary files, snapshots of functions and requests."""
+        """Remove temporary files, snapshots of functions, keys and requests."""
         for folder in (self.scratch, self.functions):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            make_private_folder(folder)
+        self.root_key.unlink(missing_ok=True)
+        self.agent_credentials.unlink(missing_ok=True)
         self.reload_request.unlink(missing_ok=True)
+
+    def _check_own(self, folder: Path) -> None:
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise self._unusable(f"{folder} may not be written to")
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            raise self._unusable(f"{folder} belongs to another user, {_name_of(found.st_uid)}")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise self._unusable(f"others may write to {folder}, which `chmod go-w {folder}` ends")
 
     def _unusable(self, reason: str) -> HomeError:
         return HomeError(f"The home {self.root} of a grid cannot be used ({reason}): {_NAME_ANOTHER}")
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from htcgrid_local.errors import NoGridError
 from htcgrid_local.home import Home
+from htcgrid_local.private_files import append_private
 
 
 def record(home: Home) -> None:
     """Write what the supervisor itself has to say into its log, and warnings on the terminal too."""
     home.make()
+    append_private(home.log("supervisor")).close()
     file = logging.FileHandler(home.log("supervisor"), encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("htcgrid_local")

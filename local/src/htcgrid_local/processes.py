@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from htcgrid_local import guard
+from htcgrid_local.private_files import append_private
 from htcgrid_local.state import ProcessId
 
 
@@ -63,13 +64,16 @@ class Processes:
         log: Path,
         folder: Path | None = None,
         sockets: Sequence[int] = (),
+        umask: int = -1,
     ) -> Child:
         """Start `command`, which writes to the end of `log` and inherits the file descriptors in `sockets`.
+
+        Its umask is this process's unless one is given.
 
         Raises:
             OSError: the command cannot be started.
         """
-        with self._lock, log.open("ab") as output:
+        with self._lock, append_private(log) as output:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
@@ -79,6 +83,7 @@ class Processes:
                 cwd=folder,
                 start_new_session=True,
                 pass_fds=sockets,
+                umask=umask,
             )
             self._tell_guard(f"+{process.pid}")
             child = Child(ProcessId.of(name, process.pid), process)

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from htcgrid_local.private_files import write_private
+
 
 class Phase(enum.StrEnum):
     """Where a grid is in its life."""
@@ -82,9 +84,7 @@ class State(BaseModel):
 
     def write(self, path: Path) -> None:
         """Replace the file at once, so that a reader sees the old state or the new one."""
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(self.model_dump_json(indent=2), encoding="utf-8")
-        fresh.replace(path)
+        write_private(path, self.model_dump_json(indent=2))
 
 
 def read_state(path: Path) -> State | None:

@@ -1,0 +1,182 @@
+"""What the embedded AWS lets in.
+
+A web page, another user of the machine and a program that found the port reach a socket on the loopback like its owner
+does. So a request must name a loopback address as its host, must not come from another origin, and must be signed with
+a key that the embedded AWS gave out. The exceptions carry credentials of their own: an API's routes (tokens and
+tickets), and what a user does for himself in the user pool.
+"""
+
+import ipaddress
+import json
+import os
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ministack import app as ministack
+from ministack.core import iam_evaluator
+from ministack.core.iam_evaluator import ResolvedCredential
+from ministack.core.router import detect_service
+from ministack.services import cognito
+
+from .signatures import Refused, Request
+
+_APIS = "/_aws/execute-api/"
+_OWN = "/_htcgrid/"
+_CONNECTIONS = re.compile(r"/_aws/execute-api/[^/]+/[^/]+/@connections/")
+_KEYS_OF_POOL = re.compile(r"/([^/]+)/\.well-known/jwks\.json")
+_COGNITO = "AWSCognitoIdentityProviderService."
+_OF_USERS = frozenset(
+    {
+        "ChangePassword", "GetUser", "GlobalSignOut", "InitiateAuth", "RespondToAuthChallenge", "RevokeToken", "SignUp",
+        "UpdateUserAttributes",
+    }
+)  # fmt: skip
+"""Operations of the user pool that no SDK signs: a password, a session or a token is in the request."""
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def guarded(app: App) -> App:
+    """`app` behind the gate."""
+
+    async def gate(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _http(app, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _websocket(app, scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return gate
+
+
+async def _http(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = scope["headers"]
+    if reason := _foreign(headers) or _closed(scope):
+        await _answer(send, 403, {"content-type": "application/json"}, json.dumps({"message": reason}).encode())
+        return
+    send = _without_cors(send)
+    if _has_other_credentials(scope):
+        await app(scope, receive, send)
+        return
+    try:
+        request = Request.of(scope)
+        credential = request.credential()
+        body = await _read(receive)
+        request.check(credential, body)
+        _check_may_ask(scope["path"], credential)
+    except Refused as refused:
+        await _answer(send, *_refusal(scope, refused))
+        return
+    await app(scope, _again(body, receive), send)
+
+
+async def _websocket(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    if _foreign(scope["headers"]) or not scope["path"].startswith(_APIS):
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await app(scope, receive, send)
+
+
+def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
+    """Why a request comes from somewhere else; nothing if it does not."""
+    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+    if len(hosts) != 1 or not _is_loopback(hosts[0]):
+        return f"The embedded AWS answers to loopback addresses only, not to {', '.join(hosts) or 'no host'}."
+    for name, value in headers:
+        if name == b"origin" and value.decode("latin-1") != f"http://{hosts[0]}":
+            return "The embedded AWS does not answer to pages of other origins."
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    name = re.sub(r":\d+$", "", host).removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
+
+
+def _closed(scope: Scope) -> str:
+    """Why nobody is answered, whatever he has; nothing if some are."""
+    path = scope["path"]
+    if scope["method"] == "OPTIONS":
+        return "The embedded AWS allows no cross-origin requests."
+    if path in ministack._HEALTH_PATHS or (path.startswith("/_") and not path.startswith((_APIS, _OWN))):
+        return "The embedded AWS is administered by the grid alone."
+    return ""
+
+
+def _has_other_credentials(scope: Scope) -> bool:
+    """Is there something else in the request than a signature, which the service itself checks?"""
+    path = scope["path"]
+    if path.startswith(_APIS):
+        return not _CONNECTIONS.match(path)
+    if scope["method"] == "GET" and (pool := _KEYS_OF_POOL.fullmatch(path)):
+        # Public on AWS, too. MiniStack takes what names no pool for an object in a bucket.
+        return cognito._get_pool_unscoped(pool[1]) is not None
+    if scope["method"] == "POST" and path == "/" and not scope["query_string"]:
+        names = [name for name, _ in scope["headers"]]
+        targets = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-amz-target"]
+        return b"authorization" not in names and targets in [[f"{_COGNITO}{operation}"] for operation in _OF_USERS]
+    return False
+
+
+def _check_may_ask(path: str, credential: ResolvedCredential) -> None:
+    if path.startswith(_OWN) and credential.access_key_id != os.environ["AWS_ACCESS_KEY_ID"]:
+        raise Refused("AccessDenied", f"Only the grid's own key may ask for {path}.")
+
+
+def _refusal(scope: Scope, refused: Refused) -> tuple[int, dict[str, str], bytes]:
+    """The refusal in the form of the service that was asked."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    service = detect_service(scope["method"], scope["path"], headers, {})
+    error = iam_evaluator.AuthError(refused.code, refused.message)
+    answer: tuple[int, dict[str, str], bytes] = ministack._credential_failure(
+        service, "", str(uuid.uuid4()), error, headers
+    )
+    return answer
+
+
+async def _read(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused("IncompleteBody", "The request ended before its body.")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that has been read, to be read once more; then what else comes."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> dict[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    return again
+
+
+def _without_cors(send: Send) -> Send:
+    async def sending(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", ())
+            kept = [header for header in headers if not header[0].lower().startswith(b"access-control-")]
+            message = {**message, "headers": kept}
+        await send(message)
+
+    return sending
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    listed = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": listed})
+    await send({"type": "http.response.body", "body": body})
