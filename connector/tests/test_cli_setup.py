@@ -230,8 +230,15 @@ def test_no_push_connection(shell: Shell) -> None:
 
 
 def test_an_unencrypted_grid_elsewhere(stub: StubGrid, shell: Shell) -> None:
-    found = checks(shell, stub.profile(push_url="ws://push.example.com/v1", password="wrong"))["TLS"]
-    assert found["found"] == "ws://push.example.com/v1 is not encrypted"
+    profile = stub.profile(push_url="ws://push.example.com/v1", aws_endpoint_url="http://pool.example.com")
+    found = checks(shell, profile)
+    assert found["TLS"]["found"] == "not encrypted: ws://push.example.com/v1, http://pool.example.com"
+    assert not found["TLS"]["good"]
+    assert "ws://push.example.com/v1 is not encrypted" in str(found["sign-in"]["found"])
+    allowed = stub.profile(push_url="ws://push.example.com/v1", password="wrong", allow_unencrypted=True)
+    found = checks(shell, allowed)
+    assert found["TLS"]["found"] == "not encrypted: ws://push.example.com/v1; the profile allows it"
+    assert found["TLS"]["good"]
 
 
 def test_an_unknown_certificate_is_told_apart() -> None:

@@ -43,6 +43,7 @@ _LEGAL = {
     "aws_endpoint_url": "the address of an embedded AWS, or null on AWS",
     "username": "a text or null",
     "password": "a text or null",
+    "allow_unencrypted": "true or false",
     "written_by": "the command that writes this profile, or null for one that is yours",
 }
 
@@ -66,6 +67,10 @@ class Profile(BaseModel):
     """Who signs in, unless `Grid.connect` is told."""
     password: SecretStr | None = None
     """With what, unless `Grid.connect` is told. The file is readable by its owner alone."""
+
+    allow_unencrypted: bool = False
+    """Whether password, tokens and payloads may go to another machine without TLS. Default: no; this machine's own
+    addresses need none."""
 
     written_by: str | None = None
     """The command that writes this profile anew whenever it is run, such as `htcgrid local up`. None where the profile

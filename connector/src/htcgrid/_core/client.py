@@ -20,9 +20,10 @@ from htcgrid._transport.http import (
     Http,
     Patience,
     is_loopback,
+    unencrypted,
 )
 from htcgrid._transport.tokens import Tokens
-from htcgrid.errors import AuthenticationFailed, NotificationsUnavailable
+from htcgrid.errors import AuthenticationFailed, NotificationsUnavailable, ProfileInvalid
 from htcgrid.options import Notifications
 from htcgrid.profile import address_without_user
 from htcgrid_events import (
@@ -72,7 +73,16 @@ class Client:
         time_limit: timedelta,
         notifications: Notifications = "auto",
     ) -> "Client":
-        """Sign in. Raises `AuthenticationFailed`, `NotificationsUnavailable` and what else `Api` raises."""
+        """Sign in.
+
+        Raises `ProfileInvalid` where that would not be encrypted, `AuthenticationFailed`, `NotificationsUnavailable`
+        and what else `Api` raises.
+        """
+        if not profile.allow_unencrypted and (plain := unencrypted(profile)):
+            raise ProfileInvalid(
+                f"{plain[0]} is not encrypted, so that your password could be read on the way: use an address that "
+                'begins with https or wss, or set "allow_unencrypted": true in the profile'
+            )
         # Only what is not given comes from the profile: an empty text is given, and must not sign in somebody else.
         if username is None:
             username = profile.username

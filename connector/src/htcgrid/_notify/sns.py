@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -214,9 +215,11 @@ def clients(profile: "Profile", region: str) -> "tuple[SNSClient, SQSClient]":
     endpoint = profile.aws_endpoint_url
     # No proxy stands between this machine and itself, whatever the environment says; botocore would use one.
     config = Config(proxies={} if endpoint and is_loopback(endpoint) else None)
+    # botocore knows variables of its own only, and asks them where `verify` is none.
+    verify = None if os.environ.get("AWS_CA_BUNDLE") else os.environ.get("SSL_CERT_FILE") or None
     return (
-        session.client("sns", endpoint_url=endpoint, config=config),
-        session.client("sqs", endpoint_url=endpoint, config=config),
+        session.client("sns", endpoint_url=endpoint, config=config, verify=verify),
+        session.client("sqs", endpoint_url=endpoint, config=config, verify=verify),
     )
 
 

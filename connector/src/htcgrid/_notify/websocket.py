@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from htcgrid._aio.backoff import RetryDelay
-from htcgrid._transport.http import is_loopback
+from htcgrid._transport.http import is_loopback, tls_context
 from htcgrid.errors import GridError
 from htcgrid_events import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame, new_id
 
@@ -152,6 +152,7 @@ class PushChannel:
             max_size=LARGEST_FRAME_BYTES,
             logger=_quiet,
             proxy=None if is_loopback(self._url) else True,
+            ssl=tls_context() if self._url.startswith("wss:") else None,
         ) as connection:
             self.epoch += 1
             self.connected = True

@@ -21,6 +21,8 @@ from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachab
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from htcgrid.profile import Profile
+
 REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that say "not now". Every request of the connector may be repeated, since its ids are made here."""
 
@@ -53,10 +55,10 @@ class Http:
         self.closed = False
         """Whether requests are refused here, since the grid was closed."""
         self._client = httpx.AsyncClient(
-            verify=_certificates(trust_environment, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             # The default of 5 s would open a new connection for almost every call of an interactive user.
             limits=httpx.Limits(max_connections=32, keepalive_expiry=55.0),
             trust_env=trust_environment,
+            verify=tls_context(),
         )
 
     async def send(
@@ -129,12 +131,30 @@ class Http:
 
 
 @cache
-def _certificates(trust_environment: bool, _file: str | None, _folder: str | None) -> ssl.SSLContext:
+def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
     """Whom to trust. Read once, since that takes longer than all else when a grid is connected.
 
     `_file` and `_folder` are those that httpx takes from the environment.
     """
-    return httpx.create_ssl_context(trust_env=trust_environment)
+    return httpx.create_ssl_context()
+
+
+def tls_context() -> ssl.SSLContext:
+    """Whom every connection to the grid trusts: the certificates in $SSL_CERT_FILE or $SSL_CERT_DIR, else certifi's.
+
+    Raises:
+        GridUnreachable: the variable names what cannot be read.
+    """
+    try:
+        return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    except OSError as error:
+        raise GridUnreachable(f"the certificates that SSL_CERT_FILE names cannot be read: {error}") from error
+
+
+def unencrypted(profile: "Profile") -> list[str]:
+    """The profile's addresses of other machines that are reached without TLS."""
+    urls = (profile.api_url, profile.push_url, profile.aws_endpoint_url)
+    return [url for url in urls if url and not url.startswith(("https:", "wss:")) and not is_loopback(url)]
 
 
 def is_loopback(url: str) -> bool:

@@ -46,6 +46,10 @@ def set_profile(
     region: Annotated[str | None, typer.Option(help="The stack's Region.")] = None,
     user_pool_client_id: Annotated[str | None, typer.Option(help="The stack's output UserPoolClientId.")] = None,
     aws_endpoint_url: Annotated[str | None, typer.Option(help="Only for an embedded AWS.")] = None,
+    allow_unencrypted: Annotated[
+        bool | None,
+        typer.Option(help="Whether passwords, tokens and payloads may go to another machine without TLS."),
+    ] = None,
     username: Annotated[str | None, typer.Option(help="Who signs in.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
@@ -68,6 +72,7 @@ def set_profile(
         "region": region,
         "user_pool_client_id": user_pool_client_id,
         "aws_endpoint_url": aws_endpoint_url,
+        "allow_unencrypted": allow_unencrypted,
         "username": username,
         "password": _password(stdin=password_stdin, ask=ask_password),
     }

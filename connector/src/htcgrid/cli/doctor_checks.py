@@ -69,15 +69,15 @@ async def _over_the_network(profile: Profile, *, with_probe: bool) -> AsyncItera
 
 
 def _encrypted(profile: Profile) -> Finding:
-    from htcgrid._transport.http import is_loopback
+    from htcgrid._transport.http import is_loopback, unencrypted
 
-    plain = [url for url in (profile.api_url, profile.push_url) if not url.startswith(("https:", "wss:"))]
-    elsewhere = [url for url in plain if not is_loopback(url)]
-    if elsewhere:
-        return Finding(
-            "TLS", False, f"{elsewhere[0]} is not encrypted", "use the https and wss addresses of the stack's outputs"
-        )
-    return Finding("TLS", True, "not needed on this machine" if plain else "certificates are checked")
+    if plain := unencrypted(profile):
+        found = f"not encrypted: {', '.join(plain)}"
+        if profile.allow_unencrypted:
+            return Finding("TLS", True, f"{found}; the profile allows it")
+        return Finding("TLS", False, found, "use the https and wss addresses of the stack's outputs")
+    found = "not needed on this machine" if is_loopback(profile.api_url) else "certificates are checked"
+    return Finding("TLS", True, found)
 
 
 def _same_version(info: "GridInfo") -> Finding:
