@@ -177,8 +177,8 @@ def test_any_text_is_written_as_utf8_whatever_the_locale(stub: StubGrid, grid: G
         assert done.returncode == (1 if command.startswith("results") else 0)
         assert "漢字" in done.stdout
         assert "\\u202e" in done.stdout
-    lines = shell_line("htcgrid results $S", shell, session.id, PYTHONIOENCODING="cp1252").stdout.splitlines()
-    assert json.loads(lines[0])["result"] == "\ud800 漢字"
+        if command == "results $S":
+            assert json.loads(done.stdout.splitlines()[0])["result"] == "\ud800 漢字"
 
 
 def test_a_deeply_nested_result_spoils_no_other(stub: StubGrid, grid: Grid, shell: Shell) -> None:

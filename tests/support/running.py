@@ -22,13 +22,15 @@ class Together(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no
     """Gives the workers of pytest-xdist whole files, for the sake of what a module's tests share.
 
     Tests of a whole grid, of whatever file, stay on one worker, so that they share the grid and no two run at once.
-    Those of the agent share nothing but an embedded AWS and take long, so they are given out one by one.
+    Those of the agent, which share nothing but an embedded AWS, and those of commands, which share nothing, take long,
+    so they are given out one by one.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(("tests/e2e/", "tests/chaos/")):
             return "whole grid"
-        return nodeid if nodeid.startswith("agent/") else nodeid.partition("::")[0]
+        alone = nodeid.startswith(("agent/", "connector/tests/test_cli"))
+        return nodeid if alone else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
