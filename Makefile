@@ -73,8 +73,8 @@ coverage: install ## run the tests and tell what they reach, in agents, commands
 	ours="$$(.venv/bin/python -c "$$places")"; theirs="$$(.tools/ministack/bin/python -c "$$places")"; \
 	trap 'rm -rf "$$ours/a0_measure.pth" "$$theirs/a0_measure.pth" .tools/lent' EXIT; \
 	mkdir .tools/lent && ln -s "$$ours/coverage" .tools/lent/coverage; \
-	printf '%s' 'import os; os.environ.update(COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml",' \
-		'COVERAGE_FILE="$(CURDIR)/.coverage")' >"$$ours/a0_measure.pth"; \
+	printf '%s' 'import os; os.environ.setdefault("COVERAGE_PROCESS_START", "$(CURDIR)/pyproject.toml");' \
+		'os.environ["COVERAGE_FILE"] = "$(CURDIR)/.coverage"' >"$$ours/a0_measure.pth"; \
 	printf '%s' 'import sys; sys.path.append("$(CURDIR)/tests/support"); import measured_functions;' \
 		'measured_functions.start("$(CURDIR)/.tools/lent")' >"$$theirs/a0_measure.pth"; \
 	$(PYTEST) $(ARGS)

@@ -142,7 +142,7 @@ def test_accounts_are_read_in_order_however_many_and_empty_where_there_is_none(l
     assert ledger.accounts.read(ledger.session, []) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8), st.lists(st.text("CFX", min_size=1, max_size=4),
        min_size=10, max_size=10))  # fmt: skip
 def test_any_sequence_of_repeated_events_counts_each_chunk_once(
