@@ -33,6 +33,7 @@ from htcgrid_events import (
     ChunkOutcome,
     ChunkQueued,
     OutcomeCode,
+    PartialOutcome,
     Priority,
     Stages,
     TaskError,
@@ -271,7 +272,7 @@ class Place:
             assert all(again == self.outcomes[key][0] for again in self.outcomes[key])
         return [self.outcomes[key][0] for key in keys]
 
-    def lines(self, session: Session, outcome: ChunkOutcome) -> list[bytes]:
+    def lines(self, session: Session, outcome: PartialOutcome) -> list[bytes]:
         """The result lines of a chunk."""
         if outcome.results is not None:
             return decode_lines(outcome.results, outcome.size)

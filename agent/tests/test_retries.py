@@ -1,5 +1,7 @@
 """Tasks that fail: which are tried again, when, and what is told of their tries."""
 
+import json
+import secrets
 import shutil
 import socket
 from pathlib import Path
@@ -11,7 +13,7 @@ from agent.tests.harness import FUNCTION, PYTHON_RUNTIMES, Place
 
 from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_chunks.clock import system_clock
-from htcgrid_events import FailureKind, TaskError
+from htcgrid_events import INLINE_BYTES, FailureKind, TaskError
 
 pytestmark = pytest.mark.parametrize("runtime", PYTHON_RUNTIMES, indirect=True)
 
@@ -74,6 +76,32 @@ def test_a_retry_is_told_of_and_its_message_is_kept(place: Place, tmp_path: Path
     assert (event.session_id, event.chunk, event.attempt, event.failed) == (session.session_id, 0, 1, 1)
     assert (task.task_id, task.type, task.attempts) == (f"{session.session_id}_0", "LookupError", 1)
     until(place.is_clean)
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_a_retry_is_told_of_when_the_row_holds_the_results_of_the_other_tasks(
+    place: Place, tmp_path: Path, size: int
+) -> None:
+    place.agent(agent_id="agent-7")
+    values = [secrets.token_hex(size) for _ in range(4)]  # too random to be compressed into the row
+    good = [{"do": "echo", "value": value} for value in values]
+    tasks = [*good[:2], failing(tmp_path / "note"), *good[2:]]
+    session = place.submit(tasks, max_retries=5, retry_base_seconds=3_600, retry_cap_seconds=3_600)
+
+    def told_of() -> bool:
+        place.receive_events()
+        return bool(place.retries)
+
+    until(told_of)
+    row = place.row(session)
+    digest = function_digest(FUNCTION)
+    assert [task.function_digest for event in place.retries for task in event.tasks] == [digest]
+    told = row.partial_outcome()
+    assert (row.partly_final, told.outcomes, told.attempt, told.agent) == (True, "CCQCC", 1, "agent-7")
+    assert (told.first_task, told.function_digests) == (0, (digest,))
+    assert (told.results is None) == (size > INLINE_BYTES)
+    lines = place.lines(session, told)
+    assert [json.loads(lines[at]) for at in (0, 1, 3, 4)] == values
 
 
 def test_kinds_of_failures_are_told_apart(place: Place, tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ from htcgrid_events import (
     ChunkOutcome,
     ChunksFrame,
     FailureKind,
+    PartialOutcome,
     SessionEndedFrame,
     SessionState,
     Stages,
     StopReason,
 )
 
-__all__ = ["Answer", "Failing", "StubGrid"]
+__all__ = ["Answer", "Failing", "Retried", "StubGrid"]
 
 USER, PASSWORD = "ada", "right-Horse-7"
 Handler = Callable[[object], object]
@@ -34,6 +35,10 @@ _VERDICTS = {StopReason.CANCELLED: SessionState.CANCELLED, StopReason.TIMED_OUT:
 
 class Failing(Exception):
     """Raised by a handler of these tests to make its task fail."""
+
+
+class Retried(Exception):
+    """Raised by a handler of these tests to have its task run again, by the next call of `run`."""
 
 
 class StubGrid:
@@ -116,6 +121,7 @@ class StubGrid:
 
     def drop_connections(self) -> None:
         """Break the push connections, as a network does."""
+        self.push.opened_all()
         self.push.drop()
 
     def wait_for(self, met: Callable[[], bool], timeout: float = 60.0) -> None:
@@ -136,23 +142,25 @@ class StubGrid:
             outcomes = []
             for number in numbers:
                 if number not in session.outcomes:
-                    session.outcomes[number] = self._outcome(session, session.chunks[number], handler)
-                outcomes.append(session.outcomes[number])
+                    self._end_attempt(session, session.chunks[number], handler)
+                outcomes.append(session.outcomes.get(number) or session.partial[number])
         for outcome in outcomes:
             slim = outcome.model_copy(update={"url": None})
             if self.slim_pushes and outcome.results is not None:
                 slim = slim.model_copy(update={"results": None, "stored_bytes": len(outcome.results)})
+            told = {"outcomes": (slim,)} if isinstance(slim, ChunkOutcome) else {"outcomes": (), "partial": (slim,)}
             for _ in range(repeat):
-                self.publish(session, ChunksFrame(session_id=session_id, outcomes=(slim,)))
+                self.publish(session, ChunksFrame.model_validate({"session_id": session_id, **told}))
         self._end_if_done(session)
 
     def publish(self, session: StubSession, frame: ChunksFrame | SessionEndedFrame) -> None:
         """Tell whoever follows the session."""
         self.push.send(set(session.subscribers), frame)
 
-    def _outcome(self, session: StubSession, chunk: ChunkInput, handler: Handler) -> ChunkOutcome:
+    def _end_attempt(self, session: StubSession, chunk: ChunkInput, handler: Handler) -> None:
         data = chunk.inputs if chunk.inputs is not None else self.payloads[f"/in/{session.session_id}/{chunk.chunk}"]
         codes, lines = "", []
+        attempt = session.partial[chunk.chunk].attempt + 1 if chunk.chunk in session.partial else 1
         for index, line in enumerate(decode_lines(data, chunk.size), chunk.first_task):
             try:
                 lines.append(json.dumps(handler(json.loads(session.events.get(index, line)))).encode())
@@ -160,23 +168,28 @@ class StubGrid:
             except Failing as error:
                 lines.append(session.error(index, str(error), self.failure_kind).model_dump_json().encode())
                 codes += "F"
+            except Retried:
+                lines.append(b"")
+                codes += "Q"
         results = encode_lines(lines)
         place: dict[str, object] = {"results": results}
         if not self.inline:
-            path = f"/out/{session.session_id}/{chunk.chunk}"
+            path = f"/out/{session.session_id}/{chunk.chunk}.{attempt}"
             self.payloads[path] = results
             place = {"stored_bytes": len(results), "url": f"{self.url}{path}?X-Amz-Signature=secret"}
-        return ChunkOutcome.model_validate(
-            {
-                "chunk": chunk.chunk,
-                "first_task": chunk.first_task,
-                "outcomes": codes,
-                "attempt": 1,
-                "agent": f"agent-1{session.text}",
-                "stages": Stages(submitted_at=1, queued_at=2, claimed_at=3, started_at=4, finished_at=5),
-                **place,
-            }
-        )
+        values = {
+            "chunk": chunk.chunk,
+            "first_task": chunk.first_task,
+            "outcomes": codes,
+            "attempt": attempt,
+            "agent": f"agent-1{session.text}",
+            "stages": Stages(submitted_at=1, queued_at=2, claimed_at=3, started_at=4, finished_at=5),
+            **place,
+        }
+        if "Q" in codes:
+            session.partial[chunk.chunk] = PartialOutcome.model_validate(values)
+        else:
+            session.outcomes[chunk.chunk] = ChunkOutcome.model_validate(values)
 
     def _end_if_done(self, session: StubSession) -> None:
         with self.changed:

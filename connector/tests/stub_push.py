@@ -41,6 +41,11 @@ class StubPush:
             self.drop()
             self.server.shutdown()
 
+    def opened_all(self) -> None:
+        """Wait until every connection that a client holds to be open is so here."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: not self._opening, 20)
+
     def drop(self) -> None:
         with self.changed:
             connections = list(self.connections.values())

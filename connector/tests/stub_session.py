@@ -1,6 +1,7 @@
 """A session of a stub grid, and the contracts that tell of it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from htcgrid_dataplane import decode_lines
@@ -13,6 +14,7 @@ from htcgrid_events import (
     DeadLetter,
     FailureKind,
     OutcomePage,
+    PartialOutcome,
     SessionOptions,
     SessionState,
     SessionStatus,
@@ -36,6 +38,8 @@ class StubSession:
     created_at: int = 1
     chunks: dict[int, ChunkInput] = field(default_factory=dict)
     outcomes: dict[int, ChunkOutcome] = field(default_factory=dict)
+    partial: dict[int, PartialOutcome] = field(default_factory=dict)
+    """Of chunks of which tasks are run again, or were."""
     totals: Totals | None = None
     subscribers: set[str] = field(default_factory=set)
     stop_reason: StopReason | None = None
@@ -92,8 +96,12 @@ class StubSession:
         )
 
     def page(self, bucket: int, after: int, size: int) -> OutcomePage:
-        page, following = paged(self.outcomes, bucket, after, size)
-        return OutcomePage(outcomes=tuple(self.outcomes[n] for n in page), next_after=following)
+        page, following = paged(self.partial | self.outcomes, bucket, after, size)
+        return OutcomePage(
+            outcomes=tuple(self.outcomes[n] for n in page if n in self.outcomes),
+            partial=tuple(self.partial[n] for n in page if n not in self.outcomes),
+            next_after=following,
+        )
 
     def record(self, number: int) -> ChunkRecord:
         chunk, outcome = self.chunks[number], self.outcomes.get(number)
@@ -171,9 +179,7 @@ class StubSession:
         return found
 
 
-def paged(
-    numbers: dict[int, ChunkOutcome] | dict[int, ChunkInput], bucket: int, after: int, size: int
-) -> tuple[list[int], int | None]:
+def paged(numbers: Iterable[int], bucket: int, after: int, size: int) -> tuple[list[int], int | None]:
     """The next numbers of a bucket, and after which to go on."""
     last = (bucket + 1) * BUCKET_SIZE
     found = [n for n in sorted(numbers) if max(after + 1, bucket * BUCKET_SIZE) <= n < last]

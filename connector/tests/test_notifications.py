@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from connector.tests.stub_grid import Failing, StubGrid
+from connector.tests.stub_grid import Failing, Retried, StubGrid
 from connector.tests.stub_topic import topic_grid
 
 from htcgrid import (
@@ -28,6 +28,13 @@ def fail_on_odd(event: object) -> object:
     assert isinstance(event, int)
     if event % 2:
         raise Failing(f"{event} is odd")
+    return event
+
+
+def retry_on_odd(event: object) -> object:
+    assert isinstance(event, int)
+    if event % 2:
+        raise Retried
     return event
 
 
@@ -72,6 +79,21 @@ def test_results_come_while_others_run(told: StubGrid, grid: Grid) -> None:
         assert next(arriving).index == chunk
     assert list(arriving) == []
     assert session.wait(timeout=60).state is SessionState.FAILED
+
+
+def test_good_tasks_beside_a_failing_one_are_told_while_it_is_run_again(
+    told: StubGrid, grid: Grid, way: Notifications
+) -> None:
+    session = grid.submit(range(5), chunk_size=5)
+    arriving = session.as_completed(timeout=20)
+    told.run(session.id, retry_on_odd)
+    early = [next(arriving).index for _ in range(3)] if way != "poll" else []
+    told.run(session.id, retry_on_odd)
+    told.run(session.id, fail_on_odd)
+    late = [task.index for task in arriving]
+    assert early == ([] if way == "poll" else [0, 2, 4])  # without pushes, with the chunk
+    assert sorted(early + late) == [0, 1, 2, 3, 4]
+    assert session.wait(timeout=20).state is SessionState.FAILED
 
 
 def test_large_results_come_too(told: StubGrid, grid: Grid) -> None:

@@ -162,9 +162,9 @@ def test_results_that_nobody_reads_take_bounded_memory() -> None:
     assert one.results is not None
     collector = Collector(new_id(), results_kept=10 * len(one.results))
     collector.take(outcome(chunk, 1000) for chunk in range(100))
-    kept = [arrived for arrived in collector.arrived if arrived.results is not None]
-    assert len(kept) == 10
-    assert all(arrived.stored_bytes for arrived in collector.arrived if arrived.results is None)
+    arrived = [each.outcome for each in collector.arrived]
+    assert len([each for each in arrived if each.results is not None]) == 10
+    assert all(each.stored_bytes for each in arrived if each.results is None)
 
 
 def test_results_that_were_read_make_room_for_others(

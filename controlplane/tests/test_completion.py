@@ -21,13 +21,6 @@ def tasks(harness: Harness, session_id: str) -> Account:
     return harness.grid.queries.status(session).account
 
 
-def connect(harness: Harness, connection: str) -> str:
-    subscriber_id = new_id()
-    ticket = harness.grid.subscribers.issue_ticket(subscriber_id, TENANT, harness.clock())
-    harness.grid.subscribers.connect(ticket.ticket, connection, harness.clock())
-    return subscriber_id
-
-
 def pushed(harness: Harness, connection: str) -> list[ChunkOutcome]:
     frames = harness.push.frames[connection]
     return [outcome for frame in frames if isinstance(frame, ChunksFrame) for outcome in frame.outcomes]
@@ -102,7 +95,7 @@ def test_a_session_tells_on_which_versions_of_the_function_its_tasks_ran(harness
 
 
 def test_an_event_that_its_row_does_not_bear_out_counts_nothing(harness: Harness) -> None:
-    session, other = harness.create(1, 2, subscriber_id=connect(harness, "owner")), harness.create(1, 1, 1)
+    session, other = harness.create(1, 2, subscriber_id=harness.connect("owner")), harness.create(1, 1, 1)
     harness.claim(session, 0)
     forged = [
         outcome.model_copy(update={"chunk": chunk})
@@ -117,7 +110,7 @@ def test_an_event_that_its_row_does_not_bear_out_counts_nothing(harness: Harness
 
 
 def test_what_is_counted_and_pushed_is_what_the_row_says(harness: Harness) -> None:
-    session = harness.create(2, subscriber_id=connect(harness, "owner"))
+    session = harness.create(2, subscriber_id=harness.connect("owner"))
     [outcome] = harness.finish(session, {0: "CF"})
     lies = {"outcomes": "CCC", "results": b"lies", "attempt": 9, "agent": "nobody", "first_task": 5}
     harness.record(session, [outcome.model_copy(update=lies), outcome.model_copy(update={"outcomes": "FF"})])
@@ -189,9 +182,9 @@ def test_many_failures_alike_fit_on_the_bus(harness: Harness) -> None:
 
 
 def test_whoever_follows_a_session_is_pushed_its_outcomes(harness: Harness) -> None:
-    session = harness.create(1, 1, subscriber_id=connect(harness, "one"))
-    harness.grid.queries.follow(TENANT, session.session_id, connect(harness, "two"))
-    connect(harness, "stranger")
+    session = harness.create(1, 1, subscriber_id=harness.connect("one"))
+    harness.grid.queries.follow(TENANT, session.session_id, harness.connect("two"))
+    harness.connect("stranger")
     outcomes = harness.finish(session, {0: "C", 1: "F"})
     harness.clock.advance(7)
     harness.record(session, outcomes)
@@ -204,9 +197,9 @@ def test_whoever_follows_a_session_is_pushed_its_outcomes(harness: Harness) -> N
 
 
 def test_a_connection_that_is_gone_holds_up_nobody(harness: Harness) -> None:
-    gone = connect(harness, "gone")
+    gone = harness.connect("gone")
     session = harness.create(1, 1, subscriber_id=gone)
-    harness.grid.queries.follow(TENANT, session.session_id, connect(harness, "here"))
+    harness.grid.queries.follow(TENANT, session.session_id, harness.connect("here"))
     harness.push.gone.add("gone")
     outcomes = harness.finish(session, {0: "C", 1: "C"})
     harness.record(session, outcomes[:1])
@@ -217,7 +210,7 @@ def test_a_connection_that_is_gone_holds_up_nobody(harness: Harness) -> None:
 
 
 def test_results_too_large_for_a_frame_are_left_to_be_fetched(harness: Harness) -> None:
-    session = harness.create(1, subscriber_id=connect(harness, "one"))
+    session = harness.create(1, subscriber_id=harness.connect("one"))
     [lease] = harness.claim(session, 0)
     harness.grid.chunks.finish([(lease, harness.progress("C", results=Payload(b"r" * 130_000)))])
     harness.record(session, [harness.row(session).outcome()])
@@ -234,7 +227,7 @@ def test_events_of_a_session_that_is_not_there_are_not_swallowed(harness: Harnes
 
 @pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR])
 def test_a_push_that_is_refused_costs_only_itself(harness: Harness, status: HTTPStatus) -> None:
-    refused, well = connect(harness, f"refused-{status}"), connect(harness, f"well-{status}")
+    refused, well = harness.connect(f"refused-{status}"), harness.connect(f"well-{status}")
     session = harness.create(1, 1, subscriber_id=refused)
     harness.grid.queries.follow(TENANT, session.session_id, well)
     harness.push.failing[f"refused-{status}"] = status

@@ -2,7 +2,7 @@
 
 Whatever they do, and however late: a task's outcome never changes once it is recorded, unless it failed and is run
 again at its owner's wish; what a former holder writes is refused, every chunk is counted once, and at the end the
-account closes.
+account closes. Whoever follows the session is told of each outcome once, early or with its chunk, and never of another.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,17 @@ from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.recovery import RecoveryRequest
 from htcgrid_controlplane.storage.dead_letters import ChunkLetters
-from htcgrid_events import ChunkOutcome, CreateSession, RedriveTasks, SessionOptions, Stages, new_id
+from htcgrid_events import (
+    ChunkOutcome,
+    ChunksFrame,
+    CreateSession,
+    PartialOutcome,
+    RedriveTasks,
+    SessionOptions,
+    Stages,
+    TasksRetrying,
+    new_id,
+)
 
 SIZES = (3, 2)
 chunks = st.integers(0, len(SIZES) - 1)
@@ -55,8 +65,37 @@ class Hold:
         return self.outcomes
 
 
+class Subscriber:
+    """Whoever is pushed the outcomes of a session, and keeps of each task what is told first."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, str] = {}
+        """The letters of tasks, by their indexes."""
+        self.finished: set[int] = set()
+        self.early: set[int] = set()
+        """Tasks that were told before their chunk had finished."""
+
+    def take(self, frame: ChunksFrame) -> None:
+        for outcome in (*frame.partial, *frame.outcomes):
+            for index, code in enumerate(outcome.outcomes, outcome.first_task):
+                if code != "Q":
+                    assert self.told.setdefault(index, code) == code
+        for partial in frame.partial:
+            assert partial.chunk not in self.finished
+            self.early |= _final_tasks(partial)
+        self.finished |= {outcome.chunk for outcome in frame.outcomes}
+
+    def forget(self, chunk: int, tasks: range) -> None:
+        """Tasks of the chunk were redriven."""
+        self.finished.discard(chunk)
+        self.early -= set(tasks)
+        for index in tasks:
+            self.told.pop(index, None)
+
+
 class Protocol(RuleBasedStateMachine):
-    """`rows` is what the table holds, as the last step left it; `events` is what was sent about finished chunks."""
+    """`rows` is what the table holds, as the last step left it; `events` is what was sent about finished chunks, and
+    `retries` about tasks of others."""
 
     harness: Harness
     holds: Bundle[Hold] = Bundle("holds")
@@ -68,9 +107,13 @@ class Protocol(RuleBasedStateMachine):
         session_id = new_id()
         self.former = Session(session_id, "tenant-2", SessionOptions(), 1, 2, expires_at=3)
         self.left_behind = self._leave_behind()
-        self.session = self.harness.create(*SIZES, session_id=session_id)
+        self.connection = new_id()
+        subscriber_id = self.harness.connect(self.connection)
+        self.session = self.harness.create(*SIZES, session_id=session_id, subscriber_id=subscriber_id)
+        self.subscriber = Subscriber()
         self.rows = self._read()
         self.events: list[ChunkOutcome] = []
+        self.retries: list[TasksRetrying] = []
         self.counted: set[int] = set()
         self.stopped = False
         self.ended = False
@@ -123,7 +166,10 @@ class Protocol(RuleBasedStateMachine):
     @rule(hold=holds, codes=letters, wait=waits)
     def retry(self, hold: Hold, codes: str, wait: int) -> None:
         progress = self.harness.progress(hold.with_letters(codes))
-        self._write(hold, self.harness.grid.chunks.retry([(hold.lease, progress, self._now() + wait)]))
+        accepted = self.harness.grid.chunks.retry([(hold.lease, progress, self._now() + wait)])
+        self._write(hold, accepted)
+        if accepted == [True] and "Q" in hold.outcomes:
+            self.retries.append(self.harness.retrying(self._read()[hold.lease.key.chunk]))
 
     @rule(hold=holds, codes=final_letters, answer_lost=st.booleans())
     def finish(self, hold: Hold, codes: str, answer_lost: bool) -> None:
@@ -251,6 +297,7 @@ class Protocol(RuleBasedStateMachine):
                 assert all(o == n or (o, n) == ("F", "Q") for o, n in zip(old.outcomes, new.outcomes, strict=True))
                 opened += new.outcomes.count("Q")
                 self.counted.discard(old.key.chunk)
+                self.subscriber.forget(old.key.chunk, range(old.first_task, old.first_task + old.size))
             else:
                 assert new == old
         assert done.tasks == opened
@@ -287,6 +334,16 @@ class Protocol(RuleBasedStateMachine):
         self.harness.record(self.session, [forged])
         self.counted |= {row.key.chunk for row in self.rows if row.finished and row.key.chunk == chunk}
 
+    @precondition(lambda self: self.retries)
+    @rule(data=st.data())
+    def retries_come(self, data: st.DataObject) -> None:
+        some = data.draw(st.lists(st.sampled_from(self.retries), min_size=1, max_size=4))
+        self.harness.grid.completions.announce_retries(self.session.session_id, some)
+        self._listen()
+        for row in self.rows:
+            if not row.finished and row.key.chunk in {retry.chunk for retry in some}:
+                assert self.subscriber.early >= _final_tasks(row.partial_outcome())
+
     @precondition(lambda self: not self.stopped)
     @rule(chance=st.integers(1, 10))
     def session_is_stopped(self, chance: int) -> None:
@@ -316,12 +373,21 @@ class Protocol(RuleBasedStateMachine):
             codes.count(code) for code in "CFX"
         )
 
+    @invariant()
+    def what_was_told_is_what_the_rows_say(self) -> None:
+        self._listen()
+        letters = "".join(row.outcomes for row in self.rows)
+        assert all(letters[index] == code for index, code in self.subscriber.told.items())
+
     def teardown(self) -> None:
         self._stop()
+        if self.retries:
+            self.harness.grid.completions.announce_retries(self.session.session_id, self.retries)
         if self.events:
             self.harness.record(self.session, self.events)
         self.an_outcome_stays_and_states_follow_the_rules()
         self.what_was_counted_was_counted_once()
+        self.what_was_told_is_what_the_rows_say()
         ended = self.harness.grid.lifecycle.end(self.session.session_id, EndReason.CANCELLED)
         assert ended.state.ended
         assert ended.account is not None
@@ -338,6 +404,12 @@ class Protocol(RuleBasedStateMachine):
         """Keep the events that the control plane has sent itself."""
         session_id = self.session.session_id
         self.events += [event.outcome for event in self.harness.task_events() if event.session_id == session_id]
+
+    def _listen(self) -> None:
+        """Take what was pushed since the last time."""
+        for frame in self.harness.push.frames.pop(self.connection, []):
+            if isinstance(frame, ChunksFrame):
+                self.subscriber.take(frame)
 
     def _refused_or_nothing_to_do(self) -> None:
         failed = any(row.finished and "F" in row.outcomes for row in self.rows)
@@ -360,6 +432,11 @@ class Protocol(RuleBasedStateMachine):
 
     def _read(self) -> list[Chunk]:
         return self.harness.grid.chunks.bucket(self.session, 0)[0]
+
+
+def _final_tasks(outcome: PartialOutcome) -> set[int]:
+    """The indexes of its tasks that are final."""
+    return {index for index, code in enumerate(outcome.outcomes, outcome.first_task) if code != "Q"}
 
 
 def _reachable(state: ChunkState) -> set[ChunkState]:

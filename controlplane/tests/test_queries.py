@@ -117,6 +117,26 @@ def test_large_results_come_as_a_link_to_the_attempt_that_counts(harness: Harnes
     assert "X-Amz-Signature" in outcome.url
 
 
+def test_a_page_has_the_tasks_that_are_final_in_chunks_that_are_not(harness: Harness) -> None:
+    session = harness.create(2, 2, 2, 2)
+    harness.record(session, harness.finish(session, {0: "CC"}))
+    harness.retry(session, {1: "CQ"})
+    harness.retry(session, {2: "QQ"})
+    harness.finish(session, {3: "CF"})  # not counted yet
+    found = page(harness, session)
+    assert [(each.chunk, each.outcomes) for each in found.outcomes] == [(0, "CC")]
+    assert [(each.chunk, each.outcomes, each.attempt) for each in found.partial] == [(1, "CQ", 1), (3, "CF", 1)]
+    assert all(each.results is not None and each.url is None for each in found.partial)
+    [lease] = harness.claim(session, 1)
+    at = harness.clock()
+    progress = harness.progress("CQ", results=Payload(stored_bytes=7))
+    harness.grid.chunks.retry([(lease, progress, at)])
+    [told] = [each for each in page(harness, session).partial if each.chunk == 1]
+    assert (told.results, told.stored_bytes) == (None, 7)
+    assert told.url is not None
+    assert urlsplit(told.url).path.endswith(result_key(TENANT, session.session_id, 1, 2))
+
+
 def test_a_task_is_found_by_halving_in_chunks_of_any_size(harness: Harness) -> None:
     sizes = [3, 1, 1, 7, 2, 5]
     session = harness.create(*sizes)

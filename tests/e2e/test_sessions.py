@@ -1,5 +1,6 @@
 """Sessions from submission to verdict, through every plane."""
 
+import secrets
 import threading
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from htcgrid import (
     TaskFailed,
     WaitTimeout,
 )
-from htcgrid_events import SessionState, TaskState
+from htcgrid_events import Account, SessionState, TaskState
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.grid
@@ -86,6 +87,26 @@ def test_a_task_that_fails_is_retried_and_never_completed(grid: Grid) -> None:
     assert (status.account.completed, status.account.failed) == (2, 1)
     assert [task.error is None for task in session.as_completed(timeout=60)].count(False) == 1
     assert session.task(1).state is TaskState.FAILED
+
+
+@pytest.mark.parametrize("value", ["small", "large"])
+def test_good_tasks_come_while_a_bad_one_of_their_chunk_is_run_again(grid: Grid, tmp_path: Path, value: str) -> None:
+    # Random digits do not compress below the inline limit.
+    text = secrets.token_hex(100 if value == "small" else 20_000)
+    go_on = tmp_path / "go on"
+    good: list[JSON] = [{"value": text}] * 4
+    bad: JSON = {"do": "raise_once", "note": str(tmp_path / "raised"), "until": str(go_on), "value": "mended"}
+    session = grid.submit([*good[:2], bad, *good[2:]], chunk_size=5, retry_base=0)
+    arriving = session.as_completed(timeout=90)
+    early = [next(arriving) for _ in range(4)]
+    assert {task.index: task.result for task in early} == dict.fromkeys((0, 1, 3, 4), text)
+    status = session.status()
+    assert (status.state, status.account.finished) == (SessionState.RUNNING, 0)
+    go_on.touch()
+    assert [(task.index, task.result) for task in arriving] == [(2, "mended")]
+    assert session.wait(timeout=60).account == Account(submitted=5, completed=5)
+    assert session.results(timeout=60) == [text, text, "mended", text, text]
+    assert session.task(2).attempts == 2
 
 
 def test_a_task_that_runs_too_long_fails_as_timed_out(grid: Grid, tmp_path: Path) -> None:

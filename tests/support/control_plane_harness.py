@@ -31,13 +31,16 @@ from htcgrid_events import (
     ChunkQueued,
     ChunksFrame,
     CreateSession,
+    FailedTask,
     PongFrame,
     Priority,
     SessionEndedFrame,
     SessionOptions,
     TaskError,
+    TasksRetrying,
     Totals,
     new_id,
+    task_id,
 )
 from tests.support.push_server import PushServer
 from tests.template.stack import of_type
@@ -116,6 +119,13 @@ class Harness:
         )
         return self.grid.submissions.create(TENANT, session_id or new_id(), request)
 
+    def connect(self, connection: str) -> str:
+        """Open a push connection. Gives its subscriber."""
+        subscriber_id = new_id()
+        ticket = self.grid.subscribers.issue_ticket(subscriber_id, TENANT, self.clock())
+        self.grid.subscribers.connect(ticket.ticket, connection, self.clock())
+        return subscriber_id
+
     def claim(self, session: Session, *chunks: int, owner: str = AGENT, lease: int = LEASE) -> list[ChunkLease]:
         """Claim chunks, all of which must be free."""
         now = self.clock()
@@ -136,6 +146,30 @@ class Harness:
         work = [(each, self.progress(outcomes[each.key.chunk])) for each in leases]
         assert all(self.grid.chunks.finish(work))
         return [self.row(session, chunk).outcome() for chunk in outcomes]
+
+    def retry(self, session: Session, outcomes: dict[int, str], owner: str = AGENT) -> list[TasksRetrying]:
+        """Claim chunks and end the attempts with these letters, some of which are `Q`. Gives the events that their
+        agent sends. The chunks may be claimed again at once."""
+        leases = self.claim(session, *outcomes, owner=owner)
+        work = [(each, self.progress(outcomes[each.key.chunk]), self.clock()) for each in leases]
+        assert all(self.grid.chunks.retry(work))
+        return [self.retrying(self.row(session, chunk)) for chunk in outcomes]
+
+    def retrying(self, row: Chunk) -> TasksRetrying:
+        """What the agent says of a chunk whose attempt ended with open tasks."""
+        names = [task_id(row.key.session_id, row.first_task + offset) for offset in row.open_offsets]
+        return TasksRetrying(
+            session_id=row.key.session_id,
+            tenant=row.tenant,
+            chunk=row.key.chunk,
+            attempt=row.attempt,
+            retry_at=row.claimable_at,
+            tasks=tuple(
+                FailedTask(task_id=name, kind=FAILURE.kind, type=FAILURE.type, message=FAILURE.message, attempts=1)
+                for name in names
+            ),
+            failed=len(names),
+        )
 
     def progress(self, outcomes: str, **more: Any) -> ChunkProgress:
         """What an attempt says of its chunk, with results for its letters."""

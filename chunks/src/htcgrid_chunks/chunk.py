@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from htcgrid_chunks.history import History
 from htcgrid_chunks.state import ChunkState
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines
-from htcgrid_events import ChunkOutcome, OutcomeCode, Stages, TaskState, bucket_of
+from htcgrid_events import ChunkOutcome, OutcomeCode, PartialOutcome, Stages, TaskState, bucket_of
+
+_Outcome = TypeVar("_Outcome", bound=PartialOutcome)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,11 @@ class Chunk:
         return [offset for offset, code in enumerate(self.outcomes) if code == OutcomeCode.OPEN.value]
 
     @property
+    def partly_final(self) -> bool:
+        """Whether tasks of it have their outcome."""
+        return self.outcomes != OutcomeCode.OPEN.value * self.size
+
+    @property
     def failed_tasks(self) -> frozenset[int]:
         """Indexes within the session of the tasks that failed for good."""
         return frozenset(
@@ -139,7 +147,14 @@ class Chunk:
 
     def outcome(self, notified_at: int = 0, url: str | None = None) -> ChunkOutcome:
         """What a finished chunk has to say."""
-        return ChunkOutcome(
+        return self._outcome(ChunkOutcome, notified_at, url)
+
+    def partial_outcome(self, notified_at: int = 0, url: str | None = None) -> PartialOutcome:
+        """What a chunk has to say of its tasks that are final, while others may be open."""
+        return self._outcome(PartialOutcome, notified_at, url)
+
+    def _outcome(self, model: type[_Outcome], notified_at: int, url: str | None) -> _Outcome:
+        return model(
             chunk=self.key.chunk,
             first_task=self.first_task,
             outcomes=self.outcomes,

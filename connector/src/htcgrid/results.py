@@ -10,7 +10,7 @@ from htcgrid.errors import GridError, ResultsUnavailable, SessionCancelled, Sess
 from htcgrid.escaping import visible
 
 if TYPE_CHECKING:
-    from htcgrid_events import ChunkOutcome, SessionState, StopReason
+    from htcgrid_events import PartialOutcome, SessionState, StopReason
 
 
 _SHOWN = Repr()  # of the standard library: a repr with limits
@@ -72,9 +72,10 @@ class TaskTimes:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A finished chunk with its results as they came."""
+    """Tasks of a chunk with their results as they came."""
 
-    outcome: "ChunkOutcome"
+    outcome: "PartialOutcome"
+    """Its letter `Q` stands for a task that is not told of here."""
     results: bytes | ResultsUnavailable | None
     """None where the grid keeps none, since no task of the chunk was run; an error where they are not to be had."""
 
@@ -97,7 +98,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Consecutive tasks of a session that became known together; they are decoded as they are iterated over."""
+    """Tasks of a session that became known together; they are decoded as they are iterated over."""
 
     session_id: str
     found: Arrival | Lost
@@ -113,7 +114,9 @@ class Part:
     @property
     def size(self) -> int:
         """How many tasks."""
-        return len(self.found.tasks) if isinstance(self.found, Lost) else self.found.outcome.size
+        if isinstance(self.found, Lost):
+            return len(self.found.tasks)
+        return self.found.outcome.size - self.found.outcome.outcomes.count("Q")
 
     @property
     def failed(self) -> int:
@@ -134,10 +137,14 @@ def _of_chunk(session_id: str, part: Arrival, ending: Ending | None) -> Iterator
             what = f"the results of chunk {outcome.chunk} of session {session_id} are damaged"
             fault = ResultsUnavailable(f"{what}: {error}")
     if fault is not None:
-        yield from (FinishedTask(outcome.first_task + offset, error=fault) for offset in range(outcome.size))
+        for offset, code in enumerate(outcome.outcomes):
+            if code != "Q":
+                yield FinishedTask(outcome.first_task + offset, error=fault)
         return
     for offset, (code, line) in enumerate(zip(outcome.outcomes, lines, strict=True)):
         index = outcome.first_task + offset
+        if code == "Q":
+            continue
         if code == "X":
             yield FinishedTask(index, error=_not_run(session_id, ending))
         elif code == "F":
@@ -159,7 +166,7 @@ def _value(session_id: str, index: int, line: bytes) -> FinishedTask:
     return FinishedTask(index, error=ResultsUnavailable(message))
 
 
-def _failure(session_id: str, index: int, line: bytes, outcome: "ChunkOutcome") -> GridError:
+def _failure(session_id: str, index: int, line: bytes, outcome: "PartialOutcome") -> GridError:
     from pydantic import ValidationError
 
     from htcgrid_events import TaskError

@@ -8,13 +8,13 @@ from htcgrid.results import TaskTimes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from htcgrid_events import ChunkOutcome
+    from htcgrid_events import PartialOutcome
 
 
 class Timeline(Sequence[TaskTimes]):
     """The `TaskTimes` of the tasks that have finished, in the order of the tasks. Made by `Session.timeline`."""
 
-    def __init__(self, session_id: str, outcomes: "Iterable[ChunkOutcome]") -> None:
+    def __init__(self, session_id: str, outcomes: "Iterable[PartialOutcome]") -> None:
         self._session_id = session_id
         self._tasks = [
             TaskTimes(index, **outcome.stages.model_dump())

@@ -72,7 +72,16 @@ from htcgrid_events.model import (
     TimestampMs,
 )
 from htcgrid_events.options import NON_RETRYABLE, Priority, RetryPolicy, SessionOptions
-from htcgrid_events.outcome import Attempt, ChunkFinished, ChunkOutcome, ChunkQueued, FailureKind, Stages, TaskError
+from htcgrid_events.outcome import (
+    Attempt,
+    ChunkFinished,
+    ChunkOutcome,
+    ChunkQueued,
+    FailureKind,
+    PartialOutcome,
+    Stages,
+    TaskError,
+)
 from htcgrid_events.push import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
 from htcgrid_events.states import OutcomeCode, SessionState, TaskState
 from htcgrid_events.version import VERSION
@@ -124,6 +133,7 @@ __all__ = [
     "LeaseAction",
     "OutcomeCode",
     "OutcomePage",
+    "PartialOutcome",
     "PingFrame",
     "PongFrame",
     "Priority",

@@ -28,7 +28,7 @@ from htcgrid_events.model import (
     known_fields_of,
 )
 from htcgrid_events.options import SessionOptions
-from htcgrid_events.outcome import Attempt, ChunkOutcome, Stages, TaskError
+from htcgrid_events.outcome import Attempt, ChunkOutcome, PartialOutcome, Stages, TaskError
 from htcgrid_events.states import SessionState, TaskState
 from htcgrid_events.views import Shown, counted, moment
 
@@ -316,9 +316,12 @@ class GridInfo(Shown, Contract):
 
 
 class OutcomePage(Contract):
-    """`GET /sessions/{session_id}/buckets/{bucket}/outcomes?after=`: finished chunks of one bucket, in order."""
+    """`GET /sessions/{session_id}/buckets/{bucket}/outcomes?after=`: finished chunks of one bucket, in order, and what
+    is final of others."""
 
     outcomes: tuple[ChunkOutcome, ...]
+    partial: tuple[PartialOutcome, ...] = ()
+    """Chunks in between that are not counted as finished, and of which tasks are final."""
     next_after: int | None = None
     """The chunk after which to go on; none when the bucket was read to its end."""
 

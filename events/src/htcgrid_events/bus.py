@@ -91,13 +91,15 @@ SESSION_ENDED: Mapping[SessionState, type[SessionEnded]] = {
 
 
 class FailedTask(Contract):
-    """One task that failed for good."""
+    """One task that failed, for good or to be run again."""
 
     task_id: str
     kind: FailureKind
     type: str
     message: str
     attempts: int
+    function_digest: str = ""
+    """Which version of the function ran at this try; empty where that is not known."""
 
 
 class TasksFailed(BusEvent):
@@ -141,6 +143,8 @@ class ChunkCompleted(BusEvent):
     first_task: Annotated[int, Field(ge=0)]
     outcomes: str
     stages: Stages
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its tasks ran on."""
 
 
 class SessionStopping(BusEvent):

@@ -90,13 +90,15 @@ class Stages(Contract):
     notified_at: TimestampMs = 0
 
 
-class ChunkOutcome(Contract):
-    """A finished chunk. `results` are JSON lines, compressed: the result of a completed task, the `TaskError` of a
-    failed one, an empty line for a cancelled one. They lie here when small, else in the data plane (`stored_bytes`)."""
+class PartialOutcome(Contract):
+    """The outcomes of those tasks of a chunk that are final, while others may be open. `results` are JSON lines,
+    compressed: the result of a completed task, the `TaskError` of a failed one, an empty line for a cancelled one. The
+    line of an open task means nothing. They lie here when small, else in the data plane (`stored_bytes`)."""
 
     chunk: Annotated[int, Field(ge=0)]
     first_task: Annotated[int, Field(ge=0)]
-    outcomes: Annotated[str, StringConstraints(pattern=r"^[CFX]+$")]
+    outcomes: Annotated[str, StringConstraints(pattern=r"^[CFXQ]+$")]
+    """A letter of `OutcomeCode` per task."""
     attempt: Annotated[int, Field(ge=0)]
     agent: str
     stages: Stages
@@ -116,6 +118,13 @@ class ChunkOutcome(Contract):
     def count(self, code: OutcomeCode) -> int:
         """How many of its tasks had this outcome."""
         return self.outcomes.count(code.value)
+
+
+class ChunkOutcome(PartialOutcome):
+    """A finished chunk. `results` are JSON lines, compressed: the result of a completed task, the `TaskError` of a
+    failed one, an empty line for a cancelled one. They lie here when small, else in the data plane (`stored_bytes`)."""
+
+    outcomes: Annotated[str, StringConstraints(pattern=r"^[CFX]+$")]
 
 
 class ChunkFinished(Contract):

@@ -6,16 +6,19 @@ from pydantic import Field, TypeAdapter
 
 from htcgrid_events.api import Account
 from htcgrid_events.model import Contract, SessionId, TimestampMs
-from htcgrid_events.outcome import ChunkOutcome
+from htcgrid_events.outcome import ChunkOutcome, PartialOutcome
 from htcgrid_events.states import SessionState
 
 
 class ChunksFrame(Contract):
-    """Chunks of one session that have finished. May be repeated: the chunk's number says which one it is."""
+    """Chunks of one session that have finished, and tasks that are final in chunks that have not. May be repeated, and
+    come in any order: the number of a chunk and the place of a task in it say which task it is."""
 
     kind: Literal["chunks"] = "chunks"
     session_id: SessionId
     outcomes: tuple[ChunkOutcome, ...]
+    partial: tuple[PartialOutcome, ...] = ()
+    """Chunks of which tasks are run again."""
 
 
 class SessionEndedFrame(Contract):
@@ -26,6 +29,8 @@ class SessionEndedFrame(Contract):
     state: SessionState
     account: Account
     ended_at: TimestampMs
+    function_digests: tuple[str, ...] = ()
+    """The versions of the function that its tasks ran on."""
 
 
 class PongFrame(Contract):

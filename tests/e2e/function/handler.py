@@ -10,6 +10,12 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     match event.get("do", "echo"):
         case "raise":
             raise LookupError(event["message"])
+        case "raise_once" if not Path(event["note"]).exists():
+            Path(event["note"]).touch()
+            raise LookupError("the first try fails")
+        case "raise_once":
+            while not Path(event["until"]).exists():
+                time.sleep(0.02)
         case "sleep":
             Path(event["note"]).touch()
             time.sleep(event["seconds"])

@@ -92,7 +92,8 @@ class Payloads:
         try:
             job.earlier_results = decode_lines(self._read(chunk.results, key), chunk.size)
         except (PayloadMissing, PayloadCorrupt):
-            # No event of an unfinished chunk has been sent, so all its tasks may run again.
+            # Nothing of an unfinished chunk is counted, so all its tasks may run again. Clients that were told of some
+            # keep what they were told.
             _LOG.exception("the earlier results cannot be read: all tasks are run again", extra=job.ids)
             job.chunk = replace(chunk, outcomes=OutcomeCode.OPEN.value * chunk.size)
 

@@ -274,7 +274,9 @@ class RowWriter:
         ]
         now = self._clock()
         self._outbox.hide([(draft.job.delivery, _seconds_until(at, now)) for draft, at in written])
-        self._outbox.retrying([event for event in (_retrying(draft, at) for draft, at in written) if event])
+        self._outbox.retrying(
+            [event for event in (_retrying(draft, at, self._runner) for draft, at in written) if event]
+        )
         self._done(drafts)
         return [EntryResult.ACCEPTED] * len(drafts)
 
@@ -370,12 +372,12 @@ def _conclusion_of(draft: _Draft) -> Conclusion:
     return draft.conclusion
 
 
-def _retrying(draft: _Draft, retry_at: int) -> TasksRetrying | None:
+def _retrying(draft: _Draft, retry_at: int, runner: Runner) -> TasksRetrying | None:
     """The event of the tasks that failed in this attempt and are run again, if there are any."""
     job, conclusion = draft.job, _conclusion_of(draft)
     failed = [(offset, draft.ends[offset]) for offset in conclusion.open_offsets if offset in draft.ends]
     tasks = [
-        retrying_task(job.chunk, offset, end, conclusion.tries[offset])
+        retrying_task(job.chunk, offset, end, conclusion.tries[offset], runner)
         for offset, end in failed[:MAX_LISTED_RETRIES]
         if isinstance(end, Failed)
     ]

@@ -141,7 +141,7 @@ def attempt_of(end: Failed, runner: Runner) -> Attempt:
     )
 
 
-def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int) -> FailedTask:
+def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int, runner: Runner) -> FailedTask:
     """The entry of a task that is run again in the event `TasksRetrying`."""
     return FailedTask(
         task_id=task_id(chunk.key.session_id, chunk.first_task + offset),
@@ -149,6 +149,7 @@ def retrying_task(chunk: Chunk, offset: int, end: Failed, tries: int) -> FailedT
         type=_encodable(end.type[:_MAX_EVENT_TEXT]),
         message=_encodable(end.message[:_MAX_EVENT_TEXT]),
         attempts=tries,
+        function_digest=runner.function_digest,
     )
 
 

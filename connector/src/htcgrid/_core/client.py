@@ -183,7 +183,7 @@ class Client:
         if link is None:
             return  # of a session whose user has let go of it
         if isinstance(frame, ChunksFrame):
-            link.collector.take(frame.outcomes)
+            link.collector.take((*frame.partial, *frame.outcomes))
         else:
             link.collector.end(frame)
 

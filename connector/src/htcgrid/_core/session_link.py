@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from htcgrid._notify.channel import Channel
     from htcgrid._transport.api import Api
     from htcgrid.results import FinishedTask
-    from htcgrid_events import ChunkOutcome, SessionStatus
+    from htcgrid_events import PartialOutcome, SessionStatus
 
 
 VERDICT_WAIT = timedelta(seconds=5)
@@ -121,11 +121,12 @@ class SessionLink:
         await self.follower.until(lambda: collector.state is not None or collector.finished_tasks != finished)
         return collector.state is not None
 
-    async def outcomes(self) -> "list[ChunkOutcome]":
+    async def outcomes(self) -> "list[PartialOutcome]":
         """The chunks that have finished by now, in the order of their tasks."""
         if not self.collector.complete:
             await self.follower.refresh()
-        return sorted(self.collector.arrived, key=lambda outcome: outcome.first_task)
+        finished = [arrived.outcome for arrived in self.collector.arrived if arrived.finished]
+        return sorted(finished, key=lambda outcome: outcome.first_task)
 
     async def status(self) -> "SessionStatus":
         """How the session stands, asked now. Where all results are here, the verdict that follows them is waited for,

@@ -1,12 +1,14 @@
-"""What this client knows of one session: its finished chunks, each once, and its verdict."""
+"""What this client knows of one session: the outcome of each task, once, and its verdict."""
 
 import asyncio
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from htcgrid_events import (
     BUCKET_SIZE,
     ChunkOutcome,
     OutcomeCode,
+    PartialOutcome,
     SessionEndedFrame,
     SessionState,
     SessionStatus,
@@ -19,16 +21,37 @@ RESULTS_KEPT_BYTES = 64 * 1024 * 1024
 any size takes bounded memory; 64 MB hold the results of a million tasks of 60 bytes each."""
 
 
+_OPEN = OutcomeCode.OPEN.value
+
+
+class Arrived(NamedTuple):
+    """The outcome of a chunk that has finished, or of some of its tasks while others are run again."""
+
+    outcome: PartialOutcome
+    new: str
+    """Its letters, with `Q` for the tasks whose outcome was known before."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the chunk has finished."""
+        return isinstance(self.outcome, ChunkOutcome)
+
+
 class Collector:
     """Gathers what is known of a session, pushed or polled, in any order, any number of times."""
 
     def __init__(self, session_id: str, *, results_kept: int = RESULTS_KEPT_BYTES) -> None:
         self.session_id = session_id
-        self.arrived: list[ChunkOutcome] = []
-        """Finished chunks in the order in which they became known."""
+        self.arrived: list[Arrived] = []
+        """Outcomes in the order in which they became known; each holds something new or finishes its chunk."""
         self.finished_tasks = 0
+        """Tasks whose outcome is known."""
         self.failed_tasks = 0
+        """Those of them that failed."""
+        self.counted_tasks = 0
+        """Tasks of finished chunks: those that the grid counts as well."""
         self.cancelled_tasks = 0
+        """Those of the counted ones that were cancelled."""
         self.chunks: int | None = None
         """How many chunks the session holds; none while it may grow."""
         self.tasks: int | None = None
@@ -40,6 +63,9 @@ class Collector:
         self.given_up = False
         """Whether the chunks that are missing will never come."""
         self._numbers: set[int] = set()
+        """The finished chunks."""
+        self._known: dict[int, str] = {}
+        """The letters of the other chunks of which something is known."""
         self._room = results_kept
         self._results_kept = results_kept
         self._changed = asyncio.Event()
@@ -56,27 +82,40 @@ class Collector:
     @property
     def complete(self) -> bool:
         """Whether every chunk of the whole session is here."""
-        return self.chunks is not None and len(self.arrived) >= self.chunks
+        return self.chunks is not None and len(self._numbers) >= self.chunks
 
-    def take(self, outcomes: Iterable[ChunkOutcome]) -> bool:
-        """Add finished chunks; those that are known change nothing. Whether any was new."""
-        new = [outcome for outcome in outcomes if outcome.chunk not in self._numbers]
-        for outcome in new:
-            self._numbers.add(outcome.chunk)
-            self.arrived.append(self._kept(outcome))
-            self.finished_tasks += outcome.size
-            self.failed_tasks += outcome.count(OutcomeCode.FAILED)
-            self.cancelled_tasks += outcome.count(OutcomeCode.CANCELLED)
-        if new:
+    def take(self, outcomes: Iterable[PartialOutcome]) -> bool:
+        """Add outcomes of chunks; what is known of a task stays as it is. Whether anything was new."""
+        new = [self._take(outcome) for outcome in outcomes]
+        if any(new):
             self.wake()
-        return bool(new)
+        return any(new)
+
+    def _take(self, outcome: PartialOutcome) -> bool:
+        if outcome.chunk in self._numbers:
+            return False
+        known = self._known.get(outcome.chunk, _OPEN * outcome.size)
+        new = _without(known, outcome.outcomes)
+        if isinstance(outcome, ChunkOutcome):
+            self._numbers.add(outcome.chunk)
+            self._known.pop(outcome.chunk, None)
+            self.counted_tasks += outcome.size
+            self.cancelled_tasks += outcome.count(OutcomeCode.CANCELLED)
+        elif new == _OPEN * outcome.size:
+            return False
+        else:
+            self._known[outcome.chunk] = _together(known, new)
+        self.arrived.append(Arrived(self._kept(outcome), new))
+        self.finished_tasks += outcome.size - new.count(_OPEN)
+        self.failed_tasks += new.count(OutcomeCode.FAILED)
+        return True
 
     def was_read(self, position: int) -> None:
         """Somebody has read the results of this arrival: they need not lie here any longer where room is short."""
-        outcome = self.arrived[position]
+        outcome, new = self.arrived[position]
         if outcome.results is not None and self._room < self._results_kept // 2:
             self._room += len(outcome.results)
-            self.arrived[position] = _lying_elsewhere(outcome, len(outcome.results))
+            self.arrived[position] = Arrived(_lying_elsewhere(outcome, len(outcome.results)), new)
 
     def close(self, *, chunks: int, tasks: int) -> None:
         """The session holds so much and will not grow."""
@@ -123,7 +162,7 @@ class Collector:
         """Wait for the next change."""
         await self._changed.wait()
 
-    def _kept(self, outcome: ChunkOutcome) -> ChunkOutcome:
+    def _kept(self, outcome: PartialOutcome) -> PartialOutcome:
         if outcome.results is None:
             return outcome
         if len(outcome.results) > self._room:
@@ -132,6 +171,18 @@ class Collector:
         return outcome
 
 
-def _lying_elsewhere(outcome: ChunkOutcome, size: int) -> ChunkOutcome:
+def _without(known: str, letters: str) -> str:
+    """Letters of a chunk, with those of tasks that are known replaced by `Q`."""
+    if _OPEN * len(letters) == known:
+        return letters
+    return "".join(letter if was == _OPEN else _OPEN for letter, was in zip(letters, known, strict=True))
+
+
+def _together(known: str, new: str) -> str:
+    """The letters of all tasks that are known now."""
+    return "".join(letter if was == _OPEN else was for letter, was in zip(new, known, strict=True))
+
+
+def _lying_elsewhere(outcome: PartialOutcome, size: int) -> PartialOutcome:
     """The outcome of a chunk whose results are kept by the grid."""
     return outcome.model_copy(update={"results": None, "stored_bytes": size})

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from htcgrid.errors import ResultsUnavailable
 from htcgrid.results import Arrival
-from htcgrid_events import BUCKET_SIZE, bucket_of
+from htcgrid_events import BUCKET_SIZE, OutcomeCode, bucket_of
 
 if TYPE_CHECKING:
     from htcgrid._transport.api import Api
-    from htcgrid_events import ChunkOutcome
+    from htcgrid_events import PartialOutcome
+
+_OPEN = OutcomeCode.OPEN.value
 
 
 class Fetcher:
@@ -20,14 +22,14 @@ class Fetcher:
         self._api = api
         self._session_id = session_id
         self._lock = asyncio.Lock()
-        self._fresh: dict[int, ChunkOutcome] = {}
+        self._fresh: dict[int, PartialOutcome] = {}
 
-    async def fetch(self, outcome: "ChunkOutcome") -> Arrival:
+    async def fetch(self, outcome: "PartialOutcome") -> Arrival:
         """The chunk's results, or why they are not to be had. Raises what `Api` raises otherwise."""
         if outcome.url is not None:
             with suppress(ResultsUnavailable):  # links last a short while only: ask for a fresh one
                 return Arrival(outcome, await self._api.get_payload(outcome.url, outcome.stored_bytes))
-        fresh = await self._ask(outcome.chunk)
+        fresh = await self._ask(outcome)
         try:
             if fresh is not None and fresh.url is not None:
                 return Arrival(outcome, await self._api.get_payload(fresh.url, fresh.stored_bytes))
@@ -38,10 +40,20 @@ class Fetcher:
             return Arrival(outcome, ResultsUnavailable(lost))
         return Arrival(outcome, fresh.results)
 
-    async def _ask(self, chunk: int) -> "ChunkOutcome | None":
+    async def _ask(self, outcome: "PartialOutcome") -> "PartialOutcome | None":
+        chunk = outcome.chunk
         async with self._lock:  # one page usually serves those who wait behind
-            if chunk not in self._fresh:
+            if not _holds(self._fresh.get(chunk), outcome):
                 after = chunk - 1 if chunk % BUCKET_SIZE else None
                 page = await self._api.outcomes(self._session_id, bucket_of(chunk), after)
-                self._fresh = {item.chunk: item for item in page.outcomes}
-            return self._fresh.pop(chunk, None)
+                self._fresh = {item.chunk: item for item in (*page.outcomes, *page.partial)}
+            fresh = self._fresh.pop(chunk, None)
+            return fresh if _holds(fresh, outcome) else None
+
+
+def _holds(fresh: "PartialOutcome | None", outcome: "PartialOutcome") -> bool:
+    """Whether every task that is final in an outcome is so in a fresh one, which may be of an earlier moment."""
+    if fresh is None:
+        return False
+    letters = zip(fresh.outcomes, outcome.outcomes, strict=True)
+    return all(letter != _OPEN or wanted == _OPEN for letter, wanted in letters)

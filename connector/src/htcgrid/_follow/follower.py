@@ -139,7 +139,7 @@ class Follower:
             self._subscribed = True
         else:
             status = await api.status(collector.session_id)
-        if status.account.finished > collector.finished_tasks or status.state.ended:
+        if status.account.finished > collector.counted_tasks or status.state.ended:
             slots = asyncio.Semaphore(_PAGES_AT_A_TIME)
             await together(self._read(bucket, after, slots) for bucket, after in collector.missing(status.chunks))
         # Only now: whoever hears of the verdict shall find the results.
@@ -154,7 +154,7 @@ class Follower:
         while more:
             async with slots:
                 page = await self._api.outcomes(self._collector.session_id, bucket, after)
-            self._collector.take(page.outcomes)
+            self._collector.take((*page.outcomes, *page.partial))
             after = page.next_after
             more = after is not None
 
@@ -163,7 +163,7 @@ class Follower:
         collector = self._collector
         if not status.state.ended or collector.complete:
             return
-        never_run = status.account.submitted - collector.finished_tasks
+        never_run = status.account.submitted - collector.counted_tasks
         explained = never_run + collector.cancelled_tasks == status.account.cancelled
         if explained or self._asked > _GIVE_UP_AFTER:
             collector.give_up()

@@ -1,4 +1,4 @@
-"""Finished chunks of a session, each once, as they arrive, with large results fetched ahead."""
+"""Outcomes of the tasks of a session, each once, as they arrive, with large results fetched ahead."""
 
 import asyncio
 from collections import deque
@@ -7,16 +7,18 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from htcgrid.results import Arrival, Lost
-from htcgrid_events import SessionState, StopReason
+from htcgrid_events import OutcomeCode, SessionState, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from htcgrid._follow.collector import Collector
+    from htcgrid._follow.collector import Arrived, Collector
     from htcgrid._follow.fetcher import Fetcher
     from htcgrid._follow.follower import Follower
     from htcgrid._transport.api import Api
-    from htcgrid_events import ChunkOutcome
+    from htcgrid_events import PartialOutcome
+
+_OPEN = OutcomeCode.OPEN.value
 
 _FETCHED_AHEAD = 8
 """Stored results on their way at a time: what bounds the memory they take."""
@@ -30,7 +32,7 @@ class _Slot:
 
     part: "Arrival | Lost | None" = None
     """None until its results are here."""
-    outcome: "ChunkOutcome | None" = None
+    outcome: "PartialOutcome | None" = None
     """What is fetched; none where nothing needs to be."""
     fetching: "asyncio.Task[Arrival] | None" = None
 
@@ -41,7 +43,7 @@ class ResultStream:
     def __init__(
         self, api: "Api", collector: "Collector", follower: "Follower", fetcher: "Fetcher", *, in_order: bool
     ) -> None:
-        """`in_order` gives chunks in the order of their tasks, else as they arrive."""
+        """`in_order` gives tasks in their order, else as they arrive."""
         self._api = api
         self._collector = collector
         self._follower = follower
@@ -121,7 +123,7 @@ class ResultStream:
 
 
 class _Arriving:
-    """Chunks as they arrive, and at the end the tasks whose chunks never will."""
+    """What is new of each chunk as it arrives, and at the end the tasks whose chunks never will."""
 
     def __init__(self, collector: "Collector") -> None:
         self._collector = collector
@@ -130,63 +132,109 @@ class _Arriving:
 
     def next(self) -> _Slot | None:
         collector = self._collector
-        if self._position < len(collector.arrived):
+        while self._position < len(collector.arrived):
+            new = collector.arrived[self._position].new
             self._position += 1
-            return _slot(collector, self._position - 1)
+            if new.strip(_OPEN):
+                return _slot(collector, self._position - 1, new)
         state = collector.state
         if state is None or not (collector.complete or collector.given_up):
             return None
         if self._gaps is None:
-            outcomes = sorted(collector.arrived, key=lambda outcome: outcome.first_task)
-            self._gaps = iter([Lost(gap, state) for gap in _gaps(outcomes, collector.tasks)])
+            self._gaps = iter([Lost(gap, state) for gap in _gaps(collector.arrived, collector.tasks)])
         lost = next(self._gaps, None)
         return None if lost is None else _Slot(lost)
 
 
 class _Ordered:
-    """Chunks in the order of their tasks. Those that are not due yet wait where they lie."""
+    """Tasks in their order. What is not due yet waits where it lies."""
 
     def __init__(self, collector: "Collector") -> None:
         self._collector = collector
         self._position = 0
         self._expected = 0
         self._waiting: list[tuple[int, int]] = []
-        """First task and position of each arrival that is not due: a heap."""
+        """First task and negative position of each arrival that may hold tasks not given yet: a heap, so that the
+        newest arrival of a chunk comes before its others."""
 
     def next(self) -> _Slot | None:
         collector = self._collector
         for position in range(self._position, len(collector.arrived)):
-            heappush(self._waiting, (collector.arrived[position].first_task, position))
+            heappush(self._waiting, (collector.arrived[position].outcome.first_task, -position))
         self._position = len(collector.arrived)
-        first = self._waiting[0][0] if self._waiting else collector.tasks
-        state = collector.state
-        if state is not None and collector.given_up and first is not None and first > self._expected:
-            lost = range(self._expected, first)
-            self._expected = first
-            return _Slot(Lost(lost, state))
-        if not self._waiting or first != self._expected:
+        newest = self._newest()
+        if newest is None:
+            return self._lost(collector.tasks)
+        outcome = collector.arrived[newest].outcome
+        at = self._expected - outcome.first_task
+        if at < 0:
+            return self._lost(outcome.first_task)
+        end = _end_of_run(outcome.outcomes, at, final=True)
+        if end == at:
+            return self._lost(outcome.first_task + _end_of_run(outcome.outcomes, at, final=False))
+        self._expected = outcome.first_task + end
+        letters = _OPEN * at + outcome.outcomes[at:end] + _OPEN * (outcome.size - end)
+        return _slot(collector, newest, letters)
+
+    def _newest(self) -> int | None:
+        """The position of the newest arrival of the first chunk that holds tasks not given yet."""
+        while self._waiting:
+            position = -self._waiting[0][1]
+            outcome = self._collector.arrived[position].outcome
+            if outcome.first_task + outcome.size > self._expected:
+                return position
+            heappop(self._waiting)
+        return None
+
+    def _lost(self, upto: int | None) -> _Slot | None:
+        """The tasks before this one, if they will never come."""
+        state = self._collector.state
+        if state is None or not self._collector.given_up or upto is None or upto <= self._expected:
             return None
-        _, position = heappop(self._waiting)
-        self._expected += collector.arrived[position].size
-        return _slot(collector, position)
+        lost = range(self._expected, upto)
+        self._expected = upto
+        return _Slot(Lost(lost, state))
 
 
-def _slot(collector: "Collector", position: int) -> _Slot:
-    outcome = collector.arrived[position]
+def _end_of_run(letters: str, at: int, *, final: bool) -> int:
+    """Where the letters from here on cease to be those of final tasks, or of open ones."""
+    while at < len(letters) and (letters[at] != _OPEN) is final:
+        at += 1
+    return at
+
+
+def _slot(collector: "Collector", position: int, letters: str) -> _Slot:
+    """The place of those tasks of an arrival that have a letter other than `Q` here."""
+    outcome = collector.arrived[position].outcome
+    part = outcome if letters == outcome.outcomes else outcome.model_copy(update={"outcomes": letters})
     if outcome.results is None and outcome.stored_bytes is not None:
-        return _Slot(outcome=outcome)
+        return _Slot(outcome=part)
     collector.was_read(position)
-    return _Slot(Arrival(outcome, outcome.results))
+    return _Slot(Arrival(part, outcome.results))
 
 
-def _gaps(outcomes: "Sequence[ChunkOutcome]", tasks: int | None) -> list[range]:
-    """The tasks, as ranges, that lie between these chunks, which are in order, and behind them."""
+def _gaps(arrivals: "Sequence[Arrived]", tasks: int | None) -> list[range]:
+    """The tasks, as ranges, whose outcome is in none of these arrivals."""
+    known = sorted(
+        (arrived.outcome.first_task + at, arrived.outcome.first_task + end)
+        for arrived in arrivals
+        for at, end in _runs(arrived.new)
+    )
     found = []
     expected = 0
-    for outcome in outcomes:
-        if outcome.first_task > expected:
-            found.append(range(expected, outcome.first_task))
-        expected = outcome.first_task + outcome.size
+    for start, end in known:
+        if start > expected:
+            found.append(range(expected, start))
+        expected = end
     if tasks is not None and expected < tasks:
         found.append(range(expected, tasks))
     return found
+
+
+def _runs(letters: str) -> "Iterator[tuple[int, int]]":
+    """Where runs of final tasks begin and end."""
+    at = _end_of_run(letters, 0, final=False)
+    while at < len(letters):
+        end = _end_of_run(letters, at, final=True)
+        yield at, end
+        at = _end_of_run(letters, end, final=False)

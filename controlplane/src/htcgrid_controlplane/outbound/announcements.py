@@ -16,6 +16,7 @@ from htcgrid_events import (
     ChunkOutcome,
     FailedTask,
     OutcomeCode,
+    PartialOutcome,
     TaskError,
     TasksFailed,
     task_id,
@@ -42,10 +43,12 @@ class Announcements:
             StorageUnavailable: the bus kept refusing an event; the caller is to repeat the whole step.
         """
         self.bus.put(list(_events(session, outcomes)))
-        frames = list(chunk_frames(session.session_id, outcomes))
-        self.push.push(session.tenant, session.subscribers, frames)
-        if session.options.publish_outcomes:
-            self.topic.publish(session.tenant, frames)
+        self._tell_followers(session, outcomes)
+
+    def partial_outcomes(self, session: Session, outcomes: Sequence[PartialOutcome]) -> None:
+        """Tell whoever follows the session of tasks that are final in chunks of which others are run again."""
+        if outcomes:
+            self._tell_followers(session, outcomes)
 
     def verdict(self, session: Session) -> None:
         """Announce the verdict of a session that has one. Raises as `outcomes` does."""
@@ -53,6 +56,12 @@ class Announcements:
         frame = session.ended_frame()
         self.topic.publish(session.tenant, [frame])
         self.push.push(session.tenant, session.subscribers, [frame])
+
+    def _tell_followers(self, session: Session, outcomes: Sequence[PartialOutcome]) -> None:
+        frames = list(chunk_frames(session.session_id, outcomes))
+        self.push.push(session.tenant, session.subscribers, frames)
+        if session.options.publish_outcomes:
+            self.topic.publish(session.tenant, frames)
 
 
 def _events(session: Session, outcomes: Iterable[ChunkOutcome]) -> Iterator[BusEvent]:
@@ -73,6 +82,7 @@ def _events(session: Session, outcomes: Iterable[ChunkOutcome]) -> Iterator[BusE
                 first_task=outcome.first_task,
                 outcomes=outcome.outcomes,
                 stages=outcome.stages,
+                function_digests=outcome.function_digests,
             )
 
 
@@ -105,4 +115,5 @@ def _failed_task(name: str, error: TaskError) -> FailedTask:
         type=error.type[:_MAX_MESSAGE],
         message=error.message[:_MAX_MESSAGE],
         attempts=error.attempts,
+        function_digest=error.function_digest,
     )

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.outbound.metrics import CountMetric, count_nothing
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
-from htcgrid_events import MAX_PUSH_BYTES, ChunkOutcome, ChunksFrame, Contract
+from htcgrid_events import MAX_PUSH_BYTES, ChunkOutcome, ChunksFrame, Contract, PartialOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_apigatewaymanagementapi.client import ApiGatewayManagementApiClient
@@ -67,23 +67,29 @@ class PushGateway:
         _LOG.warning("a push failed", extra={"subscriber_id": subscriber_id, "reason": reason})
 
 
-def chunk_frames(session_id: str, outcomes: Sequence[ChunkOutcome]) -> Iterator[ChunksFrame]:
+def chunk_frames(session_id: str, outcomes: Sequence[PartialOutcome]) -> Iterator[ChunksFrame]:
     """Pack outcomes into frames no larger than a push may be. Results that do not fit are left out of their frame,
     with `stored_bytes` saying so: the subscriber fetches them through the API."""
-    batch: list[ChunkOutcome] = []
+    batch: list[PartialOutcome] = []
     size = 0
     for outcome in outcomes:
         slim, weight = _within_a_frame(outcome)
         if batch and size + weight > MAX_PUSH_BYTES:
-            yield ChunksFrame(session_id=session_id, outcomes=tuple(batch))
+            yield _frame(session_id, batch)
             batch, size = [], 0
         batch.append(slim)
         size += weight
     if batch:
-        yield ChunksFrame(session_id=session_id, outcomes=tuple(batch))
+        yield _frame(session_id, batch)
 
 
-def _within_a_frame(outcome: ChunkOutcome) -> tuple[ChunkOutcome, int]:
+def _frame(session_id: str, batch: Sequence[PartialOutcome]) -> ChunksFrame:
+    finished = tuple(outcome for outcome in batch if isinstance(outcome, ChunkOutcome))
+    partial = tuple(outcome for outcome in batch if not isinstance(outcome, ChunkOutcome))
+    return ChunksFrame(session_id=session_id, outcomes=finished, partial=partial)
+
+
+def _within_a_frame(outcome: PartialOutcome) -> tuple[PartialOutcome, int]:
     # An agent's name is escaped as ASCII: at most 12 bytes for a character.
     envelope = 512 + outcome.size + (len(outcome.agent) if outcome.agent.isascii() else 12 * len(outcome.agent))
     data = len(outcome.results or b"") * 4 // 3

@@ -120,7 +120,13 @@ class Session:
     def ended_frame(self) -> SessionEndedFrame:
         """What subscribers are told of its verdict, which it must have."""
         account, ended_at = self._verdict
-        return SessionEndedFrame(session_id=self.session_id, state=self.state, account=account, ended_at=ended_at)
+        return SessionEndedFrame(
+            session_id=self.session_id,
+            state=self.state,
+            account=account,
+            ended_at=ended_at,
+            function_digests=self.function_digests,
+        )
 
     @property
     def _verdict(self) -> tuple[Account, int]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from htcgrid_chunks.clock import Clock
@@ -56,18 +56,23 @@ class Completions:
         self.announcements.outcomes(session, outcomes)
         return outcomes
 
-    def announce_retries(self, session_id: str, events: Iterable[TasksRetrying]) -> None:
-        """Announce tasks that are run again, in the name of the tenant whose session it is. Nobody is told of a session
-        that does not exist any more.
+    def announce_retries(self, session_id: str, events: Collection[TasksRetrying]) -> None:
+        """Announce tasks that are run again, in the name of the tenant whose session it is, and which of the others of
+        their chunks are final, as the rows say: these are counted when their chunk has finished. Nobody is told of a
+        session that does not exist any more.
 
         Raises:
             StorageUnavailable: the bus kept refusing an event; the caller is to repeat the whole step.
         """
         try:
-            tenant = self.sessions.read(session_id).tenant
+            session, rows = self.reported.read(session_id, {event.chunk for event in events})
         except SessionNotFound:
             return
-        self.announcements.bus.put([event.model_copy(update={"tenant": tenant}) for event in events])
+        self.announcements.bus.put([event.model_copy(update={"tenant": session.tenant}) for event in events])
+        now = self.clock()
+        # A chunk that has finished meanwhile sends an event of its own.
+        open_rows = [row for row in rows if row.partly_final and not row.finished]
+        self.announcements.partial_outcomes(session, [row.partial_outcome(notified_at=now) for row in open_rows])
 
     def _note_full(self, session: Session, full: frozenset[int]) -> Session:
         while full - session.full_buckets:

@@ -31,6 +31,7 @@ from htcgrid_events import (
     ChunkRecord,
     OutcomeCode,
     OutcomePage,
+    PartialOutcome,
     SessionPage,
     SessionState,
     SessionStatus,
@@ -109,23 +110,30 @@ class Queries:
         return ChunkPage(chunks=tuple(records), next_after=following)
 
     def outcomes(self, tenant: str, session_id: str, bucket: int, after: int) -> OutcomePage:
-        """Finished chunks of a bucket behind chunk `after`, with small results inside and links to large ones.
+        """Chunks of a bucket behind chunk `after` that have finished, or of which tasks are final, with small results
+        inside and links to large ones.
 
         Raises:
             SessionNotFound: there is no such session among the tenant's.
         """
         session = self.session(tenant, session_id)
-        notified = self.accounts.read(session, [bucket])[0].finished
+        account = self.accounts.read(session, [bucket])[0]
         rows, following = self.chunks.bucket(session, bucket, after)
-        finished = [chunk for chunk in rows if chunk.key.chunk in notified and chunk.finished]
-        page: list[ChunkOutcome] = []
-        room = _PAGE_BYTES
-        for chunk in finished:
+        told = [chunk for chunk in rows if chunk.key.chunk in account.submitted and chunk.partly_final]
+        finished: list[ChunkOutcome] = []
+        partial: list[PartialOutcome] = []
+        room, last = _PAGE_BYTES, None
+        for chunk in told:
             room -= len(chunk.results.data or b"")
-            if room < 0 and page:
-                return OutcomePage(outcomes=tuple(page), next_after=page[-1].chunk)
-            page.append(chunk.outcome(notified[chunk.key.chunk], self._link(chunk)))
-        return OutcomePage(outcomes=tuple(page), next_after=following)
+            if room < 0 and last is not None:
+                following = last
+                break
+            last = chunk.key.chunk
+            if chunk.finished and last in account.finished:
+                finished.append(chunk.outcome(account.finished[last], self._link(chunk)))
+            else:
+                partial.append(chunk.partial_outcome(url=self._link(chunk)))
+        return OutcomePage(outcomes=tuple(finished), partial=tuple(partial), next_after=following)
 
     def task(self, tenant: str, session_id: str, index: int) -> TaskRecord:
         """The record of one task.
