@@ -18,7 +18,9 @@ from htcgrid_controlplane.settings import Settings
 from htcgrid_events import ErrorBody
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PLACEHOLDERS = {"task_queue_urls": "{}", "retention_days": "7"}
+_LIMITS = """{"open_sessions": 1, "tasks": 1, "submissions_per_second": 1, "bytes_per_day": 1, "high_priority": true,
+"task_timeout_seconds": 1}"""
+_PLACEHOLDERS = {"task_queue_urls": "{}", "retention_days": "7", "tenant_limits": _LIMITS}
 """Of settings that are no texts; nothing is asked of AWS here."""
 
 _ABOUT = """Sessions of tasks: submit, follow, control, inspect.

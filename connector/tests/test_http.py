@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from connector.tests.stub_grid import Answer, StubGrid
+from connector.tests.stub_http import refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.hostile import MIB, at_most
@@ -64,6 +65,33 @@ def test_busy_answers_and_broken_connections_are_tried_again(stub: StubGrid, tim
     stub.fail("GET /thing", Answer(503), Answer(429), Answer(0), Answer(500))
     assert get(f"{stub.url}/thing", time.patience(60)) == 200
     assert time.slept == pytest.approx([0.1, 0.2, 0.4, 0.8])
+
+
+def test_a_limit_that_was_reached_is_waited_for_and_told(
+    stub: StubGrid, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.payloads["/thing"] = b"here"
+    limit = refusal(429, "QuotaExceeded")
+    limit.headers["Retry-After"] = "10"
+    stub.fail("GET /thing", limit, limit)
+    assert get(f"{stub.url}/thing?X-Amz-Signature=secret", time.patience(60)) == 200
+    assert time.slept == pytest.approx([10, 10])
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("htcgrid")] == [
+        f"GET {stub.url}/thing is sent again in 10 s: The grid says QuotaExceeded."
+    ]
+
+
+def test_a_limit_is_waited_for_no_longer_than_any_request(stub: StubGrid, time: Time) -> None:
+    limit = refusal(429, "QuotaExceeded")
+    limit.headers["Retry-After"] = "10"
+    stub.fail("GET /thing", *[limit] * 3)
+    with pytest.raises(GridUnavailable, match=r"429 .*: The grid says QuotaExceeded\.") as failure:
+        get(f"{stub.url}/thing", time.patience(25))
+    assert time.slept == pytest.approx([10, 10])
+    assert failure.value.retryable
+    stub.fail("GET /thing", Answer(429, headers={"Retry-After": "90000"}))
+    with pytest.raises(GridUnavailable, match="try again later"):
+        get(f"{stub.url}/thing", time.patience(25))
 
 
 def test_a_refusal_is_not_tried_again(stub: StubGrid, time: Time) -> None:

@@ -33,7 +33,7 @@ class Ledger:
         self.sessions = SessionStore(client, "sessions", lambda: START, 7)
         self.accounts = AccountStore(client, "chunks", "sessions")
         self.session = Session(new_id(), TENANT, SessionOptions(), START, START + 1000, expires_at=EXPIRES)
-        self.sessions.create(self.session)
+        client.transact_write_items(TransactItems=[self.sessions.insertion(self.session)])
 
     def submit(self, sizes: dict[int, int], expected: int = BUCKET_SIZE) -> None:
         self.accounts.add_submitted(self.session, 7, spans(sizes), expected)

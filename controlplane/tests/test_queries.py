@@ -267,7 +267,7 @@ def test_the_record_of_one_task_does_not_read_the_accounts_of_the_whole_session(
 
 def test_a_task_is_found_behind_buckets_that_are_still_to_come(harness: Harness) -> None:
     session = harness.create(1, 1, close=False)
-    far = 500 * BUCKET_SIZE
+    far = 30 * BUCKET_SIZE
     for first in (far, 3 * BUCKET_SIZE):
         request = AddChunks(chunks=inputs(1, 1, first_chunk=first))
         harness.grid.submissions.add(TENANT, session.session_id, request)

@@ -396,9 +396,9 @@ def test_a_verdict_that_a_redrive_overtakes_is_not_written(harness: Harness, mon
     complete(harness, session, 1, "C")
     write = SessionStore.end
 
-    def overtaken(*args: Any) -> Session:
+    def overtaken(*args: Any, **more: Any) -> Session:
         redrive(harness, session)
-        return write(*args)
+        return write(*args, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(SessionStore, "end", overtaken)

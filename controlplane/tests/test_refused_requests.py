@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from htcgrid_controlplane import observability
+from htcgrid_controlplane.errors import NotAllowed, QuotaExceeded
 
 _APP = Path(__file__).resolve().parents[2] / "functions/sessions_api/app.py"
 
@@ -42,16 +44,20 @@ def api() -> Iterator[ModuleType]:
         yield module
 
 
-def ask(
-    api: ModuleType,
+CONTEXT = SimpleNamespace(
+    function_name="f", memory_limit_in_mb=1, invoked_function_arn="arn", aws_request_id="r"
+)  # fmt: skip
+
+
+def event(
     method: str,
     path: str,
-    body: str | bytes | None = None,
+    body: str | bytes | None,
     content_type: str = "application/json",
     query: dict[str, str] | None = None,
-) -> tuple[int, dict[str, Any]]:
-    """The status and the body of an answer to a request as API Gateway hands it on."""
-    event = {
+) -> dict[str, Any]:
+    """A request as API Gateway hands it on."""
+    return {
         "version": "2.0",
         "rawPath": path,
         "headers": {"content-type": content_type},
@@ -64,10 +70,18 @@ def ask(
         "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
         "isBase64Encoded": isinstance(body, bytes),
     }
-    context = SimpleNamespace(
-        function_name="f", memory_limit_in_mb=1, invoked_function_arn="arn", aws_request_id="r"
-    )  # fmt: skip
-    answer = api.handler(event, context)
+
+
+def ask(
+    api: ModuleType,
+    method: str,
+    path: str,
+    body: str | bytes | None = None,
+    content_type: str = "application/json",
+    query: dict[str, str] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """The status and the body of an answer."""
+    answer = api.handler(event(method, path, body, content_type, query), CONTEXT)
     assert len(json.dumps(answer)) < 8_192
     return answer["statusCode"], json.loads(answer["body"])
 
@@ -158,3 +172,23 @@ def test_an_answer_names_some_of_many_faults_and_stays_short(api: ModuleType, pa
     status, answer = ask(api, "POST", path, text)
     assert (status, answer["error"]) == (422, "InvalidRequest")
     assert 1 <= answer["message"].count("body") <= 10
+
+
+def test_a_request_above_a_quota_is_told_when_to_come_again(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise QuotaExceeded("You have 7 open sessions, which is your limit.", timedelta(milliseconds=1_200))
+
+    monkeypatch.setattr(api, "grid", SimpleNamespace(submissions=SimpleNamespace(create=refuse)))
+    answer: dict[str, Any] = api.handler(event("PUT", SESSION, "{}"), CONTEXT)
+    assert answer["statusCode"] == 429
+    assert answer["headers"]["Retry-After"] == "2"
+    assert json.loads(answer["body"])["error"] == "QuotaExceeded"
+
+
+def test_what_a_tenant_may_not_have_is_refused_for_good(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotAllowed("Your sessions may not have the priority high.")
+
+    monkeypatch.setattr(api, "grid", SimpleNamespace(submissions=SimpleNamespace(create=refuse)))
+    status, answer = ask(api, "PUT", SESSION, "{}")
+    assert (status, answer["error"]) == (403, "NotAllowed")

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from tests.support.control_plane_harness import START, TENANT, create_table
 
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.conditional import condition_failed
 from htcgrid_controlplane.storage.sessions import (
     MAX_SUBSCRIBERS,
     SessionStore,
@@ -23,10 +25,19 @@ def store(empty_dynamodb: None) -> SessionStore:
     return SessionStore(boto3.client("dynamodb"), create_table("SessionsTable", "sessions"), lambda: START, 7)
 
 
+def created(store: SessionStore, session: Session) -> bool:
+    """Whether a session's row was inserted."""
+    try:
+        boto3.client("dynamodb").transact_write_items(TransactItems=[store.insertion(session)])
+    except ClientError as error:
+        return not condition_failed(error, 0)
+    return True
+
+
 @pytest.fixture
 def session(store: SessionStore) -> Session:
     session = Session(new_id(), TENANT, SessionOptions(max_retries=7), START, START + 1000, expires_at=1_760_000_600)
-    assert store.create(session)
+    assert created(store, session)
     return session
 
 
@@ -35,12 +46,12 @@ def test_a_session_is_read_as_it_was_written(store: SessionStore, session: Sessi
     closed = replace(
         session, session_id=new_id(), state=SessionState.RUNNING, totals=TOTALS, buckets=2, subscribers=frozenset("ab")
     )
-    assert store.create(closed)
+    assert created(store, closed)
     assert store.read(closed.session_id) == closed
 
 
 def test_a_session_is_inserted_only_if_absent(store: SessionStore, session: Session) -> None:
-    assert not store.create(replace(session, tenant="thief"))
+    assert not created(store, replace(session, tenant="thief"))
     assert store.read(session.session_id) == session
 
 

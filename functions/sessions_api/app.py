@@ -1,5 +1,6 @@
 """The HTTP API: sessions, their chunks and outcomes, and push tickets. Rules live in `htcgrid_controlplane`."""
 
+import math
 import os
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from htcgrid_chunks.errors import ChunkStoreError
 from htcgrid_controlplane.errors import (
     ControlPlaneError,
+    NotAllowed,
+    QuotaExceeded,
     SessionClosed,
     SessionConflict,
     SessionNotFound,
@@ -60,6 +63,7 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SessionConflict: HTTPStatus.CONFLICT,
     SessionClosed: HTTPStatus.CONFLICT,
     UnknownPartition: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotAllowed: HTTPStatus.FORBIDDEN,
 }
 
 
@@ -177,6 +181,7 @@ def purge(session_id: Annotated[SessionId, Path()], request: PurgeTasks) -> Dead
 @app.post("/sessions/<session_id>/uploads")
 def create_uploads(session_id: Annotated[SessionId, Path()], request: UploadRequest) -> UploadPlaces:
     """Places for inputs too large for a request."""
+    grid.quotas.store(_tenant(), request.sizes)
     return grid.queries.upload_places(_tenant(), session_id, request.sizes)
 
 
@@ -218,6 +223,15 @@ def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
 def refuse_nested(_: RecursionError) -> Response[ErrorBody]:
     """JSON can be nested deeper than a parser goes."""
     return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", "The request is nested too deeply.")
+
+
+@app.exception_handler(QuotaExceeded)  # type: ignore[untyped-decorator]
+def refuse_for_now(error: QuotaExceeded) -> Response[ErrorBody]:
+    """Say when to ask again."""
+    count("RequestsAboveQuota", 1)
+    answer = _error(HTTPStatus.TOO_MANY_REQUESTS, type(error).__name__, str(error))
+    answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
+    return answer
 
 
 @app.exception_handler([ControlPlaneError, ChunkStoreError])  # type: ignore[untyped-decorator]

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from agent.tests.proxy import Network, network
 
+from htcgrid_chunks.attributes import Item
 from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.clock import system_clock
 from htcgrid_chunks.store import ChunkStore
@@ -129,6 +131,20 @@ class ChaosGrid:
         """The accounts of a session's buckets."""
         session = self.session(session_id)
         return self.accounts.read(session, range(session.buckets))
+
+    def tenant_counts(self) -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:
+        """Each tenant with the open sessions and tasks that its row counts, and those that its sessions' rows say."""
+        outputs, scan = self.local.outputs, self.dynamodb.get_paginator("scan")
+        noted: defaultdict[str, list[int]] = defaultdict(list)
+        for page in scan.paginate(TableName=outputs["SessionsTable"], ConsistentRead=True):
+            for row in map(Item, page["Items"]):
+                if "counted_tasks" in row:
+                    noted[row.text("tenant")].append(row.number("counted_tasks"))
+        for page in scan.paginate(TableName=outputs["TenantsTable"], ConsistentRead=True):
+            for row in map(Item, page["Items"]):
+                tenant = row.text("tenant")
+                counted = row.number("open_sessions"), row.number("tasks")
+                yield tenant, counted, (len(noted[tenant]), sum(noted[tenant]))
 
     def messages(self, url: str) -> int:
         """How many messages a queue holds, hidden ones too."""

@@ -116,7 +116,8 @@ def counting_is_exact(evidence: Evidence) -> Iterator[str]:
 
 
 def accounts_close(evidence: Evidence) -> Iterator[str]:
-    """4: at every verdict, submitted = completed + failed + cancelled = the tasks of the session."""
+    """4: at every verdict, submitted = completed + failed + cancelled = the tasks of the session; and a tenant is
+    counted what its open sessions are, so nothing when all have ended."""
     for run in evidence.ended:
         for status in run.verdicts:
             if not status.account.closes or status.account.submitted != len(run.plan.tasks):
@@ -124,6 +125,9 @@ def accounts_close(evidence: Evidence) -> Iterator[str]:
     for event in evidence.bus_events:
         if event["detail-type"] == "Account Mismatch":
             yield f"an account had to be counted anew: {event['detail']}"
+    for tenant, counted, noted in evidence.grid.tenant_counts():
+        if counted != noted:
+            yield f"{tenant} is counted {counted} open sessions and tasks, its sessions say {noted}"
 
 
 def failures_are_failures(evidence: Evidence) -> Iterator[str]:

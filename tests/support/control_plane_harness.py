@@ -19,6 +19,7 @@ from htcgrid_chunks.store import (
     ChunkProgress,
     Claim,
 )
+from htcgrid_controlplane.rules.quotas import TenantLimits
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.wiring import ControlPlane
@@ -52,6 +53,15 @@ TENANT = "tenant-1"
 START = 1_760_000_000_000
 AGENT = "agent-1"
 LEASE = 60_000
+LIMITS = TenantLimits(
+    open_sessions=1_000_000,
+    tasks=2_000_000_000,
+    submissions_per_second=10_000,
+    bytes_per_day=1 << 40,
+    high_priority=True,
+    task_timeout_seconds=43_200,
+)
+"""Beyond what tests do whose subject they are not."""
 _SHAPE = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
 FAILURE = TaskError.model_validate({"kind": "handler", "type": "ValueError", "message": "no"})
 
@@ -92,12 +102,13 @@ class Harness:
     topic_queue_url: str
 
     def start_anew(self) -> None:
-        """Forget what earlier tests left in the queues and connections."""
+        """Forget what earlier tests left in the queues and connections, and what the tenant used."""
         self.clock.now = START
         self.push.gone.clear()
         self.push.failing.clear()
         self.push.frames.clear()
         settings = self.grid.settings
+        boto3.client("dynamodb").delete_item(TableName=settings.tenants_table, Key={"tenant": {"S": TENANT}})
         task_queues = settings.task_queue_urls["default"].values()
         for url in (*task_queues, settings.task_events_queue_url, self.watcher_url, self.topic_queue_url):
             self.drain(url)
@@ -130,7 +141,7 @@ class Harness:
         """Claim chunks, all of which must be free."""
         now = self.clock()
         claims = [
-            Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now, TENANT)
+            Claim(ChunkKey(session.session_id, chunk), owner, now, now + lease, f"message-{chunk}", now, session.tenant)
             for chunk in chunks
         ]
         leases = []
@@ -275,6 +286,8 @@ def build_harness(push: PushServer) -> Harness:
         chunks_table=create_table("ChunksTable", f"{mark}-chunks"),
         dead_letters_table=create_table("DeadLettersTable", f"{mark}-dead-letters"),
         connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
+        tenants_table=create_table("TenantsTable", f"{mark}-tenants"),
+        tenant_limits=LIMITS.model_dump_json(),
         task_queue_urls=json.dumps({"default": {priority: queue(priority) for priority in Priority}}),
         task_events_queue_url=queue("task-events"),
         data_bucket=mark,

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from htcgrid_controlplane.settings import Settings
-from tests.template.stack import RESOURCES, TEMPLATE, names, of_type, references
+from tests.template.stack import RESOURCES, ROOT, TEMPLATE, names, of_type, references
 
 KEPT = {"Fn::If": ["RetainsData", "Retain", "Delete"]}
 STATEFUL = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::Cognito::UserPool")
@@ -51,7 +51,7 @@ def test_the_key_outlives_what_it_encrypts() -> None:
 
 
 def test_sessions_and_chunks_can_be_recovered_to_a_point_in_time() -> None:
-    for name in ("SessionsTable", "ChunksTable", "DeadLettersTable"):
+    for name in ("SessionsTable", "ChunksTable", "DeadLettersTable", "TenantsTable"):
         recovery = of_type("AWS::DynamoDB::Table")[name]["PointInTimeRecoverySpecification"]
         assert recovery == {"PointInTimeRecoveryEnabled": True}
 
@@ -105,6 +105,29 @@ def test_an_alarm_watches_every_dead_letter_queue_and_every_workflow() -> None:
     assert watched("ExecutionsFailed") == set(machines)
     # A standard execution of these may take as long as it needs; an express one has 5 minutes.
     assert watched("ExecutionsTimedOut") == {name for name, each in machines.items() if each["Type"] == "EXPRESS"}
+
+
+NO_ERRORS = {
+    "SessionsFailed": "a verdict of a user's tasks",
+    "ConnectionsRefused": "what strangers try",
+    "RequestsAboveQuota": "what tenants try",
+}
+"""Metrics whose names sound like errors of the grid."""
+
+
+def test_an_alarm_watches_every_metric_of_an_error() -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("functions", "controlplane/src")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    )
+    counted = set(re.findall(r"""count\(\s*f?"(\w+)\"""", code))
+    assert counted >= {"MessagesRefused", "EventsRefused", "PushesFailed", "RecoveriesFailed", "TasksSubmitted"}
+    errors = {name for name in counted if re.search("Refused|Failed|Recounted|Undeliverable|Above", name)}
+    assert errors >= NO_ERRORS.keys() - {"SessionsFailed"}
+    for metric in errors - NO_ERRORS.keys():
+        assert watched(metric) is not None
+        assert metric in {alarm.get("MetricName") for alarm in of_type("AWS::CloudWatch::Alarm").values()}, metric
 
 
 @pytest.mark.parametrize("name", names("AWS::Serverless::Function"))

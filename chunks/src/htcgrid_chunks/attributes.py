@@ -67,3 +67,10 @@ class Item:
             return {}
         entries = cast("Mapping[str, Mapping[str, str]]", self._attributes[name]["M"])
         return {key: int(value["N"]) for key, value in entries.items()}
+
+    def scalar_map(self, name: str) -> dict[str, int | bool | str]:
+        """A map of whole numbers, truth values and texts; empty when missing."""
+        if name not in self:
+            return {}
+        entries = cast("Mapping[str, Mapping[str, Any]]", self._attributes[name]["M"])
+        return {key: next(iter(value.values())) for key, value in entries.items()}

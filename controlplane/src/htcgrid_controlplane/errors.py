@@ -1,5 +1,7 @@
 """Errors of the control plane. `retryable` says whether the same call may succeed later."""
 
+from datetime import timedelta
+
 
 class ControlPlaneError(Exception):
     """The root of the control plane's errors."""
@@ -32,6 +34,20 @@ class SessionChanged(ControlPlaneError):
     """Raised when a session was stopped, paused or resumed while it was given chunks: the request is to be repeated."""
 
     retryable = True
+
+
+class QuotaExceeded(ControlPlaneError):
+    """Raised when a tenant uses as much as it may; `retry_after` says when to ask again."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotAllowed(ControlPlaneError):
+    """Raised when a tenant's limits do not allow what a request asks for, whenever it comes."""
 
 
 class TaskNotFound(ControlPlaneError):

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from htcgrid_controlplane.errors import ControlPlaneError
+from htcgrid_controlplane.rules.quotas import TenantLimits
 from htcgrid_events import Priority
 
 
@@ -31,6 +32,9 @@ class Settings(BaseModel):
     notification_topic: str
     push_endpoint: str
     """Where the management API of the WebSocket API answers."""
+    tenants_table: str
+    tenant_limits: Json[TenantLimits]
+    """Of tenants whose row has no limits of its own."""
     retention_days: Annotated[int, Field(ge=1, le=365)]
     """How long rows and payloads are kept after a session's deadline."""
 

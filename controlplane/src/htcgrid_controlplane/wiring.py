@@ -29,6 +29,7 @@ from htcgrid_controlplane.services.giving_up import GivingUp
 from htcgrid_controlplane.services.lifecycle import Lifecycle
 from htcgrid_controlplane.services.pausing import Pausing
 from htcgrid_controlplane.services.queries import Queries
+from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.services.recounts import Recounts
 from htcgrid_controlplane.services.recovery import Recovery
 from htcgrid_controlplane.services.redrives import Redrives
@@ -45,6 +46,7 @@ from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_controlplane.storage.sweep_index import SweepStore
+from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_dataplane.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class ControlPlane:
     def submissions(self) -> Submissions:
         """Takes sessions and chunks over."""
         return Submissions(
+            quotas=self.quotas,
             sessions=self.sessions,
             chunks=self.chunks,
             accounts=self.accounts,
@@ -104,6 +107,7 @@ class ControlPlane:
             sessions=self.sessions,
             chunks=self.chunks,
             accounts=self.accounts,
+            tenants=self.tenants,
             announcements=self.announcements,
             stops=self.stops,
             waker=self.waker,
@@ -205,7 +209,7 @@ class ControlPlane:
             letters=self.dead_letters,
             chunks=self.chunks,
             accounts=self.accounts,
-            store=RedriveStore(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table),
+            store=RedriveStore(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table, self.tenants),
             payloads=self.payloads,
             queues=self.queues,
             bus=self.bus,
@@ -258,6 +262,16 @@ class ControlPlane:
         """Push connections."""
         client = boto3.client("apigatewaymanagementapi", endpoint_url=self.settings.push_endpoint, config=_PUSH_CONFIG)
         return PushGateway(client, self.subscribers, self.count)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """Keeps tenants to their limits."""
+        return Quotas(self.tenants, self.sessions, self.clock)
+
+    @cached_property
+    def tenants(self) -> TenantStore:
+        """The tenants table."""
+        return TenantStore(self._dynamodb, self.settings.tenants_table, self.settings.tenant_limits)
 
     @cached_property
     def sessions(self) -> SessionStore:

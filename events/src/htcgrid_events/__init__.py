@@ -54,11 +54,13 @@ from htcgrid_events.identifiers import BUCKET_SIZE, bucket_of, new_id, task_id
 from htcgrid_events.limits import (
     INLINE_BYTES,
     MAX_CHUNKS,
+    MAX_CHUNKS_AHEAD,
     MAX_CHUNKS_PER_REQUEST,
     MAX_PUSH_BYTES,
     MAX_REQUEST_BYTES,
     MAX_STORED_BYTES,
     MAX_TASK_BYTES,
+    MAX_TASKS,
     MAX_TASKS_PER_CHUNK,
 )
 from htcgrid_events.model import (
@@ -91,11 +93,13 @@ __all__ = [
     "BUS_EVENTS",
     "INLINE_BYTES",
     "MAX_CHUNKS",
+    "MAX_CHUNKS_AHEAD",
     "MAX_CHUNKS_PER_REQUEST",
     "MAX_LISTED_RETRIES",
     "MAX_PUSH_BYTES",
     "MAX_REQUEST_BYTES",
     "MAX_STORED_BYTES",
+    "MAX_TASKS",
     "MAX_TASKS_PER_CHUNK",
     "MAX_TASK_BYTES",
     "NON_RETRYABLE",

@@ -89,9 +89,9 @@ class RedriveTasks(_Selection):
 
     events: Annotated[
         dict[TaskIndex, Annotated[str, Field(max_length=MAX_TASK_BYTES)]],
-        Field(default_factory=dict, max_length=MAX_TASKS_PER_REQUEST),
+        Field(max_length=MAX_TASKS_PER_REQUEST),
         BeforeValidator(AtMost(MAX_TASKS_PER_REQUEST)),
-    ]
+    ] = Field(default_factory=dict)
     """JSON texts with which tasks (by their index) run instead of their own events."""
 
     @field_validator("events")

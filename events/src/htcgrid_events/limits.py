@@ -19,6 +19,10 @@ MAX_TASKS_PER_CHUNK = 1_000
 MAX_CHUNKS = 2_000_000
 """Most chunks in one session: what ends it walks through its buckets, so their number must have an end."""
 
+MAX_CHUNKS_AHEAD = 4_096
+"""How far the number of a chunk may lie beyond the chunks that its session holds: eight full requests on their way at
+once, in any order. Whoever reads a session walks over all numbers below its highest, so holes have to be few."""
+
 MAX_TASKS = MAX_CHUNKS * MAX_TASKS_PER_CHUNK
 """Most tasks in one session."""
 

@@ -79,6 +79,8 @@ def _parameters(emulator: Emulator) -> list[str]:
         "EventArchiveDays=0",
         "TracingMode=PassThrough",
         "RetainData=false",
+        # MiniStack runs ten functions at once, and would take a reserve for a limit of its own.
+        "CompletionsConcurrency=0",
         # The agents take their role with a key that may do nothing else, of this account.
         "AgentTrustedPrincipal=arn:aws:iam::000000000000:root",
     ]

@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from htcgrid._aio.backoff import RetryDelay
 from htcgrid._aio.process import OwnProcess
 from htcgrid.errors import GridClosed, GridError, GridUnavailable, GridUnreachable
+from htcgrid_events import ErrorBody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from htcgrid.profile import Profile
 
+_TOO_MANY_REQUESTS = 429
 REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that say "not now". Every request of the connector may be repeated, since its ids are made here."""
 
 _CONNECT_SECONDS = 5.0
+_LONG_WAIT_SECONDS = 3.0
+"""A program that stands still for longer says why, once for each request."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ class Http:
         patience = self._patience
         ends = patience.clock() + patience.limit.total_seconds()
         failures = 0
+        told = False
         while True:
             if self.closed:
                 raise GridClosed
@@ -101,8 +108,13 @@ class Http:
                 if not repeat_if(response):
                     return response
                 what = f"the grid answered {response.status_code} to every attempt at {method} {_place(url)}"
-                failure = GridUnavailable(f"{what}: try again later")
+                reason = _reason_of(response)
+                failure = GridUnavailable(f"{what}: {reason or 'try again later'}")
                 wait = _asked_wait(response)
+                if wait >= _LONG_WAIT_SECONDS and not told:
+                    told = True
+                    said = reason or f"the grid answered {response.status_code}."
+                    _log.warning("%s %s is sent again in %.0f s: %s", method, _place(url), wait, said)
             failures += 1
             wait = max(wait, patience.backoff.seconds(failures))
             if patience.clock() + wait > ends:
@@ -169,6 +181,16 @@ def _place(url: str) -> str:
 
 def _reason(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__
+
+
+def _reason_of(response: httpx.Response) -> str:
+    """What the grid says of a limit that was reached; empty if API Gateway answered in its place."""
+    if response.status_code != _TOO_MANY_REQUESTS:
+        return ""
+    try:
+        return ErrorBody.model_validate_json(response.content).message
+    except ValidationError:
+        return ""
 
 
 def _asked_wait(response: httpx.Response) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 
 from htcgrid_controlplane.errors import AccountOpen
 from htcgrid_controlplane.rules.tiling import BucketSpans
@@ -73,10 +74,14 @@ def chunks_expected(totals: Totals, bucket: int) -> int:
     return min(BUCKET_SIZE, totals.chunks - bucket * BUCKET_SIZE)
 
 
-def missing_chunks(accounts: Iterable[BucketAccount], totals: Totals) -> list[int]:
-    """The chunk numbers below `totals.chunks` that were not submitted, in order."""
+def missing_chunks(accounts: Iterable[BucketAccount], totals: Totals, most: int) -> tuple[int, list[int]]:
+    """How many chunk numbers below `totals.chunks` were not submitted, and the first of them, `most` at most. It walks
+    over what was submitted, not over all that the totals say."""
     submitted = frozenset[int]().union(*(account.submitted for account in accounts))
-    return [chunk for chunk in range(totals.chunks) if chunk not in submitted]
+    missing = totals.chunks - sum(chunk < totals.chunks for chunk in submitted)
+    if not missing:
+        return 0, []
+    return missing, list(islice((chunk for chunk in range(totals.chunks) if chunk not in submitted), most))
 
 
 def total_of(accounts: Iterable[BucketAccount]) -> Account:

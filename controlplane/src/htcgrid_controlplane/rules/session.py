@@ -53,6 +53,11 @@ class Session:
     redrives: int = 0
     """How often a finished chunk of it was reopened. Who reads its accounts and then writes its row sees by it whether
     they moved meanwhile."""
+    counted_tasks: int | None = None
+    """Tasks that its tenant's row counts for it until it has its verdict; none where it is not counted, since it has
+    ended or an earlier release created it."""
+    counted_chunks: int = 0
+    """Chunks that it took over; more than it holds where a request died and was repeated."""
     subscribers: frozenset[str] = frozenset()
     account: Account | None = None
     """The account at the verdict."""

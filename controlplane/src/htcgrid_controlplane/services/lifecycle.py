@@ -21,6 +21,7 @@ from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_events import (
     CancelledSessions,
     ChunkOutcome,
@@ -33,6 +34,8 @@ BUCKETS_PER_STEP = 32
 MAX_CANCELLED = 100
 """Sessions that one request stops: five requests to AWS each, within the API's 29 s with a wide margin."""
 
+_TRIES = 5
+
 
 @dataclass(frozen=True)
 class Lifecycle:
@@ -41,6 +44,7 @@ class Lifecycle:
     sessions: SessionStore
     chunks: ChunkStore
     accounts: AccountStore
+    tenants: TenantStore
     announcements: Announcements
     stops: Stops
     waker: Waker
@@ -104,12 +108,21 @@ class Lifecycle:
             AccountOpen: submitted differs from completed + failed + cancelled; nothing was written.
         """
         session = self.sessions.read(session_id)
-        if session.state.ended or (reason is EndReason.DONE and session.redrives and not session.all_finished):
-            return session
-        accounts = self.accounts.read(session, range(session.buckets))
-        account = total_of(accounts)
-        verdict = verdict_of(reason, account, session.totals)
-        return self.sessions.end(session, verdict, account, self.clock(), digests_of(accounts))
+        for _ in range(_TRIES):
+            if session.state.ended or (reason is EndReason.DONE and session.redrives and not session.all_finished):
+                break
+            accounts = self.accounts.read(session, range(session.buckets))
+            account = total_of(accounts)
+            verdict = verdict_of(reason, account, session.totals)
+            # The tenant gets back what the session took in the same transaction: once, whoever repeats this.
+            counted = session.counted_tasks
+            giving_back = None if counted is None else self.tenants.given_back(session.tenant, counted)
+            session = self.sessions.end(
+                session, verdict, account, self.clock(), digests_of(accounts), giving_back=giving_back
+            )
+            if session.counted_tasks == counted:
+                break
+        return session
 
     def announce(self, session_id: str) -> None:
         """Announce a session's verdict. Announce nothing if a task was redriven since: another verdict will follow.

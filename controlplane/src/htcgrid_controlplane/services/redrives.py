@@ -92,6 +92,7 @@ class Redrives:
             SessionClosed: the session is being stopped: it can be redriven when it has its verdict.
             SessionConflict: the session's rows are about to expire, it was stopped before all of its chunks were
                 submitted, or the events that are to be replaced are gone.
+            QuotaExceeded, NotAllowed: the tenant may not have the session open again.
         """
         run = _Run(self.sessions.read_of(tenant, session_id))
         self._see_that_it_is_watched(run.session)
@@ -158,7 +159,8 @@ class Redrives:
         if last <= now:
             raise SessionConflict(f"Session {session.session_id} is about to be forgotten: submit its tasks anew.")
         deadline_at = min(now + session.options.session_timeout_seconds * 1000, last)
-        return Reopening(deadline_at, self._totals(session))
+        failed = session.account.failed if session.account else 0
+        return Reopening(deadline_at, self._totals(session), failed)
 
     def _totals(self, session: Session) -> Totals:
         """What a session holds that takes no further chunks. One that was stopped while it was being submitted holds
@@ -167,7 +169,7 @@ class Redrives:
             return session.totals
         accounts = self.accounts.read(session, range(session.buckets))
         totals = Totals(chunks=sum(len(account.submitted) for account in accounts), tasks=total_of(accounts).submitted)
-        if missing_chunks(accounts, totals):
+        if missing_chunks(accounts, totals, 0)[0]:
             raise SessionConflict(
                 f"Session {session.session_id} was stopped while it was being submitted, and lacks chunks: "
                 "submit its tasks anew."

@@ -6,7 +6,7 @@ message must find the row. Every step is a write on condition of absence, or of 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from htcgrid_chunks.chunk import (
@@ -35,12 +35,14 @@ from htcgrid_controlplane.rules.accounting import (
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.tiling import Span, fault_in_bucket, fault_within, torn_bucket
 from htcgrid_controlplane.services.budgets import Budgets
+from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_events import (
     BUCKET_SIZE,
+    MAX_CHUNKS_AHEAD,
     Account,
     AddChunks,
     ChunkInput,
@@ -58,6 +60,7 @@ _MAX_NAMED = 20
 class Submissions:
     """Creates sessions and adds chunks to them."""
 
+    quotas: Quotas
     sessions: SessionStore
     chunks: ChunkStore
     accounts: AccountStore
@@ -77,17 +80,20 @@ class Submissions:
             SessionConflict: the id is taken by a session with other options, or was used before by anybody; the totals
                 contradict the chunks, or the chunks overlap or leave gaps.
             UnknownPartition: there is no such partition.
+            QuotaExceeded, NotAllowed: the tenant may not have so much, or not such options.
         """
         self.queues.check(request.options.partition)
         _check_within(request.chunks, request.totals)
+        _check_ahead(request.chunks, len(request.chunks))
         if request.totals:
             _check_whole(request.chunks, request.totals)
         if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
             raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
         wanted = self._new_session(tenant, session_id, request)
-        session = wanted if self.sessions.create(wanted) else self._same_session(wanted)
+        created = self.quotas.create(wanted, request.chunks)
+        session = wanted if created else self._same_session(wanted)
         self.bus.put([session.created()])
-        return self._add(session, request)
+        return self._add(session, request, counted=created)
 
     def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
         """Add chunks to a session, and close it if the request says its totals. Repeating it changes nothing.
@@ -95,16 +101,20 @@ class Submissions:
         Raises:
             SessionNotFound: there is no such session among the tenant's.
             SessionClosed: the session is being stopped or has ended, and the request asks for something new.
-            SessionConflict: the totals contradict what was submitted, or chunks overlap or leave gaps.
+            SessionConflict: the totals contradict what was submitted, or chunks overlap, leave gaps or are too far
+                ahead.
+            QuotaExceeded, NotAllowed: the tenant may not have so much.
         """
         return self._add(self.sessions.read_of(tenant, session_id), request)
 
-    def _add(self, session: Session, request: AddChunks) -> Session:
+    def _add(self, session: Session, request: AddChunks, *, counted: bool = False) -> Session:
+        """`counted` says that the tenant's share was taken for all chunks of the request."""
         if session.stop_reason is not None and request.chunks:
             return self._repeated(session, request)
         totals = request.totals or session.totals
         _check_within(request.chunks, totals)
-        accounts = self._insert(session, request.chunks, totals) if request.chunks else []
+        seen = {} if counted or not request.chunks else self._count_new(session, request.chunks)
+        accounts = self._insert(session, request.chunks, totals, seen) if request.chunks else []
         if request.totals is None:
             return session
         return self._close(session, request.totals, accounts)
@@ -120,7 +130,27 @@ class Submissions:
             raise SessionClosed(f"Session {session.session_id} was stopped before it was closed.")
         return session
 
-    def _insert(self, session: Session, chunks: Sequence[ChunkInput], totals: Totals | None) -> list[BucketAccount]:
+    def _count_new(self, session: Session, chunks: Sequence[ChunkInput]) -> dict[int, BucketAccount]:
+        """Take the tenant's share of those chunks that the session's accounts do not hold, before anything is stored.
+        Gives the accounts."""
+        buckets = sorted({bucket_of(chunk.chunk) for chunk in chunks})
+        seen = {account.bucket: account for account in self.accounts.read(session, buckets)}
+        new = [chunk for chunk in chunks if chunk.chunk not in seen[bucket_of(chunk.chunk)].submitted]
+        if session.counted_tasks is None:
+            _check_ahead(new, session.buckets * BUCKET_SIZE + len(new))
+        else:
+            _check_ahead(new, session.counted_chunks + len(new))
+            if new:
+                self.quotas.add(session, new)
+        return seen
+
+    def _insert(
+        self,
+        session: Session,
+        chunks: Sequence[ChunkInput],
+        totals: Totals | None,
+        seen: Mapping[int, BucketAccount],
+    ) -> list[BucketAccount]:
         now = self.clock()
         rows = [_row(session, chunk, now) for chunk in chunks]
         inserted = self.chunks.insert(rows)
@@ -140,7 +170,11 @@ class Submissions:
             self.sessions.reserve_buckets(session.session_id, max(by_bucket) + 1)
         accounts = [
             self.accounts.add_submitted(
-                session, bucket, spans, expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE
+                session,
+                bucket,
+                spans,
+                expected=chunks_expected(totals, bucket) if totals else BUCKET_SIZE,
+                seen=seen.get(bucket),
             )
             for bucket, spans in sorted(by_bucket.items())
         ]
@@ -164,8 +198,7 @@ class Submissions:
 
     def _close(self, session: Session, totals: Totals, seen: Sequence[BucketAccount]) -> Session:
         if not _holds(seen, totals):
-            buckets = range(max(buckets_in(totals), session.buckets))
-            seen = self.accounts.read(session, buckets)
+            seen = self._all_accounts(session, totals)
             if not _holds(seen, totals):
                 raise SessionConflict(_contradiction(seen, totals))
         self._check_tiling(session, seen)
@@ -179,6 +212,13 @@ class Submissions:
         session = self.budgets.judge(session)
         self.waker.wake(session)
         return session
+
+    def _all_accounts(self, session: Session, totals: Totals) -> list[BucketAccount]:
+        """The accounts of all buckets that may hold a chunk: however large the totals are, no others are read."""
+        buckets = session.buckets
+        if buckets < buckets_in(totals):
+            buckets = self.sessions.read(session.session_id).buckets
+        return self.accounts.read(session, range(buckets))
 
     def _check_tiling(self, session: Session, accounts: Sequence[BucketAccount]) -> None:
         """Refuse a session whose chunks overlap or leave gaps. No further request could mend that, since chunks do not
@@ -209,6 +249,8 @@ class Submissions:
             buckets=max((bucket_of(chunk.chunk) + 1 for chunk in request.chunks), default=0),
             subscribers=frozenset({request.subscriber_id} if request.subscriber_id else ()),
             expires_at=deadline_at // 1000 + self.retention_days * 86_400,
+            counted_tasks=sum(chunk.size for chunk in request.chunks),
+            counted_chunks=len(request.chunks),
         )
 
     def _same_session(self, wanted: Session) -> Session:
@@ -237,14 +279,15 @@ def _holds(accounts: Sequence[BucketAccount], totals: Totals) -> bool:
     return (
         submitted == totals.chunks
         and total_of(accounts).submitted == totals.tasks
-        and not missing_chunks(accounts, totals)
+        and not missing_chunks(accounts, totals, 0)[0]
     )
 
 
 def _contradiction(accounts: Sequence[BucketAccount], totals: Totals) -> str:
-    if missing := missing_chunks(accounts, totals):
-        named = ", ".join(map(str, missing[:_MAX_NAMED]))
-        return f"{len(missing)} of {totals.chunks} chunks were not submitted, such as {named}."
+    missing, first = missing_chunks(accounts, totals, _MAX_NAMED)
+    if missing:
+        named = ", ".join(map(str, first))
+        return f"{missing} of {totals.chunks} chunks were not submitted, such as {named}."
     if (submitted := sum(len(account.submitted) for account in accounts)) != totals.chunks:
         return f"There are {submitted} chunks, not {totals.chunks}."
     return f"The chunks hold {total_of(accounts).submitted} tasks, not {totals.tasks}."
@@ -253,6 +296,16 @@ def _contradiction(accounts: Sequence[BucketAccount], totals: Totals) -> str:
 def _check_within(chunks: Sequence[ChunkInput], totals: Totals | None) -> None:
     if chunks and (fault := fault_within(map(_span, chunks), totals)):
         raise SessionConflict(fault)
+
+
+def _check_ahead(chunks: Sequence[ChunkInput], held: int) -> None:
+    """Refuse chunks far beyond those that a session holds, which would leave holes that every reader walks over."""
+    beyond = held + MAX_CHUNKS_AHEAD
+    if chunks and (last := max(chunk.chunk for chunk in chunks)) >= beyond:
+        raise SessionConflict(
+            f"Chunk {last} is too far ahead: with this request the session holds {held} chunks, so it takes numbers "
+            f"below {beyond}. Submit chunks in the order of their numbers."
+        )
 
 
 def _span(chunk: ChunkInput) -> Span:

@@ -71,18 +71,27 @@ class AccountStore:
         self._table = chunks_table
         self._sessions_table = sessions_table
 
-    def add_submitted(self, session: Session, bucket: int, spans: Sequence[Span], expected: int) -> BucketAccount:
+    def add_submitted(
+        self,
+        session: Session,
+        bucket: int,
+        spans: Sequence[Span],
+        expected: int,
+        *,
+        seen: BucketAccount | None = None,
+    ) -> BucketAccount:
         """Count chunks as submitted; those that are counted already change nothing.
 
         The session row is checked in the same transaction: once it is told to stop, nothing is added any more, so
         whoever stops it finds every submitted chunk in the accounts. So does whoever pauses it, for `session` shows
-        whether the caller believes that it is paused.
+        whether the caller believes that it is paused. `seen` is the account if it was read, which spares a refused
+        write.
 
         Raises:
             SessionChanged: the session was stopped, paused or resumed meanwhile.
             SessionConflict: an earlier session of the same id left an account behind.
         """
-        account: BucketAccount | None = None
+        account = seen if seen is not None and seen.submitted else None
         for retry in range(1, _TRIES + 1):
             known = account.submitted if account else frozenset()
             new = [span for span in spans if span.chunk not in known]

@@ -41,12 +41,14 @@ from htcgrid_chunks.store import (
     ACCOUNT_ROW,
     PAUSED_UNTIL,
 )
+from htcgrid_controlplane.rules.quotas import Demand
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.sweep_schedule import (
     next_sweep_at,
     sweep_shard_of,
 )
 from htcgrid_controlplane.storage.conditional import condition_failed
+from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_events import OutcomeCode, SessionState, Totals
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Reopening:
     deadline_at: int
     totals: Totals
     """It takes no further chunks."""
+    failed: int
+    """Tasks that may run again: so many are counted for its tenant."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,16 @@ class Redrive:
 
 
 _OPEN = OutcomeCode.OPEN.value
+_ANSWERS = (Redriven.SESSION_CHANGED, Redriven.NOT_COUNTED, Redriven.CHUNK_CHANGED)
+"""Whose condition failed, in the order of the writes."""
 
 
 class RedriveStore:
     """Writes to the sessions and the chunks table."""
 
-    def __init__(self, client: "DynamoDBClient", sessions_table: str, chunks_table: str) -> None:
+    def __init__(self, client: "DynamoDBClient", sessions_table: str, chunks_table: str, tenants: TenantStore) -> None:
         self._client = client
+        self._tenants = tenants
         self._sessions_table = sessions_table
         self._chunks_table = chunks_table
 
@@ -131,6 +138,7 @@ class RedriveStore:
         """Let the tasks run again, if everything is as it was read.
 
         Raises:
+            QuotaExceeded, NotAllowed: the tenant may not have the session open again.
             StorageUnavailable: the rows are being written by too many at once.
         """
         items: list[TransactWriteItemTypeDef] = [
@@ -138,13 +146,15 @@ class RedriveStore:
             {"Update": self._account(redrive)},
             {"Update": self._chunk(redrive)},
         ]
+        if redrive.reopening is not None:
+            demand = Demand(sessions=1, tasks=redrive.reopening.failed)
+            failed = self._tenants.take(redrive.session.tenant, demand, redrive.now, items)
+            return Redriven.DONE if failed is None else _ANSWERS[failed]
         for retry in range(1, _TRIES + 1):
             try:
                 self._client.transact_write_items(TransactItems=items)
             except ClientError as error:
-                for index, answer in enumerate(
-                    (Redriven.SESSION_CHANGED, Redriven.NOT_COUNTED, Redriven.CHUNK_CHANGED)
-                ):
+                for index, answer in enumerate(_ANSWERS):
                     if condition_failed(error, index):
                         return answer
                 if "CancellationReasons" not in error.response:
@@ -174,7 +184,7 @@ class RedriveStore:
             totals = redrive.reopening.totals
             request["UpdateExpression"] += (
                 " SET #state = :running, deadline_at = :deadline, total_chunks = :chunks, total_tasks = :tasks, "
-                "open_shard = :shard, sweep_at = :sweep "
+                "open_shard = :shard, sweep_at = :sweep, counted_tasks = :failed "
                 "REMOVE ended_at, submitted, completed, failed, cancelled, stop_reason, paused, lifecycle_execution, "
                 "task_token"
             )
@@ -189,6 +199,7 @@ class RedriveStore:
                 ":tasks": number(totals.tasks),
                 ":shard": number(sweep_shard_of(session.session_id)),
                 ":sweep": number(next_sweep_at(redrive.now)),
+                ":failed": number(redrive.reopening.failed),
             }
         return request
 

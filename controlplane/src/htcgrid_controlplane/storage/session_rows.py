@@ -49,6 +49,8 @@ def row_of(session: Session) -> "dict[str, AttributeValueTypeDef]":
         "open_shard": number(sweep_shard_of(session.session_id)),
         "sweep_at": number(next_sweep_at(session.created_at)),
     }
+    if session.counted_tasks is not None:
+        row |= {"counted_tasks": number(session.counted_tasks), "counted_chunks": number(session.counted_chunks)}
     if session.totals is not None:
         row |= {"total_chunks": number(session.totals.chunks), "total_tasks": number(session.totals.tasks)}
     if session.subscribers:
@@ -78,6 +80,8 @@ def session_of(item: Item) -> Session:
         task_token=item.text("task_token"),
         watched="lifecycle_execution" in item,
         redrives=item.number("redrives"),
+        counted_tasks=item.number("counted_tasks") if "counted_tasks" in item else None,
+        counted_chunks=item.number("counted_chunks"),
         subscribers=item.texts("subscribers"),
         account=_counted(item) if ended else None,
         function_digests=tuple(item.text("function_digests").split()) if ended else (),

@@ -1,6 +1,9 @@
 """The sessions table: one row for each session, written a few times however many tasks it has."""
 
+import random
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -11,7 +14,9 @@ from htcgrid_chunks.attributes import (
     numbers,
     text,
 )
+from htcgrid_chunks.backoff import Backoff
 from htcgrid_chunks.clock import Clock
+from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
@@ -30,11 +35,19 @@ from htcgrid_events import Account, SessionState, Totals
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        QueryInputTypeDef,
+        TransactWriteItemTypeDef,
+        UpdateItemInputTypeDef,
+    )
 
 TENANT_INDEX = "tenant_sessions"
 """The index by tenant and time of creation. A tenant's sessions share a key, which bears 1,000 writes a second: some
 300 sessions a second, which is also what Step Functions starts."""
+
+_BACKOFF = Backoff(base=timedelta(milliseconds=25), cap=timedelta(seconds=1))
+_TRIES = 12
 
 MAX_SUBSCRIBERS = 16
 """Most push connections that follow one session: each costs a push per batch of finished chunks."""
@@ -49,19 +62,29 @@ class SessionStore:
         self._clock = clock
         self._retention_ms = retention_days * 86_400_000
 
-    def create(self, session: Session) -> bool:
-        """Insert the row if it is absent; false if a session has this id already."""
-        try:
-            self._client.put_item(
-                TableName=self._table,
-                Item=row_of(session),
-                ConditionExpression="attribute_not_exists(session_id)",
-            )
-        except ClientError as error:
-            if condition_failed(error):
-                return False
-            raise
-        return True
+    def insertion(self, session: Session) -> "TransactWriteItemTypeDef":
+        """The write that inserts the row if it is absent, for a transaction."""
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": row_of(session),
+                "ConditionExpression": "attribute_not_exists(session_id)",
+            }
+        }
+
+    def counting(self, session_id: str, *, chunks: int, tasks: int) -> "TransactWriteItemTypeDef":
+        """The write that notes what a session's tenant is counted for it, for a transaction. Its condition fails where
+        the session takes no more."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"session_id": text(session_id)},
+                "UpdateExpression": "ADD counted_tasks :tasks, counted_chunks :chunks",
+                "ConditionExpression": "attribute_exists(counted_tasks) AND attribute_not_exists(stop_reason) "
+                "AND attribute_not_exists(ended_at)",
+                "ExpressionAttributeValues": {":tasks": number(tasks), ":chunks": number(chunks)},
+            }
+        }
 
     def read(self, session_id: str) -> Session:
         """The row, as last written.
@@ -217,32 +240,77 @@ class SessionStore:
         return session
 
     def end(
-        self, session: Session, verdict: SessionState, account: Account, now: int, function_digests: Sequence[str] = ()
+        self,
+        session: Session,
+        verdict: SessionState,
+        account: Account,
+        now: int,
+        function_digests: Sequence[str] = (),
+        *,
+        giving_back: "TransactWriteItemTypeDef | None" = None,
     ) -> Session:
         """Write the verdict and the account, once; the row then stays as it is until a task is redriven. Nothing is
-        written if a chunk was reopened since `session` was read. `now` is in ms."""
+        written if a chunk was reopened or counted since `session` was read. `now` is in ms.
+
+        `giving_back` is written with the verdict or not at all; where its own condition fails, it is left out.
+
+        Raises:
+            StorageUnavailable: the rows are being written by too many at once.
+        """
+        update = self._verdict(session, verdict, account, now, function_digests)
+        items = [update] if giving_back is None else [update, giving_back]
+        for retry in range(1, _TRIES + 1):
+            try:
+                self._client.transact_write_items(TransactItems=items)
+            except ClientError as error:
+                if condition_failed(error, 0):
+                    break
+                if condition_failed(error, 1):
+                    items = [update]
+                elif "CancellationReasons" not in error.response:
+                    raise
+                else:
+                    time.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
+            else:
+                break
+        else:
+            raise StorageUnavailable(f"the row of session {session.session_id} is being written by too many at once")
+        return self.read(session.session_id)
+
+    def _verdict(
+        self, session: Session, verdict: SessionState, account: Account, now: int, function_digests: Sequence[str]
+    ) -> "TransactWriteItemTypeDef":
         before = [state for state, after in SESSION_TRANSITIONS.items() if verdict in after]
         states = {f":from{index}": text(state) for index, state in enumerate(before)}
         unmoved, seen = _unmoved(session)
-        return self._change(
-            session.session_id,
-            "SET #state = :verdict, ended_at = :now, submitted = :submitted, completed = :completed, "
-            "failed = :failed, cancelled = :cancelled, function_digests = :function_digests "
-            "REMOVE task_token, open_shard, sweep_at, sweep_bucket",
-            f"#state IN ({', '.join(states)}) AND {unmoved}",
-            {
-                **states,
-                **seen,
-                ":verdict": text(verdict),
-                ":now": number(now),
-                ":submitted": number(account.submitted),
-                ":completed": number(account.completed),
-                ":failed": number(account.failed),
-                ":cancelled": number(account.cancelled),
-                ":function_digests": text(" ".join(function_digests)),
-            },
-            or_ignore=True,
-        )
+        if session.counted_tasks is None:
+            uncounted = "attribute_not_exists(counted_tasks)"
+        else:
+            uncounted = "counted_tasks = :counted"
+            seen = {**seen, ":counted": number(session.counted_tasks)}
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"session_id": text(session.session_id)},
+                "UpdateExpression": "SET #state = :verdict, ended_at = :now, submitted = :submitted, "
+                "completed = :completed, failed = :failed, cancelled = :cancelled, "
+                "function_digests = :function_digests "
+                "REMOVE task_token, open_shard, sweep_at, sweep_bucket, counted_tasks",
+                "ConditionExpression": f"#state IN ({', '.join(states)}) AND {unmoved} AND {uncounted}",
+                "ExpressionAttributeNames": {"#state": "state"},
+                "ExpressionAttributeValues": {
+                    **states,
+                    **seen,
+                    ":verdict": text(verdict),
+                    ":now": number(now),
+                    ":submitted": number(account.submitted),
+                    ":completed": number(account.completed),
+                    ":failed": number(account.failed),
+                    ":cancelled": number(account.cancelled),
+                    ":function_digests": text(" ".join(function_digests)),
+                },
+            }
+        }
 
     def _change(
         self,

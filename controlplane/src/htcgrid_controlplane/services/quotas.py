@@ -1,0 +1,76 @@
+"""Sees that tenants keep to their limits. What a session takes is noted in its row, and given back with its verdict."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from htcgrid_chunks.clock import Clock
+from htcgrid_controlplane.errors import NotAllowed, QuotaExceeded, SessionChanged, SessionNotFound
+from htcgrid_controlplane.rules.quotas import Demand
+from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.tenants import TenantStore
+from htcgrid_events import ChunkInput
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """Takes a tenant's share for what it submits."""
+
+    tenants: TenantStore
+    sessions: SessionStore
+    clock: Clock
+
+    def create(self, session: Session, chunks: Collection[ChunkInput]) -> bool:
+        """Insert a session's row and take the share of the session and its first chunks; false if there is one with
+        this id already, and then nothing is taken.
+
+        Raises:
+            QuotaExceeded, NotAllowed: the tenant may not have so much, or not such options.
+        """
+        demand = Demand(
+            sessions=1,
+            submissions=1,
+            tasks=session.counted_tasks or 0,
+            stored_bytes=_inline_bytes(chunks),
+            options=session.options,
+        )
+        try:
+            failed = self.tenants.take(session.tenant, demand, self.clock(), [self.sessions.insertion(session)])
+        except (QuotaExceeded, NotAllowed):
+            # A repeated request asks for nothing new, so it is never refused for what its first one took.
+            if self._exists(session.session_id):
+                return False
+            raise
+        return failed is None
+
+    def add(self, session: Session, chunks: Collection[ChunkInput]) -> None:
+        """Take the share of chunks that a session has not counted yet.
+
+        Raises:
+            QuotaExceeded, NotAllowed: the tenant may not have so much.
+            SessionChanged: the session was stopped meanwhile.
+        """
+        tasks = sum(chunk.size for chunk in chunks)
+        demand = Demand(submissions=1, tasks=tasks, stored_bytes=_inline_bytes(chunks))
+        counting = self.sessions.counting(session.session_id, chunks=len(chunks), tasks=tasks)
+        if self.tenants.take(session.tenant, demand, self.clock(), [counting]) is not None:
+            raise SessionChanged(f"Session {session.session_id} was stopped.")
+
+    def store(self, tenant: str, sizes: Mapping[int, int]) -> None:
+        """Take the share of inputs that are to be uploaded, in bytes.
+
+        Raises:
+            QuotaExceeded, NotAllowed: the tenant may not store so much.
+        """
+        self.tenants.take(tenant, Demand(submissions=1, stored_bytes=sum(sizes.values())), self.clock())
+
+    def _exists(self, session_id: str) -> bool:
+        try:
+            self.sessions.read(session_id)
+        except SessionNotFound:
+            return False
+        return True
+
+
+def _inline_bytes(chunks: Collection[ChunkInput]) -> int:
+    return sum(len(chunk.inputs) for chunk in chunks if chunk.inputs is not None)
