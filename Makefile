@@ -78,7 +78,7 @@ coverage: install ## run the tests and tell what they reach, in agents, commands
 	printf '%s' 'import sys; sys.path.append("$(CURDIR)/tests/support"); import measured_functions;' \
 		'measured_functions.start("$(CURDIR)/.tools/lent")' >"$$theirs/a0_measure.pth"; \
 	$(PYTEST) $(ARGS)
-	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage combine --quiet; rm -f .coverage.* # what was killed while it saved
 	.venv/bin/coverage report
 	@for part in $(MEASURED); do \
 		echo "$$part: $$(.venv/bin/coverage report --include="$$part/*" --format=total || true) %"; done
