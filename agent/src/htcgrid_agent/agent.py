@@ -46,6 +46,7 @@ from htcgrid_agent.vitals import Vitals
 from htcgrid_agent.work.capacity import Capacity
 from htcgrid_agent.work.conclusion import Runner
 from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_chunks.backoff import Backoff
 from htcgrid_chunks.clock import (
     Clock,
@@ -86,6 +87,7 @@ class Agent:
         self._quarantine = Quarantine(settings.quarantine_after)
         self._capacity = Capacity(settings.workers, settings.prefetch)
         self._gate = Gate(self._free_chunks, lambda: self._capacity.more_room_soon)
+        self._memory = PayloadMemory(settings.payload_memory_mb * 1024 * 1024, self._memory_relieved)
         self._transfers = Transfers(_TRANSFER_THREADS, self._stop_for_bug)
         queues = sqs(JsonClient("sqs", self._client_config(session, "sqs")))
         store = ChunkStore(
@@ -93,7 +95,7 @@ class Agent:
         )
         messages = TaskMessages(queues, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
-        payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket))
+        payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket), self._memory)
         self._outbox = Outbox(
             messages,
             TaskEvents(queues, settings.task_events_queue_url),
@@ -108,6 +110,7 @@ class Agent:
             keeper=self._keeper,
             outbox=self._outbox,
             capacity=self._capacity,
+            memory=self._memory,
             transfers=self._transfers,
             clock=clock,
             notify_capacity=self._gate.notify_capacity,
@@ -120,6 +123,7 @@ class Agent:
             workers=settings.workers,
             init_timeout=timedelta(seconds=settings.init_timeout_seconds),
             capacity=self._capacity,
+            memory=self._memory,
             clock=clock,
             concluded=self._rows.conclude,
             mark=self._rows.mark,
@@ -127,7 +131,7 @@ class Agent:
             quarantine=self._quarantine,
             metrics=self._metrics,
         )
-        intake = Intake(payloads, self._transfers, self._loaded)
+        self._intake = Intake(payloads, self._transfers, self._memory, self._loaded)
         self._receiver = Receiver(
             agent_id=settings.agent_id,
             messages=messages,
@@ -136,7 +140,7 @@ class Agent:
             gate=self._gate,
             capacity=self._capacity,
             clock=clock,
-            claimed=intake.add,
+            claimed=self._intake.add,
             outbox=self._outbox,
             metrics=self._metrics,
         )
@@ -148,6 +152,7 @@ class Agent:
         self._vitals = Vitals(
             dispatcher=self._dispatcher,
             capacity=self._capacity,
+            memory=self._memory,
             keeper=self._keeper,
             quarantine=self._quarantine,
             breakers=self._breakers,
@@ -213,6 +218,7 @@ class Agent:
         self._receiver.close()
         self._dispatcher.drain()
         await asyncio.to_thread(self._receiver.wait_until_idle, _FLUSH_TIMEOUT)
+        self._intake.close()
         waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.idle, self._stop_now)]
         await asyncio.wait(waits, timeout=self._grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -231,7 +237,7 @@ class Agent:
     def _free_chunks(self) -> int:
         """How many more chunks may be received now."""
         # Messages whose chunks cannot be claimed must not be received.
-        if self._quarantine.active or self._breakers["dynamodb"].state is BreakerState.OPEN:
+        if self._quarantine.active or self._memory.full or self._breakers["dynamodb"].state is BreakerState.OPEN:
             return 0
         room = self._capacity.room()
         return min(room, 1 - self._capacity.chunks) if self._quarantine.probation else room
@@ -240,6 +246,9 @@ class Agent:
 
     def _loaded(self, jobs: Sequence[Job]) -> None:
         self._in_loop(self._dispatcher.add, jobs)
+
+    def _memory_relieved(self) -> None:
+        self._in_loop(self._dispatcher.memory_relieved)
 
     def _marked(self, job: Job, offset: int) -> None:
         self._in_loop(self._dispatcher.marked, job, offset)

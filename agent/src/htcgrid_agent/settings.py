@@ -10,7 +10,7 @@ from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from htcgrid_agent.errors import BadSettings
-from htcgrid_agent.processors import usable_processors
+from htcgrid_agent.resources import usable_memory, usable_processors
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.runtimes.sandbox import SandboxKind
 from htcgrid_events import Priority
@@ -20,6 +20,10 @@ _PREFIX = "HTCGRID_"
 
 def _workers() -> int:
     return min(usable_processors(), 256)
+
+
+def _payload_memory_mb() -> int:
+    return max(16, min(usable_memory() // 4 // (1024 * 1024), 1_048_576))
 
 
 def _agent_id() -> str:
@@ -90,6 +94,10 @@ class Settings(BaseSettings):
     shared_dirs: list[DirectoryPath] = []
     """Folders below `/tmp`, `/var/tmp`, `/dev/shm` or the function's that workers started here see and write to as the
     agent does, all the same ones: a JSON list. Default: none."""
+
+    payload_memory_mb: Annotated[int, Field(ge=16, le=1_048_576)] = Field(default_factory=_payload_memory_mb)
+    """How much memory the inputs and results of all chunks in hand may take, in MB; half of it is for inputs. While it
+    is full nothing is received. Default: a quarter of the memory that this process may use."""
 
     prefetch: Annotated[int, Field(ge=0, le=100)] = 1
     """Most chunks per worker that wait in the agent while all workers are busy. Default: 1."""

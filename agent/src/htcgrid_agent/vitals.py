@@ -12,6 +12,7 @@ from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
 from htcgrid_agent.telemetry import probes as health
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.work.capacity import Capacity
+from htcgrid_agent.work.memory import PayloadMemory
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Vitals:
         self,
         dispatcher: Dispatcher,
         capacity: Capacity,
+        memory: PayloadMemory,
         keeper: LeaseKeeper,
         quarantine: Quarantine,
         breakers: Mapping[str, CircuitBreaker],
@@ -32,6 +34,7 @@ class Vitals:
     ) -> None:
         self._dispatcher = dispatcher
         self._capacity = capacity
+        self._memory = memory
         self._keeper = keeper
         self._quarantine = quarantine
         self._breakers = breakers
@@ -82,6 +85,7 @@ class Vitals:
         gauge(
             "htcgrid_agent_waiting_tasks", "Tasks that wait for a worker.", None, lambda: {"": self._capacity.waiting}
         )
+        gauge("htcgrid_agent_payload_bytes", "Memory of the payloads in hand.", None, lambda: {"": self._memory.total})
         gauge(
             "htcgrid_agent_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open.",

@@ -10,6 +10,7 @@ from htcgrid_dataplane.encoding import (
     decoded_size,
     encode_lines,
     iterate_lines,
+    lines_memory,
     pick_lines,
 )
 from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, PayloadTooLarge, StoreUnavailable
@@ -30,6 +31,7 @@ __all__ = [
     "encode_lines",
     "input_key",
     "iterate_lines",
+    "lines_memory",
     "pick_lines",
     "result_key",
 ]

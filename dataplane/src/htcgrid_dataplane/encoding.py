@@ -9,7 +9,7 @@ blocks, and given up at the first block that has more bytes or lines than a chun
 
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from htcgrid_dataplane.errors import PayloadCorrupt, PayloadTooLarge
 
@@ -52,13 +52,14 @@ def encode_lines(lines: Iterable[bytes]) -> bytes:
     return b"".join(data)
 
 
-def decode_lines(data: bytes, count: int) -> list[bytes]:
+def decode_lines(data: bytes, count: int, max_bytes: int | None = None) -> list[bytes]:
     """The JSON texts of a chunk of `count` tasks, in their order.
 
     Raises:
-        PayloadCorrupt: `data` is not what `encode_lines` makes of `count` texts.
+        PayloadCorrupt: `data` is not what `encode_lines` makes of `count` texts, or they have more than `max_bytes`, by
+            default `MAX_EXPANDED_BYTES`, together.
     """
-    return [line for lines in _lines([data], count) for line in lines]
+    return [line for lines in _lines([data], count, max_bytes) for line in lines]
 
 
 def iterate_lines(parts: Iterable[bytes], count: int) -> Iterator[bytes]:
@@ -88,19 +89,24 @@ def pick_lines(parts: Iterable[bytes], count: int, offsets: Collection[int]) -> 
     return found
 
 
-def decoded_size(data: bytes, count: int) -> int:
-    """How many bytes of memory the lines of a payload take. Needs only a little itself.
+def decoded_size(data: bytes, count: int, max_bytes: int | None = None) -> int:
+    """How many bytes of memory the lines of a payload will take. Needs only a little itself.
 
     Raises:
         PayloadCorrupt: as `decode_lines`.
     """
-    return sum(map(len, _counted(_expanded([data]), count))) + count * _LINE_OVERHEAD
+    return sum(map(len, _counted(_expanded([data], max_bytes), count))) + count * _LINE_OVERHEAD
 
 
-def _lines(parts: Iterable[bytes], count: int) -> Iterator[list[bytes]]:
+def lines_memory(lines: Sequence[bytes]) -> int:
+    """How many bytes of memory lines take."""
+    return sum(map(len, lines)) + len(lines) * _LINE_OVERHEAD
+
+
+def _lines(parts: Iterable[bytes], count: int, max_bytes: int | None = None) -> Iterator[list[bytes]]:
     """The lines, as they become complete."""
     begun: list[bytes] = []
-    for block in _counted(_expanded(parts), count):
+    for block in _counted(_expanded(parts, max_bytes), count):
         first, *others = block.split(b"\n")
         begun.append(first)
         if others:
@@ -121,8 +127,9 @@ def _counted(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
         raise PayloadCorrupt(f"a payload holds {found} lines for a chunk of {count} tasks")
 
 
-def _expanded(parts: Iterable[bytes]) -> Iterator[bytes]:
+def _expanded(parts: Iterable[bytes], max_bytes: int | None) -> Iterator[bytes]:
     """The text of a payload in blocks, none of them large."""
+    limit = MAX_EXPANDED_BYTES if max_bytes is None else max_bytes
     decoder = zlib.decompressobj()
     size = 0
     for part in parts:
@@ -135,8 +142,8 @@ def _expanded(parts: Iterable[bytes]) -> Iterator[bytes]:
             # A full block may leave text in the decoder, with no input left.
             left, full = decoder.unconsumed_tail, len(block) == _BLOCK
             size += len(block)
-            if size > MAX_EXPANDED_BYTES:
-                raise PayloadCorrupt(f"a payload expands beyond {MAX_EXPANDED_BYTES} bytes")
+            if size > limit:
+                raise PayloadCorrupt(f"a payload expands beyond {limit} bytes")
             yield block
         if decoder.unused_data or (decoder.eof and left):
             raise PayloadCorrupt("a payload goes on after its end")

@@ -19,6 +19,7 @@ from htcgrid_agent.telemetry.metrics import COMPLETED, Metrics
 from htcgrid_agent.work.capacity import Capacity
 from htcgrid_agent.work.conclusion import max_result_bytes, results_too_large
 from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_agent.work.task import (
     Batch,
     Failed,
@@ -49,6 +50,7 @@ class Dispatcher:
         workers: int,
         init_timeout: timedelta,
         capacity: Capacity,
+        memory: PayloadMemory,
         clock: Clock,
         concluded: Callable[[Job], None],
         mark: Callable[[Job, int], None],
@@ -57,6 +59,7 @@ class Dispatcher:
         metrics: Metrics,
     ) -> None:
         self._capacity = capacity
+        self._memory = memory
         self._clock = clock
         self._concluded = concluded
         self._mark = mark
@@ -91,6 +94,7 @@ class Dispatcher:
         for job in jobs:
             if job.lost:
                 self._capacity.chunks_dropped(1)
+                self._memory.release(job)
                 continue
             self._jobs.add(job)
             job.waiting = len(job.pending) + len(job.isolated)
@@ -141,9 +145,14 @@ class Dispatcher:
         self._jobs.discard(job)
         self._capacity.tasks_withdrawn(job.waiting)
         self._capacity.chunks_dropped(1)
+        self._memory.release(job)
         job.pending.clear()
         job.isolated.clear()
         self._notify_capacity()
+
+    def memory_relieved(self) -> None:
+        """Start tasks that waited for memory."""
+        self._assign()
 
     def drain(self) -> None:
         """Start no more tasks. Jobs of which no task runs are concluded as they are."""
@@ -201,10 +210,11 @@ class Dispatcher:
 
     def _next_job(self) -> Job | None:
         for jobs in self._waiting.values():
-            while jobs:
-                if jobs[0].pending:
-                    return jobs[0]
+            while jobs and not jobs[0].pending:
                 jobs.popleft()
+            found = next((job for job in jobs if job.pending and self._memory.may_start(job)), None)
+            if found:
+                return found
         return None
 
     def _start(self, job: Job, worker: Worker) -> None:
@@ -304,14 +314,14 @@ class Dispatcher:
         else:
             self._notify_capacity()
 
-    @staticmethod
-    def _bounded(job: Job, end: TaskEnd) -> TaskEnd:
+    def _bounded(self, job: Job, end: TaskEnd) -> TaskEnd:
         """`end`, or a failure where its result does not fit beside the other results of the chunk."""
         if isinstance(end, Failed):
             return end
         if job.result_bytes + len(end.result) > max_result_bytes(job.chunk.size):
             return results_too_large(job.chunk.size)
         job.result_bytes += len(end.result)
+        self._memory.add(job, len(end.result))
         return end
 
     def _count(self, session_id: str, end: TaskEnd) -> None:

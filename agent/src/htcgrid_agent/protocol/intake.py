@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from htcgrid_agent.protocol.payloads import Payloads
+from htcgrid_agent.protocol.payloads import MemoryFull, Payloads
 from htcgrid_agent.protocol.transfers import Transfers
 from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_agent.work.task import Failed
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
 from htcgrid_events import FailureKind
@@ -20,32 +21,54 @@ class Intake:
     task to run if they cannot be read for now, so that it is retried after a backoff.
     """
 
-    def __init__(self, payloads: Payloads, transfers: Transfers, loaded: Callable[[Sequence[Job]], None]) -> None:
+    def __init__(
+        self,
+        payloads: Payloads,
+        transfers: Transfers,
+        memory: PayloadMemory,
+        loaded: Callable[[Sequence[Job]], None],
+    ) -> None:
         self._payloads = payloads
         self._transfers = transfers
+        self._memory = memory
         self._loaded = loaded
+        self._closed = False
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Take jobs whose chunks were claimed together."""
-        in_rows = [job for job in jobs if _lies_in_row(job)]
+        in_rows = [job for job in jobs if not job.stored_bytes]
         if in_rows:
             self._load(in_rows)
         for job in jobs:
-            if not _lies_in_row(job):
-                self._transfers.submit(self._load, [job])
+            if job.stored_bytes:
+                self._load_when_free(job, job.stored_bytes)
+
+    def close(self) -> None:
+        """Load no more: jobs that wait for memory, or still come, are handed over without any task to run."""
+        self._closed = True
+        self._memory.close()
+
+    def _load_when_free(self, job: Job, size: int) -> None:
+        # Nobody waits in a thread: those of the pool also store the results that free the memory.
+        self._memory.when_free(job, size, lambda: self._transfers.submit(self._load, [job]))
 
     def _load(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            try:
-                self._payloads.load(job)
-            except (PayloadMissing, PayloadCorrupt) as error:
-                failure = Failed(FailureKind.INPUT, type(error).__name__, str(error))
-                job.ends = dict.fromkeys(job.chunk.open_offsets, failure)
-            except StoreUnavailable as error:
-                job.inputs_unavailable = True
-                _LOG.warning("the inputs cannot be read yet: %s", error, extra=job.ids)
-        self._loaded(jobs)
+        self._loaded([job for job in jobs if self._is_loaded(job)])
 
-
-def _lies_in_row(job: Job) -> bool:
-    return job.chunk.inputs.data is not None and job.chunk.results.stored_bytes is None
+    def _is_loaded(self, job: Job) -> bool:
+        """Load a job; false if it waits for memory."""
+        if self._closed or job.lost:
+            return True
+        try:
+            self._payloads.load(job)
+        except MemoryFull as error:
+            _LOG.info("a chunk waits for memory: its payloads need %d bytes", error.size, extra=job.ids)
+            self._load_when_free(job, error.size)
+            return False
+        except (PayloadMissing, PayloadCorrupt) as error:
+            failure = Failed(FailureKind.INPUT, type(error).__name__, str(error), final=True)
+            job.ends = dict.fromkeys(job.chunk.open_offsets, failure)
+        except StoreUnavailable as error:
+            job.inputs_unavailable = True
+            _LOG.warning("the inputs cannot be read yet: %s", error, extra=job.ids)
+        return True

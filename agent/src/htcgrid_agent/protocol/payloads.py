@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from htcgrid_agent.work.conclusion import results_size
 from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_agent.work.task import (
     AGENT_LOST,
     Failed,
@@ -17,30 +18,43 @@ from htcgrid_chunks.chunk import (
 )
 from htcgrid_chunks.lease_rules import lost_message
 from htcgrid_dataplane import (
+    MAX_EXPANDED_BYTES,
     PayloadCorrupt,
     PayloadMissing,
     PayloadStore,
     decode_lines,
+    decoded_size,
     encode_lines,
     input_key,
+    lines_memory,
     result_key,
 )
-from htcgrid_events import INLINE_BYTES, OutcomeCode
+from htcgrid_events import INLINE_BYTES, MAX_TASK_BYTES, OutcomeCode
 
 _LOG = logging.getLogger(__name__)
 
 
-class Payloads:
-    """The payloads of chunks."""
+class MemoryFull(Exception):
+    """Raised when payloads do not fit beside those of other chunks for now; they need `size` bytes."""
 
-    def __init__(self, store: PayloadStore) -> None:
+    def __init__(self, size: int) -> None:
+        super().__init__(f"payloads of {size} bytes have no room in memory")
+        self.size = size
+
+
+class Payloads:
+    """The payloads of chunks, each of which holds its share of `memory` from its loading on."""
+
+    def __init__(self, store: PayloadStore, memory: PayloadMemory) -> None:
         self._store = store
+        self._memory = memory
 
     def load(self, job: Job) -> None:
         """Load the inputs and the earlier results of a job, and decide which of its tasks are run.
 
         Raises:
             DataPlaneError: a payload is missing or corrupt, or cannot be read for now.
+            MemoryFull: there is no room for it now.
         """
         self._load_results(job)
         job.result_bytes = results_size(job.earlier_results)
@@ -51,7 +65,8 @@ class Payloads:
             job.ends = dict.fromkeys(chunk.open_offsets, given_up)
             return
         key = input_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.inputs_edition)
-        job.inputs = decode_lines(self._read(chunk.inputs, key), chunk.size)
+        job.inputs = self._lines(job, chunk.inputs, key, min(MAX_EXPANDED_BYTES, chunk.size * (MAX_TASK_BYTES + 1)))
+        self._memory.shrink(job, lines_memory(job.earlier_results) + lines_memory(job.inputs))
         blamed = [
             offset for offset in chunk.open_offsets if chunk.tries.get(offset, 0) > job.delivery.queued.max_retries
         ]
@@ -90,12 +105,28 @@ class Payloads:
             return
         key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)
         try:
-            job.earlier_results = decode_lines(self._read(chunk.results, key), chunk.size)
+            job.earlier_results = self._lines(job, chunk.results, key, MAX_EXPANDED_BYTES)
         except (PayloadMissing, PayloadCorrupt):
             # Nothing of an unfinished chunk is counted, so all its tasks may run again. Clients that were told of some
             # keep what they were told.
             _LOG.exception("the earlier results cannot be read: all tasks are run again", extra=job.ids)
             job.chunk = replace(chunk, outcomes=OutcomeCode.OPEN.value * chunk.size)
+
+    def _lines(self, job: Job, payload: Payload, key: str, max_bytes: int) -> list[bytes]:
+        data = self._read(payload, key)
+        held = job.stored_bytes + lines_memory(job.earlier_results)
+        if len(data) > INLINE_BYTES:
+            self._hold(job, held + decoded_size(data, job.chunk.size, max_bytes))
+            return decode_lines(data, job.chunk.size, max_bytes)
+        # So little expands to 8 MB at most: it need not be measured before.
+        lines = decode_lines(data, job.chunk.size, max_bytes)
+        self._hold(job, held + lines_memory(lines))
+        return lines
+
+    def _hold(self, job: Job, size: int) -> None:
+        if not self._memory.grow(job, size):
+            job.earlier_results = ()
+            raise MemoryFull(size)
 
     def _read(self, payload: Payload, key: str) -> bytes:
         if payload.data is not None:

@@ -28,6 +28,7 @@ from htcgrid_agent.work.conclusion import (
     retrying_task,
 )
 from htcgrid_agent.work.job import Job
+from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_agent.work.task import (
     AGENT_LOST,
     Completed,
@@ -82,6 +83,7 @@ class RowWriter:
         keeper: LeaseKeeper,
         outbox: Outbox,
         capacity: Capacity,
+        memory: PayloadMemory,
         transfers: Transfers,
         clock: Clock,
         notify_capacity: Callable[[], None],
@@ -94,6 +96,7 @@ class RowWriter:
         self._keeper = keeper
         self._outbox = outbox
         self._capacity = capacity
+        self._memory = memory
         self._transfers = transfers
         self._clock = clock
         self._notify_capacity = notify_capacity
@@ -157,6 +160,7 @@ class RowWriter:
 
     def _put(self, draft: _Draft, data: bytes) -> None:
         """Store results in the data plane, however long that takes, and then have the row written."""
+        self._memory.add(draft.job, len(data))
         failures = 0
         while not (self._closed.is_set() or draft.job.lost):
             try:
@@ -284,6 +288,7 @@ class RowWriter:
         finals = [draft for draft in drafts if draft.final]
         for draft in finals:
             self._keeper.release(draft.job)
+            self._memory.release(draft.job)
         self._capacity.chunks_written(len(finals))
         with self._changed:
             self._unwritten -= len(finals)

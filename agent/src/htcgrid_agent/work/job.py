@@ -86,6 +86,11 @@ class Job:
         """Whether so many attempts died that the tasks of this chunk are not run any more."""
         return exceeds_lost_attempts(self.chunk, self.chunk.attempt - 1)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Announced size of its payloads in the data plane."""
+        return sum(payload.stored_bytes or 0 for payload in (self.chunk.inputs, self.chunk.results))
+
     @cached_property
     def lease(self) -> ChunkLease:
         """The right to write its row."""

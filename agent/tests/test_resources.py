@@ -1,4 +1,4 @@
-"""How many processors a process may use, as affinity and control groups say."""
+"""What a process may use, as affinity and control groups say."""
 
 import os
 import subprocess
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from htcgrid_agent.processors import usable_processors
+from htcgrid_agent.resources import usable_memory, usable_processors
+from htcgrid_agent.settings import Settings
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -61,3 +62,25 @@ def test_an_agent_on_one_processor_has_one_worker() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("groups", "contents", "limit"),
+    [
+        ("0::/", {}, None),
+        ("0::/", {"memory.max": "max"}, None),
+        ("0::/a/b", {"memory.max": "max", "a/memory.max": "1000000", "a/b/memory.max": "2000000"}, 1_000_000),
+        ("5:memory:/a\n4:cpu:/b", {"memory/a/memory.limit_in_bytes": "3000000"}, 3_000_000),
+        ("5:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+    ],
+)
+def test_limits_of_memory_count(tmp_path: Path, groups: str, contents: dict[str, str], limit: int | None) -> None:
+    proc = files(tmp_path / "proc", {"cgroup": groups + "\n"})
+    cgroups = files(tmp_path / "cgroups", contents)
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert usable_memory(proc, cgroups) == (physical if limit is None else limit)
+
+
+def test_an_agent_holds_payloads_in_a_quarter_of_its_memory() -> None:
+    default = Settings.model_fields["payload_memory_mb"].get_default(call_default_factory=True)
+    assert default == max(16, usable_memory() // 4 // 1024 // 1024)
