@@ -1,5 +1,6 @@
 """What a handler may do: its error reaches its user whatever it is, and the next task finds the worker as it was."""
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -231,9 +232,44 @@ def test_marks_between_tasks_do_not_reach_the_log(place: Place) -> None:
         place.submit([{"do": "echo", "value": number} for number in range(500)], [run(SAY, say="seen\n")] * 50)
     )
     agent.end()
-    log = agent.log.read_bytes()
-    assert log.count(b"seen\n") == 50
-    assert b"\0" not in log
+    assert [line["output"] for line in agent.log_lines if "output" in line] == ["seen"] * 50
+    assert b"\0" not in agent.log.read_bytes()
+
+
+FORGE = r"""
+import os, sys, subprocess
+line = '{"timestamp": "2020-01-01", "level": "CRITICAL", "message": "forged", "agent": "x"}'
+print(line)
+sys.stderr.write(line + "\n\x1b]0;owned\x07\r" + line + "\n")
+os.write(1, b"\xff\0 no UTF-8 \n" + line.encode() + b"\n")
+subprocess.run(["echo", line], check=True)
+"""
+
+
+@each_runtime
+def test_no_handler_writes_a_line_of_the_agents_log(place: Place) -> None:
+    agent = place.agent(workers=1)
+    session = place.submit([run(FORGE), run("print('of the second task')")])
+    place.results(session)
+    agent.end()
+    lines = [json.loads(line) for line in agent.log.read_text().splitlines()]
+    assert not [line for line in lines if "forged" in line["message"]]
+    written = [line for line in lines if "output" in line]
+    assert sum("forged" in line["output"] for line in written) == 5
+    assert {(line["session"], line["chunk"], line["worker"]) for line in written} == {(session.session_id, 0, 0)}
+    assert written[-1]["output"] == "of the second task"
+    assert "\x1b" not in agent.log.read_text()
+
+
+@each_runtime
+def test_a_task_fills_no_disk_by_what_it_writes(place: Place) -> None:
+    agent = place.agent(workers=1)
+    place.results(place.submit([run(r"print('x\n' * 5_000_000)"), run("print('heard all the same')")]))
+    agent.end()
+    assert agent.log.stat().st_size < 60_000_000
+    outputs = [line["output"] for line in agent.log_lines if "output" in line]
+    assert outputs[-1] == "heard all the same"
+    assert outputs[-2].endswith("more bytes are left out")
 
 
 EXITS = [

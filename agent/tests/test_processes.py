@@ -1,6 +1,7 @@
 """The end of a worker's process, moment by moment."""
 
 import asyncio
+import logging
 import os
 from typing import cast
 
@@ -8,6 +9,7 @@ import pytest
 
 from htcgrid_agent.runtimes.child_process import WorkerProcess
 from htcgrid_agent.runtimes.last_words import LastWords
+from htcgrid_agent.runtimes.worker_log import WorkerLog
 
 
 class EndedProcess:
@@ -21,10 +23,15 @@ class EndedProcess:
         return 3
 
 
+def outputs(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What workers wrote, line by line."""
+    return [record.__dict__["output"] for record in caplog.records if "output" in record.__dict__]
+
+
 @pytest.mark.parametrize("turns", range(12))
 def test_who_stops_waiting_for_an_end_is_never_held_up(turns: int) -> None:
     async def stop_after_turns() -> None:
-        words = LastWords()
+        words = LastWords(WorkerLog(0))
         writer = os.dup(words.descriptor)
         words.start()
         process = cast("asyncio.subprocess.Process", EndedProcess())
@@ -45,9 +52,13 @@ def test_who_stops_waiting_for_an_end_is_never_held_up(turns: int) -> None:
     asyncio.run(stop_after_turns())
 
 
-def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
     async def stop_after_its_last_words() -> None:
-        words = LastWords()
+        words = LastWords(WorkerLog(0))
         pipe = asyncio.subprocess.PIPE
         script = 'echo "first words" >&2; echo 1; read go; echo "last words" >&2; echo 2; while :; do echo on >&2; done'
         process = await asyncio.create_subprocess_shell(script, stdin=pipe, stdout=pipe, stderr=words.descriptor)
@@ -57,7 +68,7 @@ def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(capfd:
         words.start()
         ending = asyncio.create_task(WorkerProcess(process, words, lambda pid: None).ended())
         # The regular read has no event to wait for.
-        while "first words" not in capfd.readouterr().err:  # noqa: ASYNC110
+        while "first words" not in outputs(caplog):  # noqa: ASYNC110
             await asyncio.sleep(0)
         process.stdin.write(b"go\n")
         await process.stdout.readline()  # before the next regular read
@@ -68,4 +79,4 @@ def test_what_a_worker_wrote_last_is_in_the_log_of_an_agent_that_stops_it(capfd:
         await process.wait()
 
     asyncio.run(stop_after_its_last_words())
-    assert "last words" in capfd.readouterr().err
+    assert "last words" in outputs(caplog)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -58,7 +58,7 @@ class HttpRuntime:
         self._asking.cancel()
         self._writer.close()
 
-    def task_begins(self) -> None:
+    def tasks_begin(self, ids: Mapping[str, object]) -> None:
         pass
 
     def met(self) -> None:

@@ -165,7 +165,7 @@ class Worker:
         self._began = time.monotonic()
         self._watch(batch)
         if self._running:
-            self._running.task_begins()
+            self._running.tasks_begin({"session": batch.session_id, "chunk": batch.chunk, "attempt": batch.attempt})
         if connection.takes_batches:
             self._permits.give(len(batch.tasks))
         else:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from htcgrid_agent.runtimes.function import Function
@@ -13,6 +13,7 @@ from htcgrid_agent.runtimes.last_words import LastWords
 from htcgrid_agent.runtimes.launcher import Exit
 from htcgrid_agent.runtimes.permits import Permits
 from htcgrid_agent.runtimes.sandbox import Sandbox
+from htcgrid_agent.runtimes.worker_log import WorkerLog
 
 _CLOSING_SECONDS = 0.5
 _ORPHAN_SECONDS = 1.0
@@ -40,12 +41,12 @@ class Spawner:
         self._reap_orphans()
         program = self._function.command(permits.descriptor)
         place = self._sandbox.place(number, self._function.path, program, os.getpid())
-        words = LastWords()
+        words = LastWords(WorkerLog(number))
         try:
             process = await asyncio.create_subprocess_exec(
                 *place.command,
                 stdin=DEVNULL,
-                stdout=None,
+                stdout=words.descriptor,
                 stderr=words.descriptor,
                 cwd=self._function.path,
                 env=self._function.variables(runtime_api, f"worker-{number}", place.temporary),
@@ -95,9 +96,9 @@ class WorkerProcess:
     def lost_touch(self) -> None:
         """See `Running`. Nothing to do: the end of a child is noticed as it is."""
 
-    def task_begins(self) -> None:
+    def tasks_begin(self, ids: Mapping[str, object]) -> None:
         """See `Running`."""
-        self._words.task_begins()
+        self._words.tasks_begin(ids)
 
     def kill(self) -> None:
         """See `Running`. The process ends the sandbox, and then itself."""

@@ -1,12 +1,12 @@
-"""What a worker writes to its stderr: copied to the agent's, and kept for the error of the task that wrote it."""
+"""What a worker writes to its stdout and stderr: logged, and kept for the error of the task that wrote it."""
 
 import asyncio
-import contextlib
 import os
 import re
-import sys
+from collections.abc import Mapping
 
 from htcgrid_agent.runtimes.python_runtime import NEXT_TASK
+from htcgrid_agent.runtimes.worker_log import WorkerLog
 
 _MAX_READ = 64 * 1024
 _READ_EVERY = 0.05
@@ -20,7 +20,8 @@ _BREAKS = re.compile(rb"[\r\n]+")
 class LastWords:
     """Reads a pipe until all who write to it have ended. To be used in the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: WorkerLog) -> None:
+        self._log = log
         self._pipe, self.descriptor = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
         self._unread = b""
@@ -35,9 +36,10 @@ class LastWords:
         os.close(self.descriptor)
         self._listen()
 
-    def task_begins(self) -> None:
+    def tasks_begin(self, ids: Mapping[str, object]) -> None:
         """Forget what was written so far: it belongs to earlier tasks."""
         self._drain()
+        self._log.tasks_begin(ids)
         self._kept = self._unread = b""
 
     async def end(self, within: float) -> list[str]:
@@ -54,7 +56,7 @@ class LastWords:
         return last_lines(self._kept)
 
     def close(self) -> None:
-        """Copy what was written so far, and read no more."""
+        """Log what was written so far, and read no more."""
         self._drain()
         self._close()
 
@@ -89,13 +91,14 @@ class LastWords:
 
     def _take(self, data: bytes) -> None:
         *earlier, text = (self._unread + data).split(NEXT_TASK)
-        if earlier:
-            _copy(b"".join(earlier))
+        for words in earlier:
+            self._log.write(words)
+            self._log.end_task()
             self._kept = b""
         # A mark may have been cut in two.
         cut = next((size for size in range(len(NEXT_TASK) - 1, 0, -1) if text.endswith(NEXT_TASK[:size])), 0)
         text, self._unread = text[: len(text) - cut], text[len(text) - cut :]
-        _copy(text)
+        self._log.write(text)
         self._kept = (self._kept + text)[-_KEPT:]
 
     def _close(self) -> None:
@@ -103,6 +106,7 @@ class LastWords:
             self._timer.cancel()
         if not self._closed.is_set():
             self._closed.set()
+            self._log.end_task()
             self._loop.remove_reader(self._pipe)
             os.close(self._pipe)
 
@@ -116,10 +120,3 @@ def last_lines(text: bytes) -> list[str]:
 def _shortened(line: str) -> str:
     half = _MAX_LINE // 2
     return line if len(line) <= _MAX_LINE else f"{line[:half]}…{line[-half + 1 :]}"
-
-
-def _copy(data: bytes) -> None:
-    # Nobody may read the agent's log any more, or its disk may be full: a worker is watched over all the same.
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()

@@ -1,6 +1,6 @@
 """The two ways to have a runtime: started by the agent, or by another container that is told by files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class Exit:
     code: int | None
     """The exit code, or minus the signal that ended it; none if nobody knows."""
     last_words: Sequence[str] = ()
-    """The last lines of its stderr, where they are known."""
+    """The last lines that it wrote, where they are known."""
 
 
 class Running(Protocol):
@@ -23,8 +23,8 @@ class Running(Protocol):
     def kill(self) -> None:
         """End it and all that it started at once. Harmless if it has ended."""
 
-    def task_begins(self) -> None:
-        """It is about to be given a task: what it said before is not about that."""
+    def tasks_begin(self, ids: Mapping[str, object]) -> None:
+        """It is about to be given the tasks that these ids name: what it wrote before is not of them."""
 
     def met(self) -> None:
         """It has asked for a task."""

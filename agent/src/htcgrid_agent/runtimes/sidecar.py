@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from htcgrid_agent.runtimes.launcher import Exit
@@ -57,7 +58,7 @@ class ExternalRuntime:
         if not self._end.done():
             self._place.order("kill")
 
-    def task_begins(self) -> None:
+    def tasks_begin(self, ids: Mapping[str, object]) -> None:
         """See `Running`. The words of a runtime there stay there."""
 
     def met(self) -> None:

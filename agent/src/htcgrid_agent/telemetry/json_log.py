@@ -1,4 +1,5 @@
-"""Logs as JSON lines on stderr. A line is short, and carries ids but never a payload or a token."""
+"""Logs as JSON lines on stderr. A line is short, and carries ids but never a payload or a token; what a worker wrote
+is in a field of its own."""
 
 import json
 import logging
@@ -9,7 +10,7 @@ _MAX_MESSAGE = 1_000
 _MAX_EXCEPTION_LINE = 300
 _MAX_EXCEPTION_LINES = 40
 """Errors may quote payloads, so only the beginning of each line is logged."""
-_FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue")
+_FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue", "output")
 
 
 class JsonLines(logging.Formatter):
