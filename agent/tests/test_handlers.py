@@ -85,6 +85,31 @@ def test_a_task_finds_the_worker_as_the_one_before_did(place: Place) -> None:
     assert (after, last, rested) == (before, before, "rested")
 
 
+ENVIRONMENT = """
+import os, time
+result = [dict(os.environ), os.popen("env").read().count("LEFT"), time.localtime(0).tm_hour]
+"""
+LEAVE = [
+    "import os; os.environ['LEFT'] = 'here'",
+    "import os; del os.environ['HOME'], os.environ['AWS_REGION']",
+    "import os; os.environ['PATH'] = '/nowhere'; raise LookupError('and fails')",
+    "import os; os.environ.clear()",
+    "import os; os.environb[b'LEFT'] = b'\\xff'; os.environ = {'LEFT': 'an other mapping'}",
+    "import os, time; os.environ['TZ'] = 'Asia/Tokyo'; time.tzset()",
+]
+
+
+@each_runtime
+def test_a_task_leaves_nothing_in_the_environment(place: Place) -> None:
+    place.agent(workers=1)
+    tasks = [task for code in LEAVE for task in (run(code), run(ENVIRONMENT))]
+    first, *rest = place.results(place.submit([run(ENVIRONMENT), *tasks], max_retries=0))
+    for seen in (first, *rest[1::2]):
+        seen[0].pop("_X_AMZN_TRACE_ID", None)
+    assert [(code, first) for code in LEAVE] == list(zip(LEAVE, rest[1::2], strict=True))
+    assert first[1] == 0
+
+
 FORKED = """
 import os, sys
 child = os.fork()

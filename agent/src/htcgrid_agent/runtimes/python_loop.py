@@ -23,6 +23,7 @@ from htcgrid_agent.runtimes.python_result import encoded
 from htcgrid_agent.runtimes.python_surroundings import Surroundings
 
 _INIT_ERROR = "/2018-06-01/runtime/init/error"
+_TRACE_ID = "_X_AMZN_TRACE_ID"
 _MAX_NAME = 256
 _MAX_MESSAGE = 16 * 1024
 _MAX_FRAMES = 500
@@ -80,7 +81,9 @@ def _run_next(
     request = client.wait_next_invocation()
     bootstrap._GLOBAL_AWS_REQUEST_ID = request.invoke_id
     bootstrap._GLOBAL_TENANT_ID = request.tenant_id
-    bootstrap.update_xray_env_variable(request.x_amzn_trace_id)
+    if os.environ.get(_TRACE_ID) != request.x_amzn_trace_id:
+        bootstrap.update_xray_env_variable(request.x_amzn_trace_id)
+        surroundings.note_environment()
     try:
         context = bootstrap.create_lambda_context(
             request.client_context,

@@ -1,8 +1,8 @@
 """What one task of a Python worker finds as the one before found it, whatever that did to the process.
 
-That is the working directory, the standard streams, signal handlers and timers, the file mode mask and the default
-timeout of sockets: as they were when the handler had been loaded. Variables of the environment and of modules stay as a
-task leaves them, as on Lambda, where functions keep there what is to be made once.
+That is the working directory, the environment, the standard streams, signal handlers and timers, the file mode mask and
+the default timeout of sockets: as they were when the handler had been loaded. Variables of modules stay as a task
+leaves them, as on Lambda, where functions keep there what is to be made once.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -40,12 +41,18 @@ class Surroundings:
         for descriptor in range(3):
             with contextlib.suppress(OSError):
                 self._descriptors.append((os.dup(descriptor), descriptor))
+        self._environment = os.environ
+        self.note_environment()
         self._timeout = socket.getdefaulttimeout()
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._touched = False
+
+    def note_environment(self) -> None:
+        """Remember the variables of the environment, which the runtime itself has changed."""
+        self._variables = dict(_raw(os.environ))
 
     def put_back(self, failed: bool) -> None:
         """Make things as they were: after a task that failed, whether it seems to be needed or not."""
@@ -58,8 +65,21 @@ class Surroundings:
                 streams[number] = _open_stream(number)
             self._touched = False
         sys.stdin, sys.stdout, sys.stderr = streams
+        os.environ = self._environment  # noqa: B003 - the handler may have put another mapping there
+        if _raw(os.environ) != self._variables:
+            self._put_environment_back()
         if socket.getdefaulttimeout() != self._timeout:
             socket.setdefaulttimeout(self._timeout)
+
+    def _put_environment_back(self) -> None:
+        now = dict(_raw(os.environ))
+        for name in now.keys() - self._variables.keys():
+            del os.environ[os.fsdecode(name)]
+        for name, value in self._variables.items():
+            if now.get(name) != value:
+                os.environ[os.fsdecode(name)] = os.fsdecode(value)
+        if now.get(b"TZ") != self._variables.get(b"TZ"):
+            time.tzset()
 
     def _put_process_back(self) -> None:
         os.fchdir(self._folder)
@@ -83,6 +103,11 @@ class Surroundings:
             return function(*arguments, **named)
 
         return noted
+
+
+def _raw(environment: "os._Environ[str]") -> dict[bytes, bytes]:
+    # To compare the mapping itself would decode each of its variables after each task.
+    return environment._data  # type: ignore[attr-defined,no-any-return]
 
 
 def _open_stream(descriptor: int) -> IO[str] | Unbuffered:
