@@ -140,6 +140,7 @@ def checks(shell: Shell, profile: Profile | None = None) -> dict[str, dict[str, 
 
 
 ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "push connection", "probe task"]
+ALL += ["isolation"]  # of the agent, which is installed beside the connector here
 
 
 @pytest.fixture
@@ -153,6 +154,7 @@ def test_a_grid_in_good_health(working: StubGrid, shell: Shell) -> None:
     found = checks(shell)
     assert list(found) == ALL
     assert all(value["good"] for value in found.values())
+    assert "orkers run as" in str(found["isolation"]["found"]) or "worker runs as" in str(found["isolation"]["found"])
     assert shell.succeed("doctor").out.count("ok   ") == len(ALL)
 
 
@@ -165,7 +167,7 @@ def test_a_missing_profile(shell: Shell) -> None:
 
 def test_a_wrong_password(stub: StubGrid, shell: Shell) -> None:
     found = checks(shell, stub.profile(password="wrong"))
-    assert list(found) == ["profile", "TLS", "sign-in"]
+    assert list(found) == ["profile", "TLS", "sign-in", "isolation"]
     assert "--ask-password" in str(found["sign-in"]["what_to_do"])
 
 

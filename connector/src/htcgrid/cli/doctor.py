@@ -28,7 +28,8 @@ def examine(
     """Check everything between this machine and the grid.
 
     That is profile, TLS, addresses, credentials, permissions, versions, clocks, the push connection, and whether a
-    worker runs a task. Says of each fault what to do about it, and exits with 1 if there is any.
+    worker runs a task; where the agent is installed, also how this host would isolate its workers. Says of each fault
+    what to do about it, and exits with 1 if there is any.
     """
     from htcgrid.cli.doctor_checks import findings
 

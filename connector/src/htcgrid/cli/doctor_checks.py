@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING
 
 from htcgrid._aio.engine import Engine
@@ -17,6 +17,8 @@ from htcgrid.profile import Profile
 if TYPE_CHECKING:
     from htcgrid_events import GridInfo
 
+HOST_CHECKS = "htcgrid.checks"
+"""The entry point group of functions without parameters that give sentences about this host."""
 CLOCK_SKEW = timedelta(seconds=30)
 """By how much two clocks may differ: certificates and presigned links bear more, but times of tasks would mislead."""
 
@@ -37,6 +39,13 @@ def findings(named: str | None, *, with_probe: bool) -> Iterator[Finding]:
             yield finding
     finally:
         engine.close()
+    yield from _of_this_host()
+
+
+def _of_this_host() -> Iterator[Finding]:
+    """What other installed parts of the grid find here, such as how the workers of an agent would be isolated."""
+    for check in entry_points(group=HOST_CHECKS):
+        yield Finding(check.name, True, " ".join(check.load()()))
 
 
 async def _next(checks: AsyncIterator[Finding]) -> Finding | None:
