@@ -13,6 +13,7 @@ from agent.tests.embedded import ROOT, free_ports, until
 from agent.tests.harness import FUNCTION, Place
 
 import htcgrid_agent
+from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_chunks.clock import system_clock
 from htcgrid_events import FailureKind
 
@@ -148,6 +149,30 @@ def test_workers_may_come_before_or_after_the_agent(pod: Pod) -> None:
     (facts,) = place.results(session)
     assert not [name for name in facts["environment"] if name.startswith(("HTCGRID_W", "HTCGRID_R", "AWS_CONTAINER"))]
     assert facts["environment"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "1769"
+
+
+def test_workers_in_another_container_tell_which_version_of_the_function_they_run(pod: Pod, tmp_path: Path) -> None:
+    place = pod.place
+    version = tmp_path / "version"
+    shutil.copytree(FUNCTION, version, ignore=shutil.ignore_patterns("__pycache__"))
+    (version / "a name").symlink_to("handler.py")
+    (version / "ein Stück").touch()
+    (version / "start").write_text("#!/bin/sh")
+    (version / "start").chmod(0o755)
+    (version / "folder").mkdir()
+    (version / "folder" / "module.py").write_text("VALUE = 1\n")
+    pod.start_agent(lease_seconds=3)
+    pod.start_workers(PYTHON, version)
+    session = place.submit([{"do": "raise"}], max_retries=0)
+    (error,) = place.results(session)
+    assert error.function_digest == function_digest(version)
+    assert place.row(session).function_digests == (function_digest(version),)
+    pod.kill_workers()
+    (version / "folder" / "module.py").write_text("VALUE = 2\n")
+    pod.start_workers(PYTHON, version)
+    session = place.submit([{"do": "raise"}], max_retries=0)
+    (later,) = place.results(session)
+    assert later.function_digest == function_digest(version) != error.function_digest
 
 
 def test_workers_in_another_container_have_temporary_folders_of_their_own(pod: Pod, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class HttpRuntime:
 class Launcher:
     """Starts a runtime that fails, and then healthy ones."""
 
+    function_digest = ""
     own = True
     answers_text = False
 

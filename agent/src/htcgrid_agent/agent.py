@@ -74,7 +74,6 @@ class Agent:
         session: botocore.session.Session,
         launcher: Launcher,
         arn: str,
-        function_digest: str = "",
         clock: Clock = system_clock,
     ) -> None:
         self._settings = settings
@@ -104,7 +103,7 @@ class Agent:
         )
         self._keeper = LeaseKeeper(store, messages, self._lease, clock, self._lease_lost, self._lease_extended)
         self._rows = RowWriter(
-            runner=Runner(settings.agent_id, settings.host, function_digest),
+            runner=Runner(settings.agent_id, settings.host, lambda: launcher.function_digest),
             store=store,
             payloads=payloads,
             keeper=self._keeper,

@@ -52,7 +52,7 @@ def main() -> int:
         guard_agent()
         if isolation:
             _LOG.info(" ".join(isolation.lines()))
-        return uvloop.run(_run(Agent(settings, session, launcher, arn, _digest(settings))))
+        return uvloop.run(_run(Agent(settings, session, launcher, arn)))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
@@ -76,7 +76,7 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
     """Where workers come from, the ARN by which they know their function, and how those started here are isolated.
 
     Raises:
-        BadFunction: the program that would run the function is missing.
+        BadFunction: the program that would run the function is missing, or a file of it cannot be read.
         BadSettings: the host does not allow the sandbox that is demanded.
     """
     function = Function(
@@ -91,7 +91,7 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
     if settings.worker_dir:
         # Of what runs there no more is known than is said.
         text = settings.runtime is not RuntimeKind.AUTO and not settings.runtime.is_python
-        return Pod(settings.worker_dir, settings.runtime_port, text), function.arn, None
+        return Pod(settings.worker_dir, settings.runtime_port, text, _digest(settings)), function.arn, None
     program = Path(function.command()[0])
     sandbox = Sandbox(
         namespaces=True,
@@ -103,11 +103,11 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
     )
     needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]
     sandbox, isolation = isolate(settings.sandbox, sandbox, needed)
-    return Spawner(function, sandbox), function.arn, isolation
+    return Spawner(function, sandbox, _digest(settings)), function.arn, isolation
 
 
 def _digest(settings: Settings) -> str:
-    """Which version of the function is run; empty where only another container has it.
+    """Which version of the function is run; empty where only another container has it, which may tell.
 
     Raises:
         BadFunction: a file of the function cannot be read.

@@ -24,8 +24,9 @@ class Spawner:
 
     own = True
 
-    def __init__(self, function: Function, sandbox: Sandbox) -> None:
+    def __init__(self, function: Function, sandbox: Sandbox, function_digest: str = "") -> None:
         self._function = function
+        self.function_digest = function_digest
         self._sandbox = sandbox
         self._known: set[int] = set()
         self.answers_text = not function.kind.is_python

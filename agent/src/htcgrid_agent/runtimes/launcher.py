@@ -47,6 +47,10 @@ class Launcher(Protocol):
     def answers_text(self) -> bool:
         """Whether a result that is not JSON is text, as on Lambda, and not a mistake of the runtime."""
 
+    @property
+    def function_digest(self) -> str:
+        """Which version of the function its runtimes run; empty where that is not known, or not yet."""
+
     def port(self, number: int) -> int:
         """On which port the Runtime API of this worker must listen; 0 for any that is free."""
 

@@ -1,8 +1,8 @@
 """Workers in another container of the pod, kept running there by `worker_entrypoint.sh`.
 
 The two share the loopback and a folder. In it each worker has two named pipes: on `<number>.orders` the agent says
-`kill`, on `<number>.news` the entrypoint says `started` and `exited <code>`. So the agent can stop a task there without
-sharing process numbers, and nobody has to poll: both sides wait in a read.
+`kill`, on `<number>.news` the entrypoint says `function <digest>`, `started` and `exited <code>`. So the agent can stop
+a task there without sharing process numbers, and nobody has to poll: both sides wait in a read.
 """
 
 import asyncio
@@ -10,12 +10,15 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from htcgrid_agent.runtimes.function_digest import DIGEST_DIGITS
 from htcgrid_agent.runtimes.launcher import Exit
 from htcgrid_agent.runtimes.permits import Permits
 
+_FUNCTION = re.compile(b"function ([0-9a-f]{%d})" % DIGEST_DIGITS)
 _ASK_EVERY = 1.0
 """Seconds between looks for the other container while a task runs whose runtime holds no connection."""
 _LOG = logging.getLogger(__name__)
@@ -26,8 +29,10 @@ class Pod:
 
     own = False
 
-    def __init__(self, folder: Path, first_port: int, answers_text: bool) -> None:
+    def __init__(self, folder: Path, first_port: int, answers_text: bool, function_digest: str = "") -> None:
         self.answers_text = answers_text
+        self.function_digest = function_digest
+        """That of the agent's own function folder, until a container with workers tells its own."""
         self._folder = folder
         self._first_port = first_port
         self._places: dict[int, _Place] = {}
@@ -40,8 +45,11 @@ class Pod:
         """See `Launcher`."""
         place = self._places.get(number)
         if place is None:
-            place = self._places[number] = _Place(self._folder, number)
+            place = self._places[number] = _Place(self._folder, number, self._has_function)
         return ExternalRuntime(place)
+
+    def _has_function(self, digest: str) -> None:
+        self.function_digest = digest
 
 
 class ExternalRuntime:
@@ -88,7 +96,8 @@ class ExternalRuntime:
 
 
 class _Place:
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, has_function: Callable[[str], None]) -> None:
+        self._has_function = has_function
         self.end: asyncio.Future[Exit] | None = None
         """To be told of the end of the runtime that is there now."""
         self._orders = _pipe(folder / f"{number}.orders")
@@ -97,10 +106,13 @@ class _Place:
         self._unread = b""
         self.began = False
         """Whether the runtime that is there now began while this agent was there."""
-        # What was said before this agent began is about runtimes that found no agent.
+        # What was said before this agent began is about runtimes that found no agent, but of the same function.
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._news, 65_536):
-                pass
+            while said := os.read(self._news, 65_536):
+                self._unread += said
+        for line in self._unread.split(b"\n"):
+            self._understood_function(line)
+        self._unread = b""
         asyncio.get_running_loop().add_reader(self._news, self._read)
 
     def order(self, word: str) -> None:
@@ -125,6 +137,8 @@ class _Place:
             word, _, code = line.decode(errors="replace").partition(" ")
             if word == "started":
                 self.began = True
+            elif self._understood_function(line):
+                continue
             elif word == "exited" and code.isascii() and code.isdigit():
                 # The end of a runtime that began before this agent says nothing about the handler.
                 if self.began:
@@ -133,6 +147,12 @@ class _Place:
                     self._ends(Exit(128 - number if 128 < number < 192 else number))
             else:
                 _LOG.warning("the worker's entrypoint said what it never says: %r", line[:80])
+
+    def _understood_function(self, line: bytes) -> bool:
+        digest = _FUNCTION.fullmatch(line)
+        if digest:
+            self._has_function(digest[1].decode())
+        return digest is not None
 
     def _ends(self, end: Exit) -> None:
         if self.end and not self.end.done():

@@ -8,7 +8,8 @@
 #
 # Each place has a temporary folder of its own (TMPDIR), which is emptied when its runtime ends.
 #
-# Needs a POSIX shell, cat, mkdir, mkfifo, rm and sleep, so that it runs in nearly any image.
+# Needs a POSIX shell, cat, mkdir, mkfifo, rm and sleep, so that it runs in nearly any image. Where there are also find,
+# sort, readlink and sha256sum, the agent is told which version of the function runs.
 set -eu
 : "${HTCGRID_WORKERS:?}" "${HTCGRID_WORKER_DIR:?}" "${HTCGRID_RUNTIME_PORT:?}" "${1:?names no program}"
 
@@ -31,6 +32,27 @@ cd "$LAMBDA_TASK_ROOT"
 pipe() {
     [ -p "$1" ] || mkfifo -m 600 "$1" 2>/dev/null || [ -p "$1" ]
 }
+
+# The digest of the function's files, as `function_digest.py` has it; nothing where a tool is missing.
+digest() {
+    for tool in find sort readlink sha256sum; do
+        command -v "$tool" >/dev/null || return 0
+    done
+    list() {
+        find . \( -name __pycache__ -o -name .git \) -type d -prune -o "$@"
+    }
+    {
+        list -type f -exec sha256sum {} +
+        list -type f \( -perm -100 -o -perm -010 -o -perm -001 \) -print | while IFS= read -r file; do
+            printf 'x %s\n' "$file"
+        done
+        list -type l -print | while IFS= read -r link; do
+            printf '%s -> %s\n' "$link" "$(readlink "$link")"
+        done
+    } | LC_ALL=C sort | sha256sum
+}
+version=$(digest)
+version=${version%"${version#????????????????}"}
 
 # Kill the runtime of a place and all that it started: they share a variable that nobody else has.
 kill_all() {
@@ -72,6 +94,7 @@ keep() {
             exec "$@"
         ) &
         runtime=$!
+        [ -z "$version" ] || echo "function $version" >&4
         echo started >&4
         # A trapped signal ends the wait, but not the runtime.
         while wait "$runtime" && code=0 || code=$?; kill -0 "$runtime" 2>/dev/null; do :; done

@@ -1,7 +1,7 @@
 """The outcome of an attempt: which tasks of a chunk are final, and which are run again. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from htcgrid_agent.work.task import (
@@ -42,8 +42,12 @@ class Runner:
 
     agent: str
     host: str
-    function_digest: str = ""
-    """Which version of the function it runs; empty where that is not known."""
+    version: Callable[[], str] = str
+
+    @property
+    def function_digest(self) -> str:
+        """Which version of the function it runs; empty where that is not known."""
+        return self.version()
 
 
 @dataclass(frozen=True)
