@@ -216,8 +216,9 @@ def test_an_agent_that_is_process_1_leaves_no_zombies(place: Place, tmp_path: Pa
     log = (tmp_path / "log").open("wb")
     unshare = shutil.which("unshare")
     assert unshare
+    rights = ["--map-root-user"] if os.geteuid() else []
     first = subprocess.Popen(
-        [unshare, "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "htcgrid_agent"],
+        [unshare, *rights, "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-m", "htcgrid_agent"],
         env=place.environment(sandbox=kind, workers=1),
         stdout=log,
         stderr=log,
