@@ -22,17 +22,14 @@ from htcgrid_chunks.chunk import (
     Chunk,
     ChunkKey,
 )
+from htcgrid_chunks.chunk_rows import chunk_of, row_key
 from htcgrid_chunks.lease_rules import shard_of
 from htcgrid_chunks.partiql import (
     Batches,
     Statement,
 )
 from htcgrid_chunks.state import ChunkState
-from htcgrid_chunks.store import (
-    ChunkLease,
-    chunk_of,
-    row_key,
-)
+from htcgrid_chunks.store import ChunkLease
 from htcgrid_controlplane.storage.batch_get import (
     MAX_KEYS,
     batch_get,

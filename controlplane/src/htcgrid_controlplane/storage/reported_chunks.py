@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from htcgrid_chunks.attributes import Item, number, text
 from htcgrid_chunks.chunk import Chunk, ChunkKey
+from htcgrid_chunks.chunk_rows import chunk_of
 from htcgrid_chunks.clock import Clock
-from htcgrid_chunks.store import chunk_of
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.batch_get import MAX_KEYS, batch_get, batch_get_tables

@@ -1,0 +1,89 @@
+"""The row of a chunk: how its attributes are written and read."""
+
+import json
+from typing import TYPE_CHECKING
+
+from htcgrid_chunks.attributes import Item, binary, number, text
+from htcgrid_chunks.chunk import Chunk, ChunkKey, Payload
+from htcgrid_chunks.history import decode_history
+from htcgrid_chunks.state import ChunkState
+from htcgrid_events import OutcomeCode, Stages
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+
+def row_key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
+    """The key of a chunk's row, as parameters of a statement."""
+    return [text(key.partition_key), number(key.chunk)]
+
+
+def new_row(chunk: Chunk) -> "dict[str, AttributeValueTypeDef]":
+    """The attributes of a chunk that is inserted."""
+    attributes: dict[str, AttributeValueTypeDef] = {
+        "bucket": text(chunk.key.partition_key),
+        "chunk": number(chunk.key.chunk),
+        "tenant": text(chunk.tenant),
+        "state": text(chunk.state),
+        "attempt": number(chunk.attempt),
+        "claimable_at": number(chunk.claimable_at),
+        "first_task": number(chunk.first_task),
+        "size": number(chunk.size),
+        "submitted_at": number(chunk.stages.submitted_at),
+        "expires_at": number(chunk.expires_at),
+    }
+    if chunk.inputs.data is not None:
+        attributes["inputs"] = binary(chunk.inputs.data)
+    if chunk.inputs.stored_bytes is not None:
+        attributes["inputs_bytes"] = number(chunk.inputs.stored_bytes)
+    return attributes
+
+
+def stored_results(results: Payload, attempt: int) -> "list[tuple[str, AttributeValueTypeDef]]":
+    """The attributes that hold the results of an attempt, or say where they lie."""
+    if results.data is not None:
+        return [("results", binary(results.data))]
+    if results.stored_bytes is not None:
+        return [("results_bytes", number(results.stored_bytes)), ("results_attempt", number(attempt))]
+    return []
+
+
+def chunk_of(key: ChunkKey, item: Item) -> Chunk:
+    """The chunk that a row describes."""
+    size = item.number("size")
+    return Chunk(
+        key=key,
+        tenant=item.text("tenant"),
+        state=ChunkState(item.text("state")),
+        first_task=item.number("first_task"),
+        size=size,
+        attempt=item.number("attempt"),
+        inputs=_payload(item, "inputs"),
+        inputs_edition=item.text("inputs_edition"),
+        outcomes=item.text("outcomes", OutcomeCode.OPEN.value * size),
+        results=_payload(item, "results"),
+        results_attempt=item.number("results_attempt"),
+        tries={int(offset): count for offset, count in json.loads(item.text("tries", "{}")).items()},
+        history=decode_history(item.binary("history")),
+        returned=item.number("returned"),
+        progressed=item.number("progressed"),
+        redeliveries=item.number("redeliveries"),
+        redelivered_attempt=item.number("redelivered_attempt", -1),
+        owner=item.text("owner"),
+        function_digests=tuple(item.text("function_digests").split()),
+        claimable_at=item.number("claimable_at"),
+        message_id=item.text("message_id"),
+        stages=Stages(
+            submitted_at=item.number("submitted_at"),
+            queued_at=item.number("queued_at"),
+            claimed_at=item.number("claimed_at"),
+            started_at=item.number("started_at"),
+            finished_at=item.number("finished_at"),
+        ),
+        expires_at=item.number("expires_at"),
+    )
+
+
+def _payload(item: Item, name: str) -> Payload:
+    stored = f"{name}_bytes"
+    return Payload(item.binary(name), item.number(stored) if stored in item else None)
