@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from agent.tests.embedded import until
-from agent.tests.harness import Place
+from agent.tests.harness import FUNCTION, Place
 
 from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, SandboxKind, describe, isolate
 from htcgrid_events import FailureKind, OutcomeCode
@@ -182,6 +182,55 @@ def test_what_is_hidden_stays_hidden(place: Place, tmp_path: Path) -> None:
     ((text, processes),) = place.results(place.submit([run(code, file=str(secrets))], max_retries=0))
     assert text == ""
     assert processes < 5
+
+
+LOOK = """
+import os, pathlib
+result = {}
+for path in map(pathlib.Path, event["paths"]):
+    try:
+        result[str(path)] = sorted(os.listdir(path)) if path.is_dir() else path.read_text()
+    except FileNotFoundError as error:
+        result[str(path)] = type(error).__name__
+try:
+    pathlib.Path(event["paths"][0], "new").touch()
+    result["written"] = True
+except OSError:
+    result["written"] = False
+"""
+
+
+@pytest.mark.parametrize("below", ["shown", "own"])
+def test_what_lies_deeper_decides_what_is_hidden(place: Place, tmp_path: Path, below: str) -> None:
+    home = tmp_path / "home"
+    for name in ("local/functions/digest", "local/tmp", "profiles", "shared"):
+        (home / name).mkdir(parents=True)
+    for name in ("local/root.aws", "local/tmp/code", "profiles/local.json", "shared/data", "key"):
+        (home / name).write_text("secret")
+    function = home / "local/functions/digest"
+    shutil.copytree(FUNCTION, function, dirs_exist_ok=True)
+    place.agent(
+        sandbox="namespaces",
+        function_dir=function,
+        hidden_paths=[str(home), str(home / "local/tmp"), str(home / "shared/data"), str(home / "nowhere")],
+        shared_dirs=[str(home / "shared"), *([str(tmp_path)] if below == "shown" else [])],
+        PYTHONPATH=os.pathsep.join([str(home / "local/tmp"), *filter(None, sys.path)]),
+    )
+    names = ["", "local", "local/root.aws", "local/tmp", "profiles/local.json", "shared", "shared/data", "key"]
+    paths = [str(home / name) for name in names]
+    (found,) = place.results(place.submit([run(LOOK, paths=paths)], max_retries=0))
+    # What is in the worker's own `/tmp` is not there at all, and so need not be made read only.
+    assert not found.pop("written") or below == "own"
+    assert dict(zip(names, found.values(), strict=True)) == {
+        "": ["local", "shared"],
+        "local": ["functions", "tmp"],
+        "local/root.aws": "FileNotFoundError",
+        "local/tmp": [],
+        "profiles/local.json": "FileNotFoundError",
+        "shared": ["data"],
+        "shared/data": "",
+        "key": "FileNotFoundError",
+    }
 
 
 WRITE = """

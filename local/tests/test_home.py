@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from htcgrid_local.agents import write_credentials
+from htcgrid_local.agents import agent_environment, write_credentials
 from htcgrid_local.errors import GridRunningError, HomeError
 from htcgrid_local.home import Home, default_home
 from htcgrid_local.keys import Key
@@ -125,3 +126,20 @@ def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     with pytest.raises(HomeError, match="belongs to another user"):
         home.acquire()
+
+
+def test_agents_hide_the_home_from_their_workers(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    outputs = dict.fromkeys(
+        (
+            *("TaskQueueHighUrl", "TaskQueueNormalUrl", "TaskQueueLowUrl"),
+            *("ChunksTable", "TaskEventsQueueUrl", "DataBucket"),
+        ),
+        "name",
+    )
+    environment = agent_environment(outputs, "http://localhost", home, handler="a.b", runtime="auto", workers=1)
+    hidden = [Path(path) for path in json.loads(environment["HTCGRID_HIDDEN_PATHS"])]
+    for secret in (home.root_key, home.agent_credentials, home.state, home.profile, home.first_grid_configuration):
+        assert any(secret.is_relative_to(path) for path in hidden)
+    # Agents run in this folder, so it is among those of Python modules, which workers see unless it is named.
+    assert home.scratch in hidden

@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     """How much memory the inputs and results of all chunks in hand may take, in MB; half of it is for inputs. While it
     is full nothing is received. Default: a quarter of the memory that this process may use."""
 
+    hidden_paths: list[Path] = []
+    """Files and folders that workers started here must not see, besides those with the agent's credentials: a JSON
+    list. The function and `shared_dirs` are seen even in such a folder. Needs `namespaces`. Default: none."""
+
     prefetch: Annotated[int, Field(ge=0, le=100)] = 1
     """Most chunks per worker that wait in the agent while all workers are busy. Default: 1."""
 

@@ -192,17 +192,18 @@ def _check_running(agent: Agent, log: Path) -> None:
 
 
 def agent_environment(
-    outputs: Mapping[str, str], endpoint_url: str, credentials: Path, *, handler: str, runtime: str, workers: int
+    outputs: Mapping[str, str], endpoint_url: str, home: Home, *, handler: str, runtime: str, workers: int
 ) -> dict[str, str]:
     """What an agent is told, but for the folder of the function: where the grid is, and no key of its own.
 
     Raises:
         KeyError: the stack lacks an output that agents need.
     """
+    credentials = str(home.agent_credentials)
     queues = {level: outputs[f"TaskQueue{level.title()}Url"] for level in ("high", "normal", "low")}
     return inherited_environment() | {
-        "AWS_CONFIG_FILE": str(credentials),
-        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_CONFIG_FILE": credentials,
+        "AWS_SHARED_CREDENTIALS_FILE": credentials,
         "AWS_PROFILE": _PROFILE,
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_REGION": REGION,
@@ -216,6 +217,9 @@ def agent_environment(
         "HTCGRID_WORKERS": str(workers),
         "HTCGRID_HANDLER": handler,
         "HTCGRID_RUNTIME": runtime,
+        # Keys, profiles with passwords, logs, and what users submitted. The scratch folder is named because agents run
+        # in it: otherwise it would be shown as a folder of Python modules.
+        "HTCGRID_HIDDEN_PATHS": json.dumps([str(home.root), str(home.scratch)]),
     }
 
 

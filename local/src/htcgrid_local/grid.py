@@ -302,7 +302,7 @@ class LocalGrid:
         environment = agent_environment(
             outputs,
             emulator.endpoint_url,
-            self._home.agent_credentials,
+            self._home,
             handler=self._handler,
             runtime=self._runtime,
             workers=self._workers,

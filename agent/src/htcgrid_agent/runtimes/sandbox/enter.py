@@ -50,6 +50,8 @@ _CAPABILITIES = 64
 
 PRIVATE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - named to be covered, not to be written to
 """Folders of which each sandbox has its own: one file system in memory, so one bound for all of them."""
+_SHOWN, _FUNCTION, _HIDDEN = range(3)
+"""In this order where two are the same path."""
 NOT_ENTERED = 125
 """Exit code when the sandbox could not be made."""
 NOT_RUN = 127
@@ -144,9 +146,10 @@ def _be_init(options: Options, say: int) -> NoReturn:
 def _make_mounts(options: Options) -> None:
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     own = [folder for folder in PRIVATE if os.path.isdir(folder) and not os.path.islink(folder)]
-    function = _opened(options.folder)
-    # Those in the function's folder last, which would cover them.
-    shown = [(path, _opened(path)) for path in sorted(options.shown) if _lies_in(path, [*own, options.folder])]
+    covered = [*own, options.folder, *options.hidden]
+    mounts = [(path, _SHOWN, _opened(path)) for path in options.shown if _lies_in(path, covered)]
+    mounts.append((options.folder, _FUNCTION, _opened(options.folder)))
+    mounts += [(path, _HIDDEN, -1) for path in options.hidden]
     base = own[0]
     _mount("tmpfs", base, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={options.disk},mode=0700")
     for number, folder in enumerate(own):
@@ -155,20 +158,25 @@ def _make_mounts(options: Options) -> None:
         if folder != base:
             _mount(f"{base}/{number}", folder, "", _MS_BIND)
     _mount(f"{base}/0", base, "", _MS_BIND)
-    for path, opened in shown:
-        if not _lies_in(path, [options.folder]):
+    # What lies deeper decides: something hidden in a folder that is shown, and the other way round.
+    emptied = []
+    for path, what, opened in sorted(mounts, key=lambda mount: (mount[0].count("/"), mount[1])):
+        if what != _HIDDEN:
             _show(path, opened)
-    _show(options.folder, function)
-    _mount("none", options.folder, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | os.statvfs(options.folder).f_flag & _KEPT)
-    for path, opened in shown:
-        if _lies_in(path, [options.folder]):
-            _show(path, opened)
-    for path in options.hidden:
-        if os.path.isdir(path):
-            _mount("tmpfs", path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0755")
+            if what == _FUNCTION:
+                _make_read_only(path)
+        elif os.path.isdir(path):
+            _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0755")
+            emptied.append(path)
         elif os.path.exists(path):
             _mount("/dev/null", path, "", _MS_BIND)
+    for path in emptied:
+        _make_read_only(path)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def _make_read_only(path: str) -> None:
+    _mount("none", path, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | os.statvfs(path).f_flag & _KEPT)
 
 
 def _opened(path: str) -> int:
