@@ -8,26 +8,31 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ministack.core import lambda_runtime
-from ministack.services import lambda_svc, stepfunctions
+from ministack.services import lambda_svc
 
 _PROCESSORS = os.cpu_count() or 1
-_AT_ONCE = max(2, _PROCESSORS)
+_AT_ONCE_FROM_QUEUE = max(2, _PROCESSORS)
+"""Two are the least that a mapping may ask for on AWS."""
+_AT_ONCE = 2 * _PROCESSORS
 _turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_AT_ONCE))
-_call_lambda = stepfunctions._call_lambda
+_execute = lambda_svc._execute_function_with_config_scope
 
 
 def fit_to_machine() -> None:
-    """Let a function that a queue or workflows call run as many times at once as there are processors, instead of AWS's
-    first five and thousand."""
-    # Two are the least that a mapping may ask for on AWS.
-    lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY = min(lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY, _AT_ONCE)
-    # Each execution has a thread of its own, which may wait.
-    stepfunctions._call_lambda = _call_in_turn
+    """Let a function run as many times at once as the machine can bear, instead of AWS's first five for a queue and
+    thousand for others.
+
+    Without that, requests that wait for busy processors start more processes, which keep the processors busier.
+    """
+    lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY = min(lambda_svc._ESM_SQS_DEFAULT_CONCURRENCY, _AT_ONCE_FROM_QUEUE)
+    # Each request and each execution of a workflow has a thread of its own, which may wait.
+    lambda_svc._execute_function_with_config_scope = _execute_in_turn
 
 
-def _call_in_turn(function: str, event: Any) -> Any:
-    with _turns[function]:
-        return _call_lambda(function, event)
+def _execute_in_turn(function: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    with _turns[function["config"]["FunctionArn"]]:
+        result: dict[str, Any] = _execute(function, event)
+        return result
 
 
 def warm() -> dict[str, str]:
