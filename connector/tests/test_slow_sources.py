@@ -1,13 +1,16 @@
 """Sources of tasks that wait: what was read is sent and its results come while the source is still being read."""
 
+import asyncio
+import contextvars
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from connector.tests.stub_grid import Answer, StubGrid
 
-from htcgrid import Grid, GridUnavailable
+from htcgrid import AsyncGrid, Grid, GridClosed, GridUnavailable
 
 
 class Source:
@@ -16,9 +19,11 @@ class Source:
 
     def __init__(self, *parts: list[int]) -> None:
         self.parts = parts
+        self.begun = threading.Event()
         self.go_on = [threading.Event() for _ in parts]
 
     def __iter__(self) -> Iterator[int]:
+        self.begun.set()
         for part, event in zip(self.parts, self.go_on, strict=True):
             yield from part
             assert event.wait(60)
@@ -130,3 +135,197 @@ def test_a_submission_that_was_slow_can_be_repeated(stub: StubGrid) -> None:
         assert cut.items() <= again.items()
         stub.run(session_id, lambda event: event)
         assert session.results(timeout=60) == list(range(400))
+
+
+# --- on the user's event loop, which is never blocked: it is the loop that lets a source go on ---
+
+
+async def submit(grid: AsyncGrid, tasks: Iterable[int]) -> list[Any]:
+    return await (await grid.submit(tasks)).results(timeout=60)
+
+
+async def add(grid: AsyncGrid, tasks: Iterable[int]) -> list[Any]:
+    async with await grid.open_session() as session:
+        await session.add(tasks, chunk_size=100)
+    return await session.results(timeout=60)
+
+
+async def take_all(grid: AsyncGrid, tasks: Iterable[int]) -> list[Any]:
+    return [result async for result in grid.map(tasks)]
+
+
+Way = Callable[[AsyncGrid, Iterable[int]], Awaitable[list[Any]]]
+every_way = pytest.mark.parametrize("way", [submit, add, take_all])
+
+
+def request_of(way: Way) -> str:
+    """The request with the first task."""
+    return "POST .*/chunks" if way is add else "PUT /api/sessions"
+
+
+def on_a_loop(stub: StubGrid, scenario: Callable[[AsyncGrid], Awaitable[None]], request_timeout: float = 60) -> None:
+    async def main() -> None:
+        async with await AsyncGrid.connect(stub.profile(), request_timeout=request_timeout) as grid:
+            await scenario(grid)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def until(stub: StubGrid, met: Callable[[], bool]) -> None:
+    await asyncio.to_thread(stub.wait_for, met)
+
+
+def join_readers() -> None:
+    """Wait until no thread reads a source any more."""
+    for thread in threading.enumerate():
+        if thread.name in ("htcgrid source", "htcgrid map"):
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@every_way
+def test_an_event_loop_goes_on_while_a_source_waits(running: StubGrid, way: Way) -> None:
+    source = Source([1], [2, 3], list(range(300)))
+
+    async def scenario(grid: AsyncGrid) -> None:
+        waiting = asyncio.ensure_future(way(grid, source))
+        for event, sent in zip(source.go_on, [1, 3, 303], strict=True):
+            await until(running, lambda sent=sent: tasks_on(running) == sent)  # type: ignore[misc]
+            event.set()
+        assert await waiting == [1, 2, 3, *range(300)]
+
+    on_a_loop(running, scenario)
+
+
+def test_an_asynchronous_map_gives_results_while_its_endless_source_waits(running: StubGrid) -> None:
+    source = Source(list(range(200)), [200], [])
+
+    async def scenario(grid: AsyncGrid) -> None:
+        results: AsyncIterator[Any] = grid.map(source)
+        assert [await anext(results) for _ in range(200)] == list(range(200))
+        source.go_on[0].set()
+        assert await anext(results) == 200
+        await results.aclose()  # type: ignore[attr-defined]
+
+    on_a_loop(running, scenario)
+    assert all(session.cancelled for session in running.sessions.values())
+    for event in source.go_on:
+        event.set()
+    join_readers()
+
+
+@every_way
+def test_an_error_of_the_source_is_raised_where_it_is_awaited(running: StubGrid, way: Way) -> None:
+    source = Source([1])
+
+    def failing() -> Iterator[int]:
+        yield from source
+        raise OSError("the disk is gone")
+
+    async def scenario(grid: AsyncGrid) -> None:
+        waiting = asyncio.ensure_future(way(grid, failing()))
+        await until(running, lambda: tasks_on(running) == 1)
+        source.go_on[0].set()
+        with pytest.raises(OSError, match="the disk is gone"):
+            await waiting
+
+    on_a_loop(running, scenario)
+    assert [session.cancelled for session in running.sessions.values()] == [True]
+
+
+@every_way
+def test_nothing_is_drawn_after_a_cancellation(running: StubGrid, way: Way) -> None:
+    source, drawn = Source([1], [2, 3, 4]), []
+
+    async def scenario(grid: AsyncGrid) -> None:
+        tasks = (drawn.append(task) or task for task in source)  # type: ignore[func-returns-value]
+        waiting = asyncio.ensure_future(way(grid, tasks))
+        await until(running, lambda: tasks_on(running) == 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled()
+
+    on_a_loop(running, scenario)
+    assert [session.cancelled for session in running.sessions.values()] == [True]
+    for event in source.go_on:
+        event.set()
+    join_readers()
+    assert drawn == [1, 2]  # the second was being drawn
+    assert tasks_on(running) == 1
+
+
+@every_way
+def test_a_cancellation_waits_for_no_grid_that_says_not_now(running: StubGrid, way: Way) -> None:
+    source = Source([1])
+    request = request_of(way)
+    running.fail(request, *[Answer(503)] * 10_000)
+
+    async def scenario(grid: AsyncGrid) -> None:
+        waiting = asyncio.ensure_future(way(grid, source))
+        await until(running, lambda: running.count(request) > 0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled()
+
+    on_a_loop(running, scenario, request_timeout=3600)
+    source.go_on[0].set()
+    join_readers()
+
+
+@every_way
+def test_who_waits_for_a_source_hears_of_a_grid_that_refuses(running: StubGrid, way: Way) -> None:
+    source = Source([1])
+    running.fail(request_of(way), *[Answer(503)] * 10_000)
+
+    async def scenario(grid: AsyncGrid) -> None:
+        with pytest.raises(GridUnavailable):
+            await way(grid, source)
+
+    on_a_loop(running, scenario, request_timeout=0.2)
+    source.go_on[0].set()
+    join_readers()
+
+
+@every_way
+@pytest.mark.parametrize("given", [[], [1]])
+def test_who_waits_for_a_source_hears_that_the_grid_was_closed(running: StubGrid, way: Way, given: list[int]) -> None:
+    source = Source(given)
+
+    async def scenario(grid: AsyncGrid) -> None:
+        waiting = asyncio.ensure_future(way(grid, source))
+        if given:
+            await until(running, lambda: tasks_on(running) == 1)
+        else:
+            assert await asyncio.to_thread(source.begun.wait, 60)
+        await grid.close()
+        with pytest.raises(GridClosed):
+            await waiting
+
+    on_a_loop(running, scenario)
+    source.go_on[0].set()
+    join_readers()
+
+
+@every_way
+def test_a_source_is_read_in_the_context_of_who_gives_it(running: StubGrid, way: Way) -> None:
+    wanted = contextvars.ContextVar("wanted", default=0)
+
+    async def scenario(grid: AsyncGrid) -> None:
+        wanted.set(7)
+        assert await way(grid, (wanted.get() for _ in range(2))) == [7, 7]
+
+    on_a_loop(running, scenario)
+
+
+@pytest.mark.parametrize("way", [submit, take_all])
+def test_no_source_is_waited_for_on_a_closed_grid(running: StubGrid, way: Way) -> None:
+    source = Source([])
+
+    async def scenario(grid: AsyncGrid) -> None:
+        await grid.close()
+        with pytest.raises(GridClosed):
+            await way(grid, source)
+
+    on_a_loop(running, scenario)
+    source.go_on[0].set()
+    join_readers()

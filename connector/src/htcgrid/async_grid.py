@@ -7,12 +7,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from htcgrid._core.client import Client
+from htcgrid._core.client_loop import UserLoop
+from htcgrid._core.intake import Intake
+from htcgrid._core.lookahead import Lookahead
+from htcgrid._core.source_thread import send_source
 from htcgrid._follow.delivery import hand_over
 from htcgrid._follow.pages import session_pages
 from htcgrid._submit.encoding import Encoder, check_chunk_size
 from htcgrid._submit.repetition import known_chunks
 from htcgrid._submit.tables import tasks_of
-from htcgrid._submit.window import Window
 from htcgrid.async_session import AsyncSession
 from htcgrid.options import (
     JSON,
@@ -42,7 +45,8 @@ class AsyncGrid:
     """A connection to a grid for programs with an event loop: `async with await AsyncGrid.connect() as grid:`.
 
     It has the methods of `Grid`, with `async` and `await`; errors and arguments are the same. Use it on the event loop
-    on which it was connected. Iterables of tasks are drawn on that loop, so they should not wait for anything.
+    on which it was connected. That loop is never blocked by a source of tasks, which is read in a thread of the grid's,
+    unless it is a list or another sequence.
     """
 
     def __init__(self, client: Client) -> None:
@@ -80,17 +84,14 @@ class AsyncGrid:
         check_chunk_size(chunk_size)
         tasks = tasks_of(tasks)
         encoder = Encoder()
-        if not isinstance(tasks, Sequence):
+        if isinstance(tasks, Sequence):
+            batches = encoder.encode(tasks, chunk_size)
+            link, feed = await self._client.open(wanted_id, settings, encoder)
+            await feed.send_all(batches, feed.close)
+        else:
             encoder.known = await known_chunks(self._client.api, wanted_id)
-        batches = encoder.encode(tasks, chunk_size)
-        link, feed = await self._client.open(wanted_id, settings, encoder)
-        try:
-            for batch in batches:
-                await feed.send(batch)
-            await feed.close()
-        except BaseException as error:
-            await feed.abandon(error)
-            raise
+            link, feed = await self._client.open(wanted_id, settings, encoder)
+            await send_source(self._client, feed, tasks, chunk_size, Intake.close)
         if on_result is not None:
             await link.call_back(on_result, hand_over)
         return AsyncSession(self._client, link, on_exit)
@@ -111,24 +112,20 @@ class AsyncGrid:
         **options: Unpack[SubmitOptions],
     ) -> AsyncIterator[Any]:
         """See `Grid.map`."""
-        settings, encoder = session_options(options), Encoder()
-        window = Window(tasks, encoder, buffersize, chunk_size)
-        link, feed = await self._client.open(None, settings, encoder)
+        settings = session_options(options)
+        ahead = Lookahead(tasks, buffersize, chunk_size)
+        link, feed = await self._client.open(None, settings, Encoder())
         reading = link.reading(in_order=True)
+        ahead.start(UserLoop(self._client), feed)
         try:
-            while True:
-                for batch in window.batches():
-                    await feed.send(batch)
-                await feed.go_on(last=window.exhausted)
-                parts = await reading.next() if encoder.tasks else []
-                if not parts:
-                    return
+            while parts := await ahead.next(reading):
                 for part in parts:
                     for task in part:
-                        window.taken += 1
+                        ahead.took()
                         yield task.error if return_exceptions and task.error is not None else task.get()
         except BaseException as error:
-            await link.abandon(error)
+            ahead.stop()
+            await ahead.abandon(error, link)
             raise
         finally:
             reading.stop()

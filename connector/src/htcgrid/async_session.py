@@ -1,13 +1,15 @@
 """A session as its user sees it who has an event loop. `Session` says what each method does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from htcgrid._aio.deadline import Deadline
+from htcgrid._core.intake import Intake
+from htcgrid._core.source_thread import send_source
 from htcgrid._follow.delivery import (
     Futures,
     hand_over,
@@ -46,6 +48,7 @@ class AsyncSession:
     """
 
     def __init__(self, client: "Client", link: "SessionLink", on_exit: OnExit) -> None:
+        self._client = client
         self._api = client.api
         self._link = link
         self._on_exit: OnExit = on_exit
@@ -68,14 +71,10 @@ class AsyncSession:
         async with self._feeding:
             feed = self._link.open_feed()
             first = feed.encoder.tasks
-            batches = feed.encoder.encode(tasks, chunk_size)
-            try:
-                for batch in batches:
-                    await feed.send(batch)
-                await feed.flush()
-            except BaseException as error:
-                await feed.abandon(error)
-                raise
+            if isinstance(tasks, Sequence):
+                await feed.send_all(feed.encoder.encode(tasks, chunk_size), feed.flush)
+            else:
+                await send_source(self._client, feed, tasks, chunk_size, Intake.flush)
             return range(first, feed.encoder.tasks)
 
     async def close(self) -> None:

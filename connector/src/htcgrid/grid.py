@@ -135,7 +135,7 @@ class Grid:
                 intake.send_batches(batches)
             intake.close()
         except BaseException as error:
-            intake.abandon(feed.abandon(error))
+            self._connection.run(intake.abandon(error, feed.abandon))
             raise
         return self._session(link, on_result, on_exit)
 
@@ -187,7 +187,8 @@ class Grid:
                         ahead.took()
                         yield task.error if return_exceptions and task.error is not None else task.get()
         except BaseException as error:
-            ahead.stop(link.abandon(error))
+            ahead.stop()
+            run(ahead.abandon(error, link))
             raise
         finally:
             self._connection.post(reading.stop)

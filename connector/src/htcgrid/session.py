@@ -87,7 +87,7 @@ class Session:
                     intake.send_batches(batches)
                 intake.flush()
             except BaseException as error:
-                intake.abandon(feed.abandon(error))
+                self._connection.run(intake.abandon(error, feed.abandon))
                 raise
             return range(first, feed.encoder.tasks)
 

@@ -1,9 +1,11 @@
 """A coroutine that runs on an event loop and is waited for by another thread."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from htcgrid.errors import GridClosed
 
 _T = TypeVar("_T")
 
@@ -48,3 +50,24 @@ class AwaitedWork(Generic[_T]):
     def _finish(self, task: "asyncio.Task[_T]") -> None:
         self._task = None
         self._done.put(task)
+
+
+def run_by(post: Callable[[Callable[[], object]], bool], work: Coroutine[Any, Any, _T]) -> _T:
+    """The outcome of `work` on an event loop, which is cancelled when the caller is interrupted.
+
+    `post` has something done soon on that loop, and says whether it will be.
+
+    Raises:
+        GridClosed: the loop has ended, or ended before the work was done.
+    """
+    awaited = AwaitedWork(work)
+    try:
+        if post(awaited.start):
+            return awaited.result()
+    except asyncio.CancelledError:
+        raise GridClosed from None
+    except BaseException:
+        post(awaited.stop)
+        raise
+    work.close()
+    raise GridClosed

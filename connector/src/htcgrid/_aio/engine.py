@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from htcgrid._aio.awaited_work import AwaitedWork
+from htcgrid._aio.awaited_work import AwaitedWork, run_by
 from htcgrid._aio.process import OwnProcess
-from htcgrid.errors import GridClosed, GridError
+from htcgrid.errors import GridError
 
 _T = TypeVar("_T")
 
@@ -36,17 +36,7 @@ class Engine:
         except GridError:
             work.close()
             raise
-        awaited = AwaitedWork(work)
-        try:
-            if self.post(awaited.start):
-                return awaited.result()
-        except asyncio.CancelledError:
-            raise GridClosed from None
-        except BaseException:
-            self.post(awaited.stop)
-            raise
-        work.close()
-        raise GridClosed
+        return run_by(self.post, work)
 
     def post(self, call: Callable[[], object]) -> bool:
         """Have something done soon, without waiting; not at all once the engine is closed. Whether it will be."""

@@ -3,7 +3,7 @@
 import asyncio
 import weakref
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from htcgrid._core.session_ids import whole_ids
 from htcgrid._core.session_link import SessionLink
@@ -155,8 +155,11 @@ class Client:
             link = self._links[session_id] = SessionLink(session_id, self.api, self.channel, self.keep)
         return link
 
-    def keep(self, task: "asyncio.Task[None]") -> None:
-        """Keep what runs in the background from being forgotten, until it is done or the grid is closed."""
+    def keep(self, task: "asyncio.Task[Any]") -> None:
+        """Keep what runs in the background from being forgotten, until it is done or the grid is closed, which cancels
+        it."""
+        if self._http.closed:
+            task.cancel()
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

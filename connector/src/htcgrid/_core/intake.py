@@ -3,15 +3,16 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from htcgrid._submit.json_line import json_line
 from htcgrid._submit.packing import BATCH_AGE
-from htcgrid.errors import GridError
+from htcgrid.errors import GridClosed, GridError
 
 if TYPE_CHECKING:
-    from htcgrid._core.connection import Connection
+    from htcgrid._core.client_loop import ClientLoop
     from htcgrid._submit.feed import Feed
     from htcgrid._submit.packing import EncodedChunk, Packer
     from htcgrid.options import JSON
@@ -26,25 +27,21 @@ class Intake:
     the event loop once it has waited for `BATCH_AGE`.
     """
 
-    def __init__(self, connection: "Connection", feed: "Feed") -> None:
+    def __init__(self, loop: "ClientLoop", feed: "Feed") -> None:
         self.started = asyncio.Event()
         """Set on the event loop once the grid knows the session."""
-        self.failed = asyncio.Event()
-        """Set on the event loop when tasks could not be sent."""
-        self._connection = connection
+        self._loop = loop
         self._feed = feed
         self._packer: Packer | None = None
         self._packing = threading.Lock()
         self._sending = asyncio.Lock()
+        self._senders: set[asyncio.Task[Any]] = set()
+        """Those that send, or wait for it."""
         self._held_since: float | None = None
         self._watched = False
         self._over = False
-        self._fault: GridError | None = None
-
-    @property
-    def fault(self) -> GridError | None:
-        """Why tasks could not be sent, if they could not."""
-        return self._fault
+        self._fault: BaseException | None = None
+        self._failed = asyncio.Event()
 
     def send_all(self, tasks: "Iterable[JSON]", chunk_size: int | None) -> None:
         """Send tasks as they are read, in the caller's thread.
@@ -59,7 +56,7 @@ class Intake:
     def send_batches(self, batches: "Iterable[Sequence[EncodedChunk]]") -> None:
         """Send tasks that were encoded before."""
         for batch in batches:
-            self._connection.run(self._send(batch))
+            self._loop.run(self._send(batch))
 
     def begin(self, tasks: "Iterable[JSON]", chunk_size: int | None, largest: int | None = None) -> None:
         """Pack the tasks of this source, which are then `put` one by one."""
@@ -69,49 +66,86 @@ class Intake:
         """Take an encoded task. Waits where the grid takes tasks more slowly than the source gives them."""
         if self._fault is not None:
             raise self._fault
+        if self._over:
+            raise GridClosed
         assert self._packer is not None, "begin() comes first"  # noqa: S101 - told to mypy
         with self._packing:
             batches = self._packer.add(line)
         for batch in batches:
-            self._connection.run(self._send(batch))
+            self._loop.run(self._send(batch))
         if not self._watched:
             self._watched = True
-            self._connection.post(self._watch)
+            self._loop.post(self._watch)
 
     def push(self, *, last: bool) -> None:
         """Send what is here now and, unless it is the last, wait until the grid has acknowledged it."""
-        self._connection.run(self._push(last=last))
+        self._loop.run(self._push(last=last))
 
     def close(self) -> None:
         """Send what is left with the totals, which close the session. Raises as `Feed.close` does."""
-        self._connection.run(self._alone(self._feed.close()))
-        self._connection.post(self.started.set)
+        self._loop.run(self._finish(self._feed.close))
+        self._loop.post(self.started.set)
 
     def flush(self) -> None:
         """Send what is left and wait until the grid has acknowledged it."""
-        self._connection.run(self._alone(self._feed.flush()))
-
-    def abandon(self, leaving: Coroutine[Any, Any, None]) -> None:
-        """Leave the session when nothing is being sent any more, and send nothing afterwards."""
-        self._over = True
-        self._connection.run(self._alone(leaving))
+        self._loop.run(self._finish(self._feed.flush))
 
     # --- on the event loop ---
 
-    async def _alone(self, work: Coroutine[Any, Any, _T]) -> _T:
+    async def unless_failed(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The outcome of `work`. It is cancelled when tasks cannot be read or sent, and why is raised.
+
+        Raises:
+            GridClosed: the grid was closed meanwhile.
+        """
+        failure = asyncio.create_task(self._failed.wait())
+        wanted = asyncio.create_task(work)
+        self._loop.client.keep(failure)
         try:
-            await self._sending.acquire()
-        except BaseException:
-            work.close()
-            raise
-        try:
-            self._held_since = None
-            return await work
+            await asyncio.wait({failure, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            if self._fault is not None:
+                raise self._fault
+            if failure.cancelled() and not wanted.done():
+                raise GridClosed
+            return await wanted
         finally:
-            self._sending.release()
+            failure.cancel()
+            wanted.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits why tasks cannot be read or sent."""
+        self._fault = self._fault or error
+        self._failed.set()
+
+    async def abandon(self, error: BaseException, leave: Callable[[BaseException], Awaitable[None]]) -> None:
+        """Leave the session for this reason when nothing is being sent any more, and send nothing afterwards."""
+        self._over = True
+        if not isinstance(error, Exception):  # who is interrupted does not wait for the grid's answers
+            for sender in self._senders:
+                sender.cancel()
+        async with self._sending:
+            await leave(error)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        sender = asyncio.current_task()
+        assert sender is not None, "runs on the event loop"  # noqa: S101 - told to mypy
+        self._senders.add(sender)
+        try:
+            async with self._sending:
+                yield
+        finally:
+            self._senders.discard(sender)
+
+    async def _finish(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._alone():
+            if self._over:
+                raise GridClosed
+            self._held_since = None
+            await work()
 
     async def _send(self, batch: "Sequence[EncodedChunk]") -> None:
-        async with self._sending:
+        async with self._alone():
             await self._give(batch)
             self._held_since = time.monotonic()
             if self._packer is not None:
@@ -119,7 +153,7 @@ class Intake:
                     self._packer.rejuvenate()
 
     async def _push(self, *, last: bool) -> None:
-        async with self._sending:
+        async with self._alone():
             await self._give_all(last=last)
 
     async def _give_all(self, *, last: bool) -> None:
@@ -144,19 +178,18 @@ class Intake:
 
     def _watch(self) -> None:
         task = asyncio.create_task(self._send_what_waits(), name="htcgrid intake")
-        self._connection.client.keep(task)
+        self._loop.client.keep(task)
 
     async def _send_what_waits(self) -> None:
         """Send what has waited for too long, until nothing waits."""
         try:
             while not self._over and (age := self._age()) is not None:
                 await asyncio.sleep(max(0.0, BATCH_AGE.total_seconds() - age))
-                async with self._sending:  # while a full batch is being sent, it is not the source that is slow
+                async with self._alone():  # while a full batch is being sent, it is not the source that is slow
                     if (self._age() or 0.0) >= BATCH_AGE.total_seconds():
                         await self._give_all(last=False)
         except GridError as error:
-            self._fault = error
-            self.failed.set()
+            self.fail(error)
         finally:
             self._watched = False
 

@@ -1,12 +1,12 @@
 """Drawing the tasks of a map ahead of the reader of its results, in a thread of its own."""
 
-import asyncio
-import contextvars
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from htcgrid._core.intake import Intake
+from htcgrid._core.source_thread import start_reading
 from htcgrid._submit.encoding import check_chunk_size
 from htcgrid._submit.json_line import json_line
 from htcgrid._submit.tables import tasks_of
@@ -14,10 +14,8 @@ from htcgrid._submit.window import CHUNKS_IN_WINDOW, REFILL, check_buffersize
 from htcgrid.options import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
-
-    from htcgrid._core.connection import Connection
+    from htcgrid._core.client_loop import ClientLoop
+    from htcgrid._core.session_link import SessionLink
     from htcgrid._follow.reading import Reading
     from htcgrid._submit.feed import Feed
     from htcgrid.results import Part
@@ -35,16 +33,13 @@ class Lookahead:
         self._open_tasks = 0
         self._changed = threading.Condition()
         self._stopped = False
-        self._error: BaseException | None = None
 
-    def start(self, connection: "Connection", feed: "Feed") -> None:
+    def start(self, loop: "ClientLoop", feed: "Feed") -> None:
         """Begin to draw tasks and to send them."""
-        self._connection = connection
-        self._intake = Intake(connection, feed)
+        self._loop = loop
+        self._intake = Intake(loop, feed)
         self._feed = feed
-        context = contextvars.copy_context()
-        # A daemon, so that a source which waits for ever does not keep the program from ending.
-        threading.Thread(target=context.run, args=(self._draw,), name="htcgrid map", daemon=True).start()
+        start_reading(self._draw, "htcgrid map")
 
     def took(self) -> None:
         """The reader has taken one more result."""
@@ -52,26 +47,20 @@ class Lookahead:
             self._open_tasks -= 1
             self._changed.notify()
 
-    def stop(self, leaving: "Coroutine[Any, Any, None]") -> None:
-        """Draw no further task, and leave the session."""
+    def stop(self) -> None:
+        """Draw no further task."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._intake.abandon(leaving)
+
+    async def abandon(self, error: BaseException, link: "SessionLink") -> None:
+        """Leave the session for this reason, after `stop`."""
+        await self._intake.abandon(error, link.abandon)
 
     async def next(self, reading: "Reading") -> "list[Part]":
-        """The next results, as soon as there are some; none at the end. Raises what the source raises."""
-        failure = asyncio.create_task(self._intake.failed.wait())
-        parts = asyncio.create_task(self._parts(reading))
-        try:
-            await asyncio.wait({failure, parts}, return_when=asyncio.FIRST_COMPLETED)
-            error = self._error or self._intake.fault
-            if error is not None:
-                raise error
-            return await parts
-        finally:
-            failure.cancel()
-            parts.cancel()
+        """The next results, as soon as there are some; none at the end. Raises what the source raises, and
+        `GridClosed` when the grid is closed meanwhile."""
+        return await self._intake.unless_failed(self._parts(reading))
 
     async def _parts(self, reading: "Reading") -> "list[Part]":
         await self._intake.started.wait()
@@ -84,10 +73,10 @@ class Lookahead:
             while self._has_room() and (drawn := next(source, None)) is not None:
                 self._intake.put(json_line(*drawn))
             self._finish()
-        except BaseException as error:  # noqa: BLE001 - raised in the reader's thread
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 - raised where the results are read
+            self._loop.post(partial(self._intake.fail, error))
         finally:
-            self._connection.post(self._end)
+            self._loop.post(self._intake.started.set)
 
     def _has_room(self) -> bool:
         """Wait until one more task may be drawn. False if none is wanted any more."""
@@ -107,8 +96,3 @@ class Lookahead:
             self._intake.push(last=True)
             if self._feed.encoder.tasks:
                 self._intake.close()
-
-    def _end(self) -> None:
-        if self._error is not None:
-            self._intake.failed.set()
-        self._intake.started.set()

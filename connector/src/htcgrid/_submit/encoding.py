@@ -1,6 +1,6 @@
 """From the user's tasks to chunks that can be sent."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 
 from htcgrid._submit.chunking import (
     AUTOMATIC_CHUNK_BYTES,
@@ -41,27 +41,20 @@ class Encoder:
         self.known = KnownChunks(())
         """Chunks that the grid has already, of a submission that is repeated."""
 
-    def encode(
-        self, tasks: Iterable[JSON], chunk_size: int | None, largest: int | None = None
-    ) -> "Iterator[list[EncodedChunk]]":
-        """The next tasks as batches of chunks that travel together, made as they are asked for.
-
-        Chunks whose size is not given hold `largest` tasks at most. Tasks that all lie in memory are encoded before
-        this returns, so that nothing is sent when one is wrong.
+    def encode(self, tasks: Sequence[JSON], chunk_size: int | None) -> list[list[EncodedChunk]]:
+        """The next tasks, which all lie in memory, as batches of chunks that travel together.
 
         Raises:
             InvalidTask: a task is not JSON.
             PayloadTooLarge: a task is too large.
         """
-        packer = self.packer(tasks, chunk_size, largest)
-        lines: Iterable[bytes] = (json_line(index, task) for index, task in enumerate(tasks, self.tasks))
-        if not isinstance(tasks, Sequence):
-            return pack(lines, packer)
-        lines = list(lines)  # before any of them is numbered
-        return iter(list(pack(lines, packer)))
+        packer = self.packer(tasks, chunk_size)
+        lines = [json_line(index, task) for index, task in enumerate(tasks, self.tasks)]  # before any is numbered
+        return list(pack(lines, packer))
 
     def packer(self, tasks: Iterable[JSON], chunk_size: int | None, largest: int | None = None) -> Packer:
-        """Packs the next tasks, whose number may be known, into batches."""
+        """Packs the next tasks, whose number may be known, into batches. Chunks whose size is not given hold
+        `largest` tasks at most."""
         size_at, most = _sizes(tasks, chunk_size, largest or MAX_TASKS_PER_CHUNK)
         return Packer(self, size_at, most)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from htcgrid.errors import EmptySession, GridError, SessionClosed, SessionNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from htcgrid._follow.collector import Collector
     from htcgrid._submit.encoding import Encoder
@@ -58,12 +58,15 @@ class Feed:
             await self._submission.send(self._held)
         self._held = batch
 
-    async def go_on(self, *, last: bool) -> None:
-        """Send what is held, and wait for its acknowledgment; with the totals if that was all and there was any."""
-        if not last:
-            await self.flush()
-        elif self.open and self.encoder.tasks:
-            await self.close()
+    async def send_all(self, batches: "Iterable[Sequence[EncodedChunk]]", end: "Callable[[], Awaitable[None]]") -> None:
+        """Send these batches, then await `end`. When that breaks off, the session is abandoned."""
+        try:
+            for batch in batches:
+                await self.send(batch)
+            await end()
+        except BaseException as error:
+            await self.abandon(error)
+            raise
 
     async def flush(self) -> None:
         """Send everything and wait until the grid has acknowledged it."""

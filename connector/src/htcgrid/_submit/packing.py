@@ -116,10 +116,6 @@ class Packer:
             found.append(self._take_batch())
         return found
 
-    def whole_chunks(self) -> list[list[EncodedChunk]]:
-        """The full chunks that are here, as batches."""
-        return [self._take_batch()] if self._batch else []
-
     def _end_chunk(self, full: list[list[EncodedChunk]]) -> None:
         chunk = self._numbering.number(self._lines)
         self._lines, self._line_bytes = [], 0
@@ -140,6 +136,4 @@ def pack(lines: Iterable[bytes], packer: Packer) -> Iterator[list[EncodedChunk]]
     """Batches of encoded tasks, made as they are asked for."""
     for line in lines:
         yield from packer.add(line)
-        if (packer.age or 0.0) > BATCH_AGE.total_seconds():
-            yield from packer.whole_chunks()
     yield from packer.take(last=True)
