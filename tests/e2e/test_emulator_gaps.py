@@ -45,6 +45,29 @@ def test_batches_are_authorised_under_their_own_names(service: str, target: str,
     assert in_emulator(program) == named
 
 
+_ATTRIBUTES = """
+import json
+from ministack.core import iam_actions
+{bridge}
+def attributes(*texts):
+    body = json.dumps({{"Statements": [{{"Statement": text}} for text in texts]}}).encode()
+    print(iam_actions.dynamodb_service_context(body).get("dynamodb:Attributes"))
+attributes('UPDATE "t" SET a = b + 1 SET c.d = ? REMOVE e WHERE "f" = ? AND g <= ? RETURNING ALL NEW *')
+attributes('SELECT a, b.c FROM "t" WHERE d = ?', "INSERT INTO \\"t\\" VALUE {{'e': ?}}")
+"""
+
+
+def test_attributes_of_statements_are_no_condition_key() -> None:
+    assert in_emulator(_ATTRIBUTES.format(bridge="")).splitlines() == ["None", "None"]
+
+
+def test_the_bridge_names_the_attributes_of_statements() -> None:
+    folder = str(PROJECT.root / "local/src/htcgrid_local/embedded")
+    bridge = f"import sys; sys.path.insert(0, {folder!r}); from aws import permissions; "
+    one, other = in_emulator(_ATTRIBUTES.format(bridge=f"{bridge}permissions.authorise_as_aws_does()")).splitlines()
+    assert (one, other) == (str(list("abcefg")), str(list("abde")))
+
+
 def test_errors_of_functions_have_one_name() -> None:
     source = in_emulator(
         "import inspect; from ministack.services import lambda_svc; "

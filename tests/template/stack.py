@@ -18,6 +18,7 @@ class Statement:
     sid: str
     actions: tuple[str, ...]
     resources: tuple[Any, ...]
+    condition: dict[str, Any]
 
 
 class _Loader(yaml.CSafeLoader):
@@ -82,15 +83,16 @@ def references(value: Any) -> set[str]:
 
 def statements() -> Iterator[Statement]:
     """Every statement that allows something to a role of the stack."""
-    for name, properties in of_type(
-        "AWS::IAM::Role", "AWS::Serverless::Function", "AWS::Serverless::StateMachine"
-    ).items():
-        for policy in properties.get("Policies", []):
-            document = policy.get("PolicyDocument", policy)
-            for statement in document["Statement"]:
+    for name, properties in of_type("AWS::IAM::Role").items():
+        for policy in properties["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
                 assert statement["Effect"] == "Allow"
                 yield Statement(
-                    name, statement["Sid"], tuple(many(statement["Action"])), tuple(many(statement["Resource"]))
+                    name,
+                    statement["Sid"],
+                    tuple(many(statement["Action"])),
+                    tuple(many(statement["Resource"])),
+                    statement.get("Condition", {}),
                 )
 
 

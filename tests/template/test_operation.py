@@ -134,8 +134,11 @@ def test_an_alarm_watches_every_metric_of_an_error() -> None:
 def test_a_function_has_its_own_rights_and_its_own_log(name: str) -> None:
     functions = of_type("AWS::Serverless::Function")
     function = functions[name]
-    assert "Role" not in function
-    assert len(function["Policies"]) == 1
+    # A role that SAM made would have managed policies: for one, to take messages of every queue of the account.
+    [role] = references(function["Role"])
+    assert [other for other, each in functions.items() if each["Role"] == function["Role"]] == [name]
+    assert len(of_type("AWS::IAM::Role")[role]["Policies"]) == 1
+    assert "Policies" not in function
     group = function["LoggingConfig"]["LogGroup"]["Ref"]
     assert group in names("AWS::Logs::LogGroup")
     assert [other for other, each in functions.items() if each["LoggingConfig"]["LogGroup"] == {"Ref": group}] == [name]
@@ -144,8 +147,9 @@ def test_a_function_has_its_own_rights_and_its_own_log(name: str) -> None:
 @pytest.mark.parametrize("name", names("AWS::Serverless::StateMachine"))
 def test_a_workflow_has_its_own_rights_and_logs_no_payload(name: str) -> None:
     workflow = of_type("AWS::Serverless::StateMachine")[name]
-    assert "Role" not in workflow
-    assert len(workflow["Policies"]) == 1
+    assert workflow["Role"] == {"Fn::GetAtt": [f"{name}WorkflowRole", "Arn"]}
+    assert "Policies" not in workflow
+    assert "Events" not in workflow, "SAM would make a role that any account's rules may take"
     assert workflow["Logging"]["IncludeExecutionData"] is False
     assert references(workflow["Logging"]["Destinations"]) <= set(names("AWS::Logs::LogGroup"))
 

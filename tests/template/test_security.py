@@ -39,6 +39,10 @@ ON_NO_RESOURCE = frozenset(
         "logs:DescribeResourcePolicies",
         "logs:DescribeLogGroups",
         "cloudwatch:PutMetricData",
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
     }
 )
 
@@ -148,7 +152,6 @@ def test_every_action_exists_in_aws(statement: Statement) -> None:
 
 
 def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
-    roles = of_type("AWS::IAM::Role")
     granted = {
         action: {str(sorted(references(resource))) for resource in statement.resources}
         for statement in STATEMENTS
@@ -168,12 +171,66 @@ def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
         "kms:Decrypt": {"['Key']"},
         "kms:GenerateDataKey": {"['Key']"},
     }
-    assert "ManagedPolicyArns" not in roles["AgentRole"]
 
 
 def test_an_agent_writes_results_alone() -> None:
     [write] = [each for each in STATEMENTS if each.role == "AgentRole" and "s3:PutObject" in each.actions]
-    assert write.resources == ({"Fn::Sub": "${DataBucket.Arn}/*/results/*"},)
+    assert write.resources == ({"Fn::Sub": "${DataBucket.Arn}/*/results/*.*"},)
+
+
+def test_an_agent_writes_no_attribute_but_those_of_an_attempt() -> None:
+    [write] = [each for each in STATEMENTS if "dynamodb:PartiQLUpdate" in each.actions and each.role == "AgentRole"]
+    named = set(write.condition["ForAllValues:StringEquals"]["dynamodb:Attributes"])
+    assert {"bucket", "chunk", "owner", "attempt", "outcomes", "results"} <= named
+    # Nothing that says whose a chunk is, what was submitted and for how long it is kept,
+    assert not named & {"tenant", "inputs", "inputs_bytes", "inputs_edition", "size", "first_task", "expires_at"}
+    # nor anything of a bucket's account, which lies in the same table.
+    assert not named & {"submitted", "completed", "failed", "cancelled", "finished", "expected", "submitted_chunks"}
+
+
+ENCRYPTED = {"dynamodb", "s3", "sqs", "sns"}
+"""Services whose resources of this stack are encrypted with the key, by the prefix of their actions."""
+
+
+@pytest.mark.parametrize("role", sorted({each.role for each in STATEMENTS}))
+def test_a_role_uses_the_key_through_the_services_that_it_calls_and_no_other(role: str) -> None:
+    mine = [each for each in STATEMENTS if each.role == role]
+    called = {action.split(":")[0] for each in mine for action in each.actions if each.sid != "UseKey"}
+    through = set()
+    for each in mine:
+        if "kms:Decrypt" in each.actions:
+            assert each.resources == (KEY,)
+            via = many(each.condition["StringEquals"]["kms:ViaService"])
+            through |= {text["Fn::Sub"].removesuffix(".${AWS::Region}.${AWS::URLSuffix}") for text in via}
+        else:
+            assert not any(action.startswith("kms:") for action in each.actions)
+    assert through == called & ENCRYPTED
+
+
+def test_the_key_serves_the_logs_of_this_stack_alone_and_each_service_for_its_purpose() -> None:
+    [key] = of_type("AWS::KMS::Key").values()
+    conditions = {each["Sid"]: each.get("Condition") for each in key["KeyPolicy"]["Statement"]}
+    logs = conditions["UsedByLogs"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]["Fn::Sub"]
+    # CloudFormation names a log group without a name after its stack.
+    assert logs.endswith(":log-group:${AWS::StackName}-*")
+    assert all("LogGroupName" not in group for group in of_type("AWS::Logs::LogGroup").values())
+    assert set(conditions["UsedByEvents"]) == {"StringEquals", "ArnLike"}
+    assert conditions["AdministeredByIam"] is None
+
+
+def test_nobody_writes_results_but_who_runs_tasks_or_gives_them_up() -> None:
+    writers = {
+        each.role
+        for each in STATEMENTS
+        if "s3:PutObject" in each.actions and any("inputs" not in resource["Fn::Sub"] for resource in each.resources)
+    }
+    assert writers == {"AgentRole", "ExpiredLeasesRole", "UndeliverableRole"}
+
+
+def test_no_role_has_policies_that_others_write() -> None:
+    for name, role in of_type("AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, name
+    assert not any("Policies" in each for each in of_type("AWS::Serverless::Function").values())
 
 
 @pytest.mark.parametrize("name", names("AWS::ApiGatewayV2::Route"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from htcgrid_events import BUS_EVENTS, SOURCE
-from tests.template.stack import ROOT, of_type
+from tests.template.stack import ROOT, names, of_type, references, statements
 
 FILES = sorted((ROOT / "statemachines").glob("*.asl.json"))
 TRANSIENT = ("States.ALL", "States.TaskFailed")
@@ -99,10 +99,45 @@ def test_a_definition_is_given_exactly_the_names_that_it_uses() -> None:
 
 
 def test_workflows_start_on_events_that_the_grid_sends() -> None:
-    for properties in of_type("AWS::Serverless::StateMachine").values():
-        for event in properties.get("Events", {}).values():
-            if event["Type"] == "EventBridgeRule":
-                pattern = event["Properties"]["Pattern"]
-                assert pattern["source"] == [SOURCE]
-                assert set(pattern["detail-type"]) <= set(BUS_EVENTS)
-                assert "DeadLetterConfig" in event["Properties"]
+    for rule in of_type("AWS::Events::Rule").values():
+        assert rule["EventPattern"]["source"] == [SOURCE]
+        assert set(rule["EventPattern"]["detail-type"]) <= set(BUS_EVENTS)
+        [target] = rule["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["BusDeadLetterQueue", "Arn"]}}
+        assert references(target["Arn"]) <= set(names("AWS::Serverless::StateMachine"))
+
+
+ACTIONS = {
+    "lambda:invoke": "lambda:InvokeFunction",
+    "events:putEvents": "events:PutEvents",
+    "dynamodb:updateItem": "dynamodb:UpdateItem",
+    "aws-sdk:dynamodb:query": "dynamodb:Query",
+}
+"""What a role needs for an integration ("IAM policies for integrated services", Step Functions)."""
+
+KEPT_BY_SERVICES = ("Logs", "Traces", "UseKey")
+
+
+@pytest.mark.parametrize("name", names("AWS::Serverless::StateMachine"))
+def test_a_workflow_may_do_what_its_definition_says_and_no_more(name: str) -> None:
+    definition = load(ROOT / of_type("AWS::Serverless::StateMachine")[name]["DefinitionUri"])
+    resources = [
+        state["Resource"].removeprefix("arn:aws:states:::").removesuffix(".waitForTaskToken")
+        for each in machines(definition)
+        for state in each["States"].values()
+        if state["Type"] == "Task"
+    ]
+    own = [each for each in statements() if each.role == f"{name}WorkflowRole"]
+    allowed = {action for each in own if each.sid not in KEPT_BY_SERVICES for action in each.actions}
+    assert allowed == {ACTIONS[resource] for resource in resources}
+    assert any(each.sid == "UseKey" for each in own) is any(action.startswith("dynamodb:") for action in allowed)
+
+
+def test_rules_and_schedules_may_start_their_workflows_and_no_more() -> None:
+    started = {target for rule in of_type("AWS::Events::Rule").values() for target in references(rule["Targets"])}
+    machines_of = {"StartWorkflowsRole": started & set(names("AWS::Serverless::StateMachine"))}
+    machines_of["ExpiredLeasesScheduleRole"] = {"ExpiredLeases"}
+    for role, expected in machines_of.items():
+        start = [each for each in statements() if each.role == role and "states:StartExecution" in each.actions]
+        assert [references(list(each.resources)) for each in start] == [expected]
+    assert {each.sid for each in statements() if each.role == "StartWorkflowsRole"} == {"Start"}

@@ -9,6 +9,7 @@ from typing import Any
 from ministack.app import app as ministack
 
 from . import (
+    authorisations,
     counting,
     function_credentials,
     function_errors,
@@ -33,7 +34,8 @@ statements.read_once()
 refusals.refuse_as_dynamodb_does()
 queues.answer_at_once()
 layers.unpack_once()
-permissions.authorise_batches_as_aws_does()
+permissions.authorise_as_aws_does()
+authorisations.note_permissions()
 user_pools.obey_template()
 workflows.evaluate_timeouts()
 # What a deployment needs, imported while the deployer itself still starts.
@@ -54,6 +56,8 @@ async def _behind_gate(scope: dict[str, Any], receive: Any, send: Any) -> None:
             await _answer(send, counting.counted())
         case "/_htcgrid/charges":
             await _answer(send, counting.charged())
+        case "/_htcgrid/permissions":
+            await _answer(send, authorisations.permissions())
         case _:
             counting.count(scope)
             # The template's resource policies refuse requests without TLS. Here all speak plain HTTP, on the loopback
@@ -65,7 +69,7 @@ async def _behind_gate(scope: dict[str, Any], receive: Any, send: Any) -> None:
 app = gate.guarded(_behind_gate)
 
 
-async def _answer(send: Any, content: dict[str, str] | dict[str, int]) -> None:
+async def _answer(send: Any, content: dict[str, str] | dict[str, int] | list[dict[str, str]]) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})
