@@ -31,6 +31,7 @@ from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_local import LocalGrid
 from htcgrid_local.agents import Agent
 from htcgrid_local.processes import kill_group
+from tests.support import permissions
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -252,6 +253,7 @@ def chaos_grid() -> Iterator[ChaosGrid]:
         )
         with _listening(here), _executioner(here, listener):
             yield here
+        permissions.note(local)
 
 
 def left_behind(mark: str) -> list[str]:

@@ -1,13 +1,14 @@
 """Tasks that fail for good, through the deployed workflow: kept, announced, run again, forgotten."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from htcgrid import JSON, Grid, Session, TaskFailed
-from htcgrid_events import ChunkQueued, DeadLetter, SessionState
+from htcgrid_events import INLINE_BYTES, ChunkQueued, DeadLetter, SessionState
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
 
@@ -50,6 +51,16 @@ def test_failures_alike_have_one_fingerprint_and_fail_again_as_they_did(grid: Gr
     until(lambda: again.status().state is SessionState.FAILED)
     assert again.status().account.failed == 60
     assert {letter.fingerprint for letter in letters(again, 60)} == {fingerprint}
+
+
+def test_a_task_that_fails_beside_a_large_one_is_kept_and_run_again_as_any_other(grid: Grid) -> None:
+    large = random.Random(1).randbytes(INLINE_BYTES).hex()
+    session = grid.submit([{"value": large}, fails("no curve")], chunk_size=2, max_retries=0)
+    session.wait(timeout=60)
+    [letter] = letters(session, 1)
+    assert (letter.message, letter.tasks) == ("no curve", (1,))
+    assert session.redrive(events={1: {"value": 2}}) == 1
+    assert grid.attach(session.id).results(timeout=60) == [large, 2]
 
 
 def test_a_redrive_right_after_the_verdict_misses_nothing(grid: Grid) -> None:

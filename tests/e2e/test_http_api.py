@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from websockets.sync.client import connect
 
 from htcgrid import Grid
+from htcgrid_events import PingFrame, PongFrame
 from htcgrid_local import LocalGrid
 
 pytestmark = pytest.mark.grid
@@ -124,3 +126,11 @@ def test_without_a_token_nothing_is_said(api: Api) -> None:
     for operation in OPERATIONS:
         path = operation.path.replace("{session_id}", api.session_id).replace("{index}", "0").replace("{bucket}", "0")
         assert httpx.request(operation.method, api.url + path, timeout=30).status_code == 401
+
+
+def test_a_ping_over_a_push_connection_is_answered(api: Api, local_grid: LocalGrid) -> None:
+    answer = httpx.put(f"{api.url}/subscribers/{'a' * 32}", headers=api.headers, timeout=60)
+    url = str(local_grid.profile.push_url).replace("http", "ws", 1)
+    with connect(f"{url}?ticket={answer.json()['ticket']}", proxy=None) as connection:
+        connection.send(PingFrame().model_dump_json())
+        assert connection.recv(timeout=60) == PongFrame().model_dump_json()
