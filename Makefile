@@ -101,6 +101,17 @@ lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, cfn-lint, sam val
 	.venv/bin/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file template.yaml
 
+# Apart from lint, because it brings a hundred packages for the sake of one file.
+.PHONY: checkov
+checkov: .tools/checkov/.installed ## check the template against the rules of checkov
+	.tools/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
+
+# Not locked, since its answers change with its database anyway; it installs nothing of what it reads.
+.PHONY: audit
+audit: $(UV) ## ask a database for known weaknesses of all locked packages (needs the network)
+	for name in uv dev functions ministack sam checkov; do \
+		$(UV) tool run pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/$$name.txt; done
+
 .PHONY: format
 format: $(VENV) ## format the code and mend what ruff can mend
 	.venv/bin/ruff check --fix-only .
@@ -113,7 +124,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 
 .PHONY: lock
 lock: $(UV) ## lock requirements/*.in anew (versions move)
-	for name in uv dev ministack sam; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	for name in uv dev ministack sam checkov; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
 		requirements/functions.in -o requirements/functions.txt
 	$(if $(shell command -v npm),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
