@@ -98,11 +98,11 @@ def test_what_has_no_row_cannot_be_claimed(harness: Harness) -> None:
     assert harness.grid.chunks.read(session, 0) is None
 
 
-def test_a_row_of_another_tenant_is_not_claimed(harness: Harness, session: Session) -> None:
+def test_a_row_of_another_tenant_is_not_the_chunk_that_is_claimed(harness: Harness, session: Session) -> None:
     before = harness.row(session)
     now = harness.clock()
     claim = Claim(before.key, AGENT, now, now + LEASE, "message", now, "thief")
-    assert harness.grid.chunks.claim([claim]) == [(False, before)]
+    assert harness.grid.chunks.claim([claim]) == [(False, None)]
 
 
 def test_a_finished_chunk_is_never_claimed_again(harness: Harness, session: Session) -> None:

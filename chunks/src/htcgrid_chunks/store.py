@@ -135,9 +135,12 @@ class ChunkStore:
     def claim(self, claims: Sequence[Claim]) -> list[tuple[bool, Chunk | None]]:
         """Claim chunks. Returns, for each, whether the caller has its lease, and its row if there is one."""
         written = self._batches.execute([self._claim(claim) for claim in claims])
-        return [
-            (answer.accepted, self._row_of(claim.key, answer)) for claim, answer in zip(claims, written, strict=True)
-        ]
+        return [self._claimed(claim, answer) for claim, answer in zip(claims, written, strict=True)]
+
+    def _claimed(self, claim: Claim, answer: Written) -> tuple[bool, Chunk | None]:
+        row = self._row_of(claim.key, answer)
+        # Compared here, and not in the statement: an agent's role may not even name the tenant (template.yaml).
+        return (False, None) if row is not None and row.tenant != claim.tenant else (answer.accepted, row)
 
     def extend(self, leases: Sequence[ChunkLease], lease_expires_at: int) -> list[bool]:
         """Prolong leases to `lease_expires_at` (ms); false for each that was lost meanwhile."""
@@ -242,7 +245,7 @@ class ChunkStore:
         return Statement(
             f'UPDATE "{self._table}" SET state = \'{ChunkState.RUNNING}\' SET attempt = attempt + 1 SET "owner" = ? '
             "SET claimable_at = ? SET claimed_at = ? SET queued_at = ? SET message_id = ? "
-            'WHERE "bucket" = ? AND chunk = ? AND claimable_at <= ? AND tenant = ? RETURNING ALL NEW *',
+            'WHERE "bucket" = ? AND chunk = ? AND claimable_at <= ? RETURNING ALL NEW *',
             [
                 text(claim.owner),
                 number(claim.lease_expires_at),
@@ -251,7 +254,6 @@ class ChunkStore:
                 text(claim.message_id),
                 *row_key(claim.key),
                 number(claim.now),
-                text(claim.tenant),
             ],
         )
 

@@ -158,7 +158,7 @@ class Receiver:
         )
 
     def _handle_unclaimed(self, delivery: Delivery, row: Chunk | None) -> None:
-        if row is None or row.tenant != delivery.queued.tenant:
+        if row is None:
             _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
             self._outbox.delete(delivery)
         elif row.finished:
