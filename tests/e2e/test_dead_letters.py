@@ -54,7 +54,7 @@ def test_failures_alike_have_one_fingerprint_and_fail_again_as_they_did(grid: Gr
 
 
 def test_a_task_that_fails_beside_a_large_one_is_kept_and_run_again_as_any_other(grid: Grid) -> None:
-    large = random.Random(1).randbytes(INLINE_BYTES).hex()
+    large = random.Random(1).randbytes(4 * INLINE_BYTES).hex()
     session = grid.submit([{"value": large}, fails("no curve")], chunk_size=2, max_retries=0)
     session.wait(timeout=60)
     [letter] = letters(session, 1)
