@@ -59,7 +59,12 @@ def _submitted(agent: Agent) -> list[Callable[[], Any]]:
 
 def _other_tables(agent: Agent) -> list[Callable[[], Any]]:
     rows = agent.client("dynamodb")
-    tables = {"SessionsTable": "session_id", "ConnectionsTable": "subscriber_id", "DeadLettersTable": "bucket"}
+    tables = {
+        "SessionsTable": "session_id",
+        "ConnectionsTable": "subscriber_id",
+        "DeadLettersTable": "bucket",
+        "TenantsTable": "tenant",
+    }
     return [
         lambda name=name, key=key: rows.get_item(TableName=agent.outputs[name], Key={key: {"S": "a"}})  # type: ignore[misc]
         for name, key in tables.items()
@@ -169,7 +174,7 @@ CANNOT: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
     "change when a row expires": lambda agent: [lambda: agent.update("SET expires_at = 1")],
     "change what is counted of a session": _account,
     "insert, replace, delete or list rows": _rows,
-    "see or change sessions, subscribers and dead letters": _other_tables,
+    "see or change sessions, subscribers, dead letters and what tenants use": _other_tables,
     "write inputs, or anything but the results of an attempt; delete or list objects": _objects,
     "send tasks, or take events and undeliverable messages": _queues,
     "speak for the control plane: to the bus, topic, workflows, functions, users and roles": _control_plane,
