@@ -11,7 +11,8 @@ _used: set[tuple[str, str, str]] = set()
 
 def note_permissions() -> None:
     """Note every decision about a request of a role from now on."""
-    iam_evaluator.evaluate = _noting(iam_evaluator.evaluate)
+    iam_evaluator.evaluate = _noting_allowed(iam_evaluator.evaluate)
+    iam_evaluator.enforce = _noting_refused(iam_evaluator.enforce)
 
 
 def permissions() -> list[dict[str, str]]:
@@ -19,13 +20,30 @@ def permissions() -> list[dict[str, str]]:
     return [{"role": role, "statement": statement, "action": action} for role, statement, action in sorted(_used)]
 
 
-def _noting(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+def _noting_allowed(evaluate: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(evaluate)
     def noting(context: Any, *policies: Any) -> Any:
         result = evaluate(context, *policies)
-        kind, _, rest = context.principal_arn.rpartition(":")[2].partition("/")
-        if kind == "assumed-role":
-            _used.add((rest.partition("/")[0], result.matched_sid, context.action))
+        # Policies of resources are evaluated by the same function; whether a request is refused, only enforce knows.
+        if result.decision == "Allow":
+            _note(context.principal_arn, result.matched_sid, context.action)
         return result
 
     return noting
+
+
+def _noting_refused(enforce: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(enforce)
+    def noting(access_key: str, action: str, *more: Any, **named: Any) -> Any:
+        result = enforce(access_key, action, *more, **named)
+        if isinstance(result, iam_evaluator.EvalResult):
+            _note(result.principal_arn, "", action)
+        return result
+
+    return noting
+
+
+def _note(principal: str, statement: str, action: str) -> None:
+    kind, _, rest = principal.rpartition(":")[2].partition("/")
+    if kind == "assumed-role":
+        _used.add((rest.partition("/")[0], statement, action))
