@@ -73,7 +73,7 @@ FAILING = [
     ({"do": "exit"}, FailureKind.CRASH, "Runtime.ExitError", "exit code 3"),
     ({"do": "sys_exit"}, FailureKind.CRASH, "Runtime.ExitError", "exit code 4"),
     ({"do": "segfault"}, FailureKind.CRASH, "Runtime.ExitError", "SIGSEGV"),
-    ({"do": "hang"}, FailureKind.TIMEOUT, "Sandbox.Timedout", "longer than 2 s"),
+    ({"do": "hang"}, FailureKind.TIMEOUT, "Sandbox.Timedout", "longer than 4 s"),
 ]
 
 

@@ -203,7 +203,7 @@ def test_without_workers_an_agent_takes_nothing(pod: Pod) -> None:
 
 
 FAILING = [
-    ({"do": "hang"}, FailureKind.TIMEOUT, "longer than 2 s"),
+    ({"do": "hang"}, FailureKind.TIMEOUT, "longer than 4 s"),
     ({"do": "exit"}, FailureKind.CRASH, "exit code 3"),
     ({"do": "segfault"}, FailureKind.CRASH, "signal SIGSEGV"),
     ({"do": "raise"}, FailureKind.HANDLER, "no luck"),
