@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import uvloop
 from agent.tests.harness import PYTHON_RUNTIMES, Place
 
 from htcgrid_agent.execution.worker import Worker
 from htcgrid_agent.runtimes.launcher import Exit
+from htcgrid_agent.runtimes.peer import Peer
 from htcgrid_agent.runtimes.permits import Permits
 from htcgrid_agent.work.task import Batch, Failed, Task, TaskEnd
 from htcgrid_chunks.clock import system_clock
@@ -44,6 +47,8 @@ class HttpRuntime:
 
     def __init__(self, api: str, failure: BaseException | None) -> None:
         self._failure = failure
+        self.is_own = True
+        self.asked = asyncio.Event()
         self._asking = asyncio.create_task(self._ask(api))
         self.given = asyncio.Event()
 
@@ -51,6 +56,8 @@ class HttpRuntime:
         host, _, port = api.partition(":")
         reader, self._writer = await asyncio.open_connection(host, int(port))
         self._writer.write(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: a\r\n\r\n")
+        await self._writer.drain()
+        self.asked.set()
         await reader.readuntil(b"\r\n\r\n")
         self.given.set()
 
@@ -63,6 +70,9 @@ class HttpRuntime:
 
     def met(self) -> None:
         pass
+
+    def owns(self, peer: Peer | None) -> bool:
+        return self.is_own and peer is not None
 
     def lost_touch(self) -> None:
         pass
@@ -107,6 +117,54 @@ def test_a_worker_is_replaced_whatever_its_keeper_died_of(failure: BaseException
         await worker.stop()
 
     asyncio.run(scenario())
+
+
+class QuickLauncher(Launcher):
+    """Its runtimes ask for a task before their launch is known."""
+
+    def __init__(self, is_own: bool) -> None:
+        super().__init__()
+        self._is_own = is_own
+        self.dispatcher = Dispatcher()
+        self.runtime: HttpRuntime | None = None
+        self.launching = asyncio.Event()
+        self.given_too_early = False
+
+    async def launch(self, number: int, runtime_api: str, permits: Permits) -> HttpRuntime:
+        self.runtime = runtime = HttpRuntime(runtime_api, None)
+        runtime.is_own = self._is_own
+        self.launching.set()
+        await runtime.asked.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        self.given_too_early = not self.dispatcher.readied.empty()
+        return runtime
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_who_asks_before_the_launch_is_known_waits_for_it(run: Callable[[Any], None], is_own: bool) -> None:
+    async def scenario() -> None:
+        launcher = QuickLauncher(is_own)
+        dispatcher = launcher.dispatcher
+        worker = Worker(0, launcher, "arn", dispatcher, system_clock, timedelta(seconds=60))
+        await worker.start()
+        if is_own:
+            await asyncio.wait_for(dispatcher.readied.get(), 60)
+            worker.give(Batch("s" * 32, 0, 1, 60, deque([Task(0, b"1")]), dispatcher))
+            assert launcher.runtime
+            await asyncio.wait_for(launcher.runtime.given.wait(), 60)
+        else:
+            await asyncio.wait_for(launcher.launching.wait(), 60)
+            assert launcher.runtime
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await asyncio.wait_for(asyncio.shield(launcher.runtime._asking), 60)
+            assert dispatcher.readied.empty()
+            assert worker.refused_connections == 1
+        assert not launcher.given_too_early
+        await worker.stop()
+
+    run(scenario())
 
 
 DEATHS: list[tuple[dict[str, object], str]] = [

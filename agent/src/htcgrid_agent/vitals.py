@@ -85,6 +85,12 @@ class Vitals:
         gauge(
             "htcgrid_agent_waiting_tasks", "Tasks that wait for a worker.", None, lambda: {"": self._capacity.waiting}
         )
+        gauge(
+            "htcgrid_agent_refused_connections",
+            "Connections to the Runtime API of a worker from processes that are not its own.",
+            None,
+            lambda: {"": float(self._dispatcher.refused_connections)},
+        )
         gauge("htcgrid_agent_payload_bytes", "Memory of the payloads in hand.", None, lambda: {"": self._memory.total})
         gauge(
             "htcgrid_agent_breaker_state",

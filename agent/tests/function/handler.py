@@ -141,7 +141,7 @@ def do_child(event: dict[str, Any], context: Any) -> Any:
 
 def do_run(event: dict[str, Any], context: Any) -> Any:
     """Run the event's code, and give what it calls `result`."""
-    scope: dict[str, Any] = {"event": event}
+    scope: dict[str, Any] = {"event": event, "context": context}
     exec(event["code"], scope)  # noqa: S102 - it is the test's own
     return scope.get("result")
 

@@ -123,6 +123,11 @@ class Dispatcher:
         return counts
 
     @property
+    def refused_connections(self) -> int:
+        """How many connections to workers' Runtime APIs came from processes that are not theirs."""
+        return sum(worker.refused_connections for worker in self._workers)
+
+    @property
     def usable(self) -> bool:
         """Whether any worker can run tasks, or soon will."""
         return any(worker.usable for worker in self._workers)

@@ -100,6 +100,8 @@ class Worker:
         self._at_fault = False
         self._retired = False
         self._was_usable = launcher.own
+        self.refused_connections = 0
+        """How many came from processes that are not the runtime's."""
 
     async def start(self) -> None:
         """Listen for a runtime, and keep one running from now on."""
@@ -185,6 +187,14 @@ class Worker:
 
     # --- what the runtime says ---
 
+    def connected(self, connection: RuntimeConnection) -> None:
+        """See `Runtime`."""
+        self._connections.add(connection)
+        self._disconnected.clear()
+        if self._running or not self._launcher.own:
+            self._admit(connection)
+        # Else a quick runtime has connected before its process is known here, and is admitted when it is.
+
     def wants_task(self, connection: RuntimeConnection) -> None:
         """See `Runtime`."""
         if self.state is State.DOWN:
@@ -238,10 +248,26 @@ class Worker:
     # --- the process ---
 
     def _connect(self) -> RuntimeConnection:
-        connection = RuntimeConnection(self, self._arn)
-        self._connections.add(connection)
-        self._disconnected.clear()
-        return connection
+        return RuntimeConnection(self, self._arn)
+
+    def _admit(self, connection: RuntimeConnection) -> None:
+        """Serve a connection of the runtime; close one of another process without an answer."""
+        if not self._launcher.own:
+            connection.admit()
+            return
+        peer = connection.peer
+        if self._running and self._running.owns(peer):
+            connection.admit()
+            return
+        if not self.refused_connections:
+            who = f"process {peer.process} of user {peer.user}" if peer else "a process that cannot be found"
+            _LOG.warning(
+                "the Runtime API of a worker refuses %s, which does not belong to it; this is said once",
+                who,
+                extra={"worker": self.number},
+            )
+        self.refused_connections += 1
+        connection.abort()
 
     def _keep(self) -> None:
         self._keeping = asyncio.create_task(self._keep_running())
@@ -280,6 +306,8 @@ class Worker:
         self._permits = Permits()
         self._running = await self._launcher.launch(self.number, self._address, self._permits)
         try:
+            for connection in list(self._connections):
+                self._admit(connection)
             if self.state is not State.STARTING:
                 self._running.met()
             elif self._launcher.own:

@@ -11,6 +11,7 @@ from pathlib import Path
 from htcgrid_agent.runtimes.function import Function
 from htcgrid_agent.runtimes.last_words import LastWords
 from htcgrid_agent.runtimes.launcher import Exit
+from htcgrid_agent.runtimes.peer import Peer, check_host, is_in_tree
 from htcgrid_agent.runtimes.permits import Permits
 from htcgrid_agent.runtimes.sandbox import Sandbox
 from htcgrid_agent.runtimes.worker_log import WorkerLog
@@ -30,8 +31,9 @@ class Spawner:
         self._sandbox = sandbox
         self._known: set[int] = set()
         self.answers_text = not function.kind.is_python
-        # Says at once what is wrong.
+        # These say at once what is wrong.
         function.command()
+        check_host()
 
     def port(self, number: int) -> int:
         """See `Launcher`."""
@@ -57,7 +59,7 @@ class Spawner:
         finally:
             words.start()
         self._known.add(process.pid)
-        return WorkerProcess(process, words, self._has_ended)
+        return WorkerProcess(process, words, self._has_ended, self._sandbox.user(number))
 
     def _has_ended(self, process: int) -> None:
         self._known.discard(process)
@@ -74,8 +76,11 @@ class Spawner:
 class WorkerProcess:
     """A process that watches over a sandbox, and the last words of what runs in it."""
 
-    def __init__(self, process: Process, words: LastWords, has_ended: Callable[[int], None]) -> None:
+    def __init__(
+        self, process: Process, words: LastWords, has_ended: Callable[[int], None], own_user: int | None = None
+    ) -> None:
         self._process = process
+        self._own_user = own_user
         self._words = words
         self._has_ended = has_ended
 
@@ -93,6 +98,12 @@ class WorkerProcess:
 
     def met(self) -> None:
         """See `Running`."""
+
+    def owns(self, peer: Peer | None) -> bool:
+        """See `Running`."""
+        if peer is None or self._process.returncode is not None:
+            return False
+        return is_in_tree(self._process.pid, peer, self._own_user)
 
     def lost_touch(self) -> None:
         """See `Running`. Nothing to do: the end of a child is noticed as it is."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from htcgrid_agent.runtimes.peer import Peer
 from htcgrid_agent.runtimes.permits import Permits
 
 
@@ -28,6 +29,9 @@ class Running(Protocol):
 
     def met(self) -> None:
         """It has asked for a task."""
+
+    def owns(self, peer: Peer | None) -> bool:
+        """Whether the process at the other end of a connection is its own; none is one that cannot be found."""
 
     def lost_touch(self) -> None:
         """Its connection was closed while it ran a task."""

@@ -25,6 +25,7 @@ from htcgrid_agent.runtimes.batch_protocol import (
     encode_batch,
     trace_header,
 )
+from htcgrid_agent.runtimes.peer import Peer, find
 from htcgrid_agent.work.task import Batch
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 class Runtime(Protocol):
     """What is behind a connection: told, in the event loop, what the runtime asks and answers."""
+
+    def connected(self, connection: "RuntimeConnection") -> None:
+        """There is a new connection. Nothing of it is read before it is admitted."""
 
     def wants_task(self, connection: "RuntimeConnection") -> None:
         """The runtime waits for a task on this connection."""
@@ -75,18 +79,44 @@ class RuntimeConnection(asyncio.Protocol):
         self._size = 0
         self._stream_error = b""
         self._frames: FrameReader | None = None
+        self._admitted = False
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)
+        self._runtime.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._transport = None
         self._runtime.disconnected(self)
 
+    @property
+    def peer(self) -> Peer | None:
+        """The socket at the other end; none if it is closed already."""
+        if self._transport is None:
+            return None
+        theirs, ours = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return find(theirs, ours) if theirs else None
+
+    def admit(self) -> None:
+        """Serve the connection from now on."""
+        if self._admitted:
+            return
+        self._admitted = True
+        early, self._early = self._early, b""
+        if early and self._transport:
+            self._transport.resume_reading()
+            self.data_received(early)
+
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if not self._admitted:
+            if self._transport and not self._transport.is_closing():
+                self._early += data
+                self._transport.pause_reading()
+            return
         if self._frames:
             for frame in self._frames.feed(data):
                 if frame.kind == python_runtime.READY:

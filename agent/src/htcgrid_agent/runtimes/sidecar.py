@@ -16,6 +16,7 @@ from pathlib import Path
 
 from htcgrid_agent.runtimes.function_digest import DIGEST_DIGITS
 from htcgrid_agent.runtimes.launcher import Exit
+from htcgrid_agent.runtimes.peer import Peer
 from htcgrid_agent.runtimes.permits import Permits
 
 _FUNCTION = re.compile(b"function ([0-9a-f]{%d})" % DIGEST_DIGITS)
@@ -73,6 +74,10 @@ class ExternalRuntime:
         """See `Running`."""
         self._place.began = True
         self._ask_no_more()
+
+    def owns(self, peer: Peer | None) -> bool:
+        """See `Running`. The processes of another container cannot be seen: all of the pod is trusted."""
+        return True
 
     def lost_touch(self) -> None:
         """See `Running`. The entrypoint will say how the runtime ended, unless its container goes with it."""

@@ -39,17 +39,22 @@ class Sandbox:
     hidden: Sequence[Path] = ()
     """Files and folders that it must not see."""
 
+    def user(self, number: int) -> int | None:
+        """The user and group of worker `number`, if it has one of its own."""
+        return FIRST_USER + number if self.own_user else None
+
     def place(self, number: int, folder: Path, program: Sequence[str], parent: int) -> Place:
         """How `program` is started in `folder` for worker `number`, as a child of the process `parent`."""
         temporary = ""
         if not self.namespaces:
             temporary = f"{tempfile.gettempdir()}/htcgrid-worker-{secrets.token_hex(8)}"
+        user = self.user(number)
         options = [
             f"parent={parent}",
             f"namespaces={int(self.namespaces)}",
             f"memory={(self.memory_mb or 0) * 1024 * 1024}",
             f"disk={self.disk_mb * 1024 * 1024}",
-            f"user={FIRST_USER + number if self.own_user else -1}",
+            f"user={-1 if user is None else user}",
             f"folder={folder}",
             f"temporary={temporary}",
             *(f"show={path}" for path in self.shown),
