@@ -172,7 +172,49 @@ def test_a_page_opens_no_websocket(emulator: Emulator) -> None:
     assert _send(emulator, "GET", f"/_aws/execute-api/{api}/stage", upgrade).status == 101
 
 
+def test_a_page_that_names_no_origin_is_refused(emulator: Emulator) -> None:
+    signed = _signed(emulator, "dynamodb", {"X-Amz-Target": _LIST_TABLES}, b"{}")
+    for site in ("cross-site", "same-site"):
+        assert _send(emulator, "POST", "/", signed | {"Sec-Fetch-Site": site}, b"{}").status == 403
+        assert _send(emulator, "GET", "/_aws/execute-api/a/b/c", {"Sec-Fetch-Site": site}).status == 403
+    assert _send(emulator, "POST", "/", signed | {"Sec-Fetch-Site": "none"}, b"{}").status == 200
+
+
 # --- who has no key ---
+
+
+@pytest.mark.parametrize("path", ["", "x", "/x", "/x/y", "x/", "/"])
+def test_no_service_is_reached_by_a_path_that_looks_like_that_of_an_api(emulator: Emulator, path: str) -> None:
+    forged = (
+        f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
+    )
+    for keys in ({"Authorization": forged}, {"Authorization": "AWS 123456789012:x"}, {}):
+        asked = {"X-Amz-Target": _LIST_TABLES, "Content-Type": "application/x-amz-json-1.0", **keys}
+        response = _send(emulator, "POST", f"/_aws/execute-api/{path}", asked, b"{}")
+        assert response.status in (400, 403)
+        assert b"TableNames" not in response.body  # type: ignore[attr-defined]
+    response = _send(emulator, "GET", f"/_aws/execute-api/{path}?Action=DescribeStacks&AWSAccessKeyId=123456789012")
+    assert response.status in (400, 403)
+
+
+@pytest.mark.parametrize("slashes", ["", "/", "//"])
+def test_connections_are_for_the_grid_alone(emulator: Emulator, slashes: str) -> None:
+    path = f"/_aws/execute-api/a1b2c3d4/stage/{slashes}@connections/abc="
+    for method in ("POST", "GET", "DELETE"):
+        assert _send(emulator, method, path).status == 403
+
+
+def test_nobody_answers_a_challenge_that_was_not_posed(emulator: Emulator) -> None:
+    body = {
+        "ClientId": "any",
+        "ChallengeName": "NEW_PASSWORD_REQUIRED",
+        "Session": "x",
+        "ChallengeResponses": {"USERNAME": "local", "NEW_PASSWORD": "MalMalMalMal-123a"},
+    }
+    target = "AWSCognitoIdentityProviderService.RespondToAuthChallenge"
+    headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+    response = _send(emulator, "POST", "/", headers, json.dumps(body).encode())
+    assert response.status == 403 or _code(response) == "MissingAuthenticationTokenException"
 
 
 def _zip() -> bytes:

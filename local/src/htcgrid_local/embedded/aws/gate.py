@@ -24,16 +24,20 @@ from .signatures import Refused, Request
 
 _APIS = "/_aws/execute-api/"
 _OWN = "/_htcgrid/"
-_CONNECTIONS = re.compile(r"/_aws/execute-api/[^/]+/[^/]+/@connections/")
+_ROUTE = re.compile(r"/_aws/execute-api/[^/]+/[^/]+(?:/(?P<route>.*))?", re.DOTALL)
+"""What MiniStack takes for a call of an API. Any other path below `_APIS` it would take for a request to a service."""
 _KEYS_OF_POOL = re.compile(r"/([^/]+)/\.well-known/jwks\.json")
 _COGNITO = "AWSCognitoIdentityProviderService."
 _OF_USERS = frozenset(
     {
-        "ChangePassword", "GetUser", "GlobalSignOut", "InitiateAuth", "RespondToAuthChallenge", "RevokeToken", "SignUp",
-        "UpdateUserAttributes",
+        "ChangePassword", "GetUser", "GlobalSignOut", "InitiateAuth", "RevokeToken", "SignUp", "UpdateUserAttributes",
     }
 )  # fmt: skip
-"""Operations of the user pool that no SDK signs: a password, a session or a token is in the request."""
+"""Operations of the user pool that no SDK signs: a password or a token is in the request. RespondToAuthChallenge, which
+clients of the grid do not need, is not among them: MiniStack does not look at the session in it.
+"""
+_NOT_OF_PAGES = (b"none", b"same-origin")
+"""What browsers say of requests that no page of another site made, if they say anything ("Fetch Metadata", W3C)."""
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -90,7 +94,8 @@ def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
     if len(hosts) != 1 or not _is_loopback(hosts[0]):
         return f"The embedded AWS answers to loopback addresses only, not to {', '.join(hosts) or 'no host'}."
     for name, value in headers:
-        if name == b"origin" and value.decode("latin-1") != f"http://{hosts[0]}":
+        foreign = name == b"origin" and value.decode("latin-1") != f"http://{hosts[0]}"
+        if foreign or (name == b"sec-fetch-site" and value not in _NOT_OF_PAGES):
             return "The embedded AWS does not answer to pages of other origins."
     return ""
 
@@ -117,7 +122,8 @@ def _has_other_credentials(scope: Scope) -> bool:
     """Is there something else in the request than a signature, which the service itself checks?"""
     path = scope["path"]
     if path.startswith(_APIS):
-        return not _CONNECTIONS.match(path)
+        call = _ROUTE.fullmatch(path)
+        return call is not None and not (call["route"] or "").lstrip("/").startswith("@connections")
     if scope["method"] == "GET" and (pool := _KEYS_OF_POOL.fullmatch(path)):
         # Public on AWS, too. MiniStack takes what names no pool for an object in a bucket.
         return cognito._get_pool_unscoped(pool[1]) is not None
