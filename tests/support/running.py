@@ -1,6 +1,7 @@
 """Rules for all tests: which of them need a grid, which stay together on a worker, and no skip where CI=true."""
 
 import os
+import signal
 from collections.abc import Generator, Iterable
 
 import pytest
@@ -8,6 +9,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 EMBEDDED = {"embedded", "embedded_aws", "embedded_url", "emulator", "step_functions", "local_grid"}
 """Fixtures that start an embedded AWS: tests that use one are marked `grid`."""
+
+
+def pytest_configure() -> None:
+    """Let the programs under test hear Ctrl-C: what a shell starts in the background ignores it, and so do its
+    children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

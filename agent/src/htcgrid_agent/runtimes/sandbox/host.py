@@ -85,7 +85,15 @@ def describe() -> tuple[str, ...]:
     """What workers on this host would have of their own, and what they would not and why: a sentence each."""
     sandbox = Sandbox(namespaces=True, own_user=False, disk_mb=1)
     _, isolation = isolate(SandboxKind.AUTO, sandbox, [])
-    return isolation.lines()
+    if not isolation.own_user:
+        return isolation.lines()
+    # Which files a worker needs is known to its agent alone.
+    condition = (
+        "Workers run as users of their own if these can read the function and its runtime, else as root: the agent's "
+        "log says which."
+    )
+    files, _, *lacks = isolation.lines()
+    return (files, condition, *lacks)
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[Path, ...]:
