@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 
+def key_attributes(key: ChunkKey) -> "dict[str, AttributeValueTypeDef]":
+    """The key of a chunk's row, and of what other tables hold of the chunk."""
+    return {"bucket": text(key.partition_key), "chunk": number(key.chunk)}
+
+
 def row_key(key: ChunkKey) -> "list[AttributeValueTypeDef]":
     """The key of a chunk's row, as parameters of a statement."""
-    return [text(key.partition_key), number(key.chunk)]
+    return list(key_attributes(key).values())
 
 
 def new_row(chunk: Chunk) -> "dict[str, AttributeValueTypeDef]":
     """The attributes of a chunk that is inserted."""
     attributes: dict[str, AttributeValueTypeDef] = {
-        "bucket": text(chunk.key.partition_key),
-        "chunk": number(chunk.key.chunk),
+        **key_attributes(chunk.key),
         "tenant": text(chunk.tenant),
         "state": text(chunk.state),
         "attempt": number(chunk.attempt),

@@ -39,7 +39,7 @@ from htcgrid_chunks.chunk import (
     Payload,
     bucket_key,
 )
-from htcgrid_chunks.chunk_rows import chunk_of, new_row, row_key, stored_results
+from htcgrid_chunks.chunk_rows import chunk_of, key_attributes, new_row, row_key, stored_results
 from htcgrid_chunks.history import (
     History,
     encode_history,
@@ -205,7 +205,7 @@ class ChunkStore:
     def _read(self, key: ChunkKey) -> Chunk | None:
         response = self._client.get_item(
             TableName=self._table,
-            Key={"bucket": text(key.partition_key), "chunk": number(key.chunk)},
+            Key=key_attributes(key),
             ConsistentRead=True,
         )
         return chunk_of(key, Item(response["Item"])) if "Item" in response else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -28,15 +29,13 @@ def lost_parts(stack: str, client: Callable[[str], Any]) -> list[str]:
     except ClientError:
         return [f"the stack {stack}"]
     lost = []
-    clients: dict[str, Any] = {}
+    client_of = cache(client)
     for resource in (resource for page in pages for resource in page["StackResourceSummaries"]):
         if resource["ResourceType"] not in _ASKED:
             continue
         what, service, operation, parameter = _ASKED[resource["ResourceType"]]
-        if service not in clients:
-            clients[service] = client(service)
         try:
-            getattr(clients[service], operation)(**{parameter: resource["PhysicalResourceId"]})
+            getattr(client_of(service), operation)(**{parameter: resource["PhysicalResourceId"]})
         except ClientError:
             lost.append(f"the {what} {resource['LogicalResourceId']}")
     return lost

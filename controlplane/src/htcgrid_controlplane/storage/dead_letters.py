@@ -26,6 +26,7 @@ from htcgrid_chunks.chunk import (
     ChunkKey,
     bucket_key,
 )
+from htcgrid_chunks.chunk_rows import key_attributes
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.conditional import condition_failed
 from htcgrid_controlplane.storage.ownership import owns
@@ -62,7 +63,7 @@ class DeadLetterStore:
         """The letters of a chunk, as last written; none if there is no item. One that an earlier session of the same
         id left behind is empty, and is replaced by the next write."""
         key = ChunkKey(session.session_id, chunk)
-        response = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
+        response = self._client.get_item(TableName=self._table, Key=key_attributes(key), ConsistentRead=True)
         if "Item" not in response:
             return ChunkLetters(key)
         item = Item(response["Item"])
@@ -94,7 +95,7 @@ class DeadLetterStore:
         try:
             self._client.update_item(
                 TableName=self._table,
-                Key=_key(letters.key),
+                Key=key_attributes(letters.key),
                 UpdateExpression=f"SET {', '.join(sets)} ADD revision :one"
                 + (f" REMOVE {', '.join(removes)}" if removes else ""),
                 ConditionExpression=condition,
@@ -145,10 +146,6 @@ class DeadLetterStore:
         last = response.get("LastEvaluatedKey")
         found = [_letters(ChunkKey(session.session_id, item.number("chunk")), item) for item in items]
         return found, Item(last).number("chunk") if last else None
-
-
-def _key(key: ChunkKey) -> "dict[str, AttributeValueTypeDef]":
-    return {"bucket": text(key.partition_key), "chunk": number(key.chunk)}
 
 
 def _own(session: Session, rows: Iterable[Mapping[str, Any]]) -> list[Item]:

@@ -22,7 +22,7 @@ from htcgrid_chunks.chunk import (
     Chunk,
     ChunkKey,
 )
-from htcgrid_chunks.chunk_rows import chunk_of, row_key
+from htcgrid_chunks.chunk_rows import chunk_of, key_attributes, row_key
 from htcgrid_chunks.lease_rules import shard_of
 from htcgrid_chunks.partiql import (
     Batches,
@@ -92,7 +92,7 @@ class LeaseStore:
         rows = batch_get(
             self._client,
             self._table,
-            [{"bucket": text(key.partition_key), "chunk": number(key.chunk)} for key in dict.fromkeys(keys)],
+            [key_attributes(key) for key in dict.fromkeys(keys)],
         )
         return [chunk_of(_key_of(row), row) for row in rows]
 

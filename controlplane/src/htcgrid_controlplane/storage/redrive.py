@@ -31,6 +31,7 @@ from htcgrid_chunks.chunk import (
     Chunk,
     Payload,
 )
+from htcgrid_chunks.chunk_rows import key_attributes
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_chunks.history import (
     History,
@@ -245,7 +246,7 @@ class RedriveStore:
         key = redrive.chunk.key
         return {
             "TableName": self._chunks_table,
-            "Key": {"bucket": text(key.partition_key), "chunk": number(key.chunk)},
+            "Key": key_attributes(key),
             "UpdateExpression": f"SET {', '.join(f'{name} = :v{place}' for place, name in enumerate(sets))} "
             f"REMOVE {', '.join(removes)}",
             "ConditionExpression": "#state = :finished AND attempt = :seen",

@@ -7,9 +7,9 @@ read in the one request that reading the session would take anyway.
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from htcgrid_chunks.attributes import Item, number, text
+from htcgrid_chunks.attributes import Item, text
 from htcgrid_chunks.chunk import Chunk, ChunkKey
-from htcgrid_chunks.chunk_rows import chunk_of
+from htcgrid_chunks.chunk_rows import chunk_of, key_attributes
 from htcgrid_chunks.clock import Clock
 from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.rules.session import Session
@@ -18,7 +18,6 @@ from htcgrid_controlplane.storage.session_rows import session_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 
 class ReportedChunks:
@@ -38,7 +37,7 @@ class ReportedChunks:
             SessionNotFound: there is no such session, or it is past its time.
             StorageUnavailable: DynamoDB kept refusing.
         """
-        keys = [_key(ChunkKey(session_id, chunk)) for chunk in sorted(set(chunks))]
+        keys = [key_attributes(ChunkKey(session_id, chunk)) for chunk in sorted(set(chunks))]
         first, rest = keys[: MAX_KEYS - 1], keys[MAX_KEYS - 1 :]
         found = batch_get_tables(
             self._client,
@@ -50,10 +49,6 @@ class ReportedChunks:
         items = [*found[self._chunks_table], *batch_get(self._client, self._chunks_table, rest)]
         rows = [_chunk(session_id, item) for item in items]
         return session, sorted((row for row in rows if session.owns(row)), key=lambda row: row.key.chunk)
-
-
-def _key(key: ChunkKey) -> "dict[str, AttributeValueTypeDef]":
-    return {"bucket": text(key.partition_key), "chunk": number(key.chunk)}
 
 
 def _chunk(session_id: str, item: Item) -> Chunk:
