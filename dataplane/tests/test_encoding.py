@@ -4,6 +4,7 @@ import json
 import random
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -154,3 +155,26 @@ def test_encoding_adds_a_bounded_share(data: bytes) -> None:
 
 def test_the_bound_of_what_is_read_leaves_room_for_that_share() -> None:
     assert MAX_EXPANDED_BYTES + MAX_EXPANDED_BYTES // 256 <= MAX_ENCODED_BYTES
+
+
+def test_zlib_is_given_no_byte_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It copies what it has not used yet for every block: a large payload in one piece would be copied a thousand times.
+    given = 0
+
+    class Counting:
+        def __init__(self) -> None:
+            self._decoder = zlib.decompressobj()
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal given
+            given += len(data)
+            return self._decoder.decompress(data, most)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._decoder, name)
+
+    lines = [random.Random(1).randbytes(8 * MIB).replace(b"\n", b"")]
+    data = encode_lines(lines)
+    monkeypatch.setattr(encoding, "zlib", SimpleNamespace(decompressobj=Counting, error=zlib.error))
+    assert decode_lines(data, 1) == lines
+    assert given < 2 * len(data)

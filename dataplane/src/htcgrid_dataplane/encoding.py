@@ -21,6 +21,8 @@ MAX_ENCODED_BYTES = MAX_EXPANDED_BYTES + 1024 * 1024
 """Most bytes of an encoded chunk: zlib adds 5 bytes to each 16 KB that do not compress ("zlib Technical Details")."""
 
 _BLOCK = 256 * 1024
+_PIECE = 64 * 1024
+"""Bytes of input that zlib is given at a time: what it has not used of them is copied for every block."""
 _LINE_OVERHEAD = sys.getsizeof(b"") + 8
 """Bytes that Python needs for each line beside its text: an object, and a place in a list."""
 
@@ -132,8 +134,8 @@ def _expanded(parts: Iterable[bytes], max_bytes: int | None) -> Iterator[bytes]:
     limit = MAX_EXPANDED_BYTES if max_bytes is None else max_bytes
     decoder = zlib.decompressobj()
     size = 0
-    for part in parts:
-        left, full = part, True
+    for piece in _pieces(parts):
+        left, full = piece, True
         while not decoder.eof and (left or full):
             try:
                 block = decoder.decompress(left, _BLOCK)
@@ -149,3 +151,9 @@ def _expanded(parts: Iterable[bytes], max_bytes: int | None) -> Iterator[bytes]:
             raise PayloadCorrupt("a payload goes on after its end")
     if not decoder.eof:
         raise PayloadCorrupt("a payload is cut short")
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        for start in range(0, len(part), _PIECE):
+            yield part[start : start + _PIECE]
