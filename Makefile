@@ -109,7 +109,7 @@ checkov: .tools/checkov/.installed ## check the template against the rules of ch
 # Not locked, since its answers change with its database anyway; it installs nothing of what it reads.
 .PHONY: audit
 audit: $(UV) ## ask a database for known weaknesses of all locked packages (needs the network)
-	for name in uv dev functions ministack sam checkov; do \
+	for name in uv dev functions ministack sam checkov $(IMAGE_LOCKS); do \
 		$(UV) tool run pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/$$name.txt; done
 
 .PHONY: format
@@ -122,11 +122,16 @@ format: $(VENV) ## format the code and mend what ruff can mend
 COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
+# What images hold; in the versions that the tests run with.
+IMAGE_LOCKS := agent client worker-python
+
 .PHONY: lock
 lock: $(UV) ## lock requirements/*.in anew (versions move)
 	for name in uv dev ministack sam checkov; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
 		requirements/functions.in -o requirements/functions.txt
+	for name in $(IMAGE_LOCKS); do $(COMPILE) --constraint requirements/dev.txt \
+		requirements/$$name.in -o requirements/$$name.txt; done
 	$(if $(shell command -v npm),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
 
 # Built by the locked hatchling of .venv, so that nothing unlocked takes part; the sums say what was built.

@@ -1,0 +1,151 @@
+"""The project's images, really built and without a daemon, on bases that are made from Debian's packages.
+
+The public base images of the Dockerfiles are passed as a build argument, so only they are not the real ones here. All
+is kept in `.tools/kubernetes/images` and built again when something that goes into it has changed.
+Needs root, buildah and mmdebstrap.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".tools/kubernetes/images"
+SUITE = "bookworm"
+PYTHON = "3.11"
+"""That of the suite."""
+PACKAGES = {"python": ("python3", "python3-venv", "python3-pip")}
+"""Of each base: what Debian brings for it."""
+BASES = {"agent": "python", "client": "python", "worker-python": "python"}
+"""Of each image: its base."""
+_LEFT_OUT = ("doc", "man", "locale", "info")
+_BUILDAH = ("buildah", "--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"))
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that is there."""
+
+    reference: str
+    """As a pod names it, with `imagePullPolicy: Never`."""
+    archive: Path
+    """To be imported by `ctr --namespace k8s.io images import`."""
+
+
+def image(name: str) -> Image:
+    """The image that `eks/images/<name>/Dockerfile` describes, built if need be."""
+    result = Image(f"localhost/htcgrid/{name}:test", FOLDER / f"{name}.tar")
+    with _locked():
+        base, wheels = _base(BASES[name]), _wheels()
+        sources = [*_files(ROOT / "eks/images" / name), *_context()]
+        with _made_once(result.archive, [base, _digest(sources)]) as due:
+            if due:
+                _build(name, result, base, wheels)
+    return result
+
+
+def _build(name: str, result: Image, base: str, wheels: Path) -> None:
+    arguments = {"BASE": base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
+    options = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    dockerfile = f"eks/images/{name}/Dockerfile"
+    _run("make", "dist", stdout=subprocess.DEVNULL)
+    _buildah(
+        *("bud", "--isolation", "chroot", "--quiet", "--volume", f"{wheels}:/wheels:ro", *options),
+        *("--file", dockerfile, "--tag", result.reference, "."),
+    )
+    result.archive.unlink(missing_ok=True)
+    _buildah("push", "--quiet", result.reference, f"docker-archive:{result.archive}:{result.reference}")
+
+
+def _base(kind: str) -> str:
+    """The name of a base image in buildah's store."""
+    name = f"localhost/htcgrid/base-{kind}:{SUITE}"
+    stamp = FOLDER / f"base-{kind}"
+    with _made_once(stamp, [SUITE, *PACKAGES[kind]]) as due:
+        if due:
+            tar = FOLDER / f"base-{kind}.tar"
+            left_out = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in _LEFT_OUT]
+            include = f"--include={','.join(PACKAGES[kind])}"
+            _run("mmdebstrap", "--quiet", "--variant=minbase", include, *left_out, SUITE, str(tar))
+            container = _buildah("from", "scratch")
+            _buildah("add", "--quiet", container, str(tar), "/")
+            _buildah("commit", "--quiet", "--rm", container, name)
+            tar.unlink()
+            stamp.touch()
+    return name
+
+
+def _wheels() -> Path:
+    """A folder with the locked wheels of all images."""
+    folder = FOLDER / "wheels"
+    locks = [ROOT / f"requirements/{lock}.txt" for lock in ("agent", "client", "worker-python")]
+    with _made_once(folder, [PYTHON, _digest(locks)]) as due:
+        if due:
+            machine = platform.machine()
+            kinds = [f"manylinux_2_{minor}_{machine}" for minor in (17, 28, 34)] + [f"manylinux2014_{machine}"]
+            platforms = [word for kind in kinds for word in ("--platform", kind)]
+            for lock in locks:
+                _run(
+                    *(str(ROOT / ".tools/uv/bin/pip"), "download", "--quiet", "--require-hashes", "--no-deps"),
+                    *("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
+                    *("--dest", str(folder), "--requirement", str(lock)),
+                )
+    return folder
+
+
+def _context() -> Iterator[Path]:
+    """What may be copied into images; the packages' sources in place of their wheels."""
+    for package in ("agent", "chunks", "connector", "dataplane", "events"):
+        yield ROOT / package / "pyproject.toml"
+        yield from _files(ROOT / package / "src")
+    yield from (ROOT / "requirements").glob("*.txt")
+    yield ROOT / ".dockerignore"
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def _digest(files: Iterable[Path]) -> str:
+    content = hashlib.sha256()
+    for file in sorted(files):
+        content.update(f"{file.relative_to(ROOT)}\0{file.stat().st_mode:o}\0".encode())
+        content.update(hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()
+
+
+@contextmanager
+def _made_once(target: Path, made_of: Sequence[str]) -> Iterator[bool]:
+    """Whether the target is missing, or was made of something else. It is noted of what, unless making it fails."""
+    note = target.with_name(f"{target.name}.made-of")
+    words = "\n".join(made_of)
+    due = not target.exists() or not note.exists() or note.read_text(encoding="utf-8") != words
+    if due:
+        note.unlink(missing_ok=True)
+    yield due
+    note.write_text(words, encoding="utf-8")
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One process at a time."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _buildah(*words: str) -> str:
+    return _run(*_BUILDAH, *words, stdout=subprocess.PIPE).strip()
+
+
+def _run(*words: str, stdout: int | None = None) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "MAKEFLAGS"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, check=True, stdout=stdout, text=True)
+    return done.stdout or ""
