@@ -109,7 +109,7 @@ checkov: .tools/checkov/.installed ## check the template against the rules of ch
 # Not locked, since its answers change with its database anyway; it installs nothing of what it reads.
 .PHONY: audit
 audit: $(UV) ## ask a database for known weaknesses of all locked packages (needs the network)
-	for name in uv dev functions ministack sam checkov $(IMAGE_LOCKS); do \
+	for name in uv dev functions ministack sam checkov node_drainer $(IMAGE_LOCKS); do \
 		$(UV) tool run pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/$$name.txt; done
 
 .PHONY: format
@@ -130,7 +130,7 @@ lock: $(UV) ## lock requirements/*.in anew (versions move)
 	for name in uv dev ministack sam checkov; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
 	$(COMPILE) $(addprefix --no-emit-package ,botocore python-dateutil six urllib3) \
 		requirements/functions.in -o requirements/functions.txt
-	for name in $(IMAGE_LOCKS); do $(COMPILE) --constraint requirements/dev.txt \
+	for name in node_drainer $(IMAGE_LOCKS); do $(COMPILE) --constraint requirements/dev.txt \
 		requirements/$$name.in -o requirements/$$name.txt; done
 	$(if $(shell command -v npm),cd requirements/node && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund)
 

@@ -1,0 +1,1 @@
+"""What HTC-Grid runs beside its agents on Kubernetes: draining of nodes, and deletion costs of busy pods."""
