@@ -19,8 +19,7 @@ PLACES = {
     "sam": ".tools/sam",
     "checkov": ".tools/checkov",
 }
-"""Where each lock is installed. Those of the functions' layer and of the images are among the developers' packages."""
-"""Where each lock is installed. Those of functions are among the developers' packages."""
+"""Where each lock is installed. Those of functions and of images are among the developers' packages."""
 ENVIRONMENTS = {lock: place for lock, place in PLACES.items() if lock != "checkov" or (ROOT / place).exists()}
 """Those that are there: `make checkov` installs its own, and runs before the tests where changes are checked."""
 
