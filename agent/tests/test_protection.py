@@ -1,6 +1,7 @@
 """How an agent keeps itself and others from harm, and what it says of itself."""
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,6 +174,7 @@ def test_an_agent_tells_how_it_fares(place: Place, tmp_path: Path) -> None:
     until(note.exists)
     # Busy is ready.
     assert httpx.get(f"{base}/ready").text == "yes\n"
+    assert httpx.get(f"{base}/busy").text == "1\n"
     text = httpx.get(f"{base}/metrics").text
     assert 'htcgrid_agent_workers{state="busy"} 1.0\n' in text
     assert 'htcgrid_agent_chunks{stage="running"} 1.0\n' in text
@@ -185,6 +187,7 @@ def test_an_agent_tells_how_it_fares(place: Place, tmp_path: Path) -> None:
     assert 'htcgrid_agent_tasks_total{end="handler"} 1.0\n' in text
     assert 'htcgrid_agent_chunks_total{result="finished"} 1.0\n' in text
     assert 'htcgrid_agent_messages_total{queue="normal"} 1.0\n' in text
+    until(lambda: httpx.get(f"{base}/busy").text == "0\n")
     assert httpx.get(f"{base}/other").status_code == 404
 
 
@@ -256,3 +259,41 @@ def test_a_spot_notice_ends_an_agent_in_time(place: Place, tmp_path: Path) -> No
     gate.touch()
     place.agent()
     assert place.results(session) == [0, 1]
+
+
+def test_a_spot_notice_hastens_an_agent_that_has_been_told_to_stop(place: Place, tmp_path: Path) -> None:
+    """Whoever drains the node may be faster than the agent's own look at the notice, and give it all its grace."""
+    notice = threading.Event()
+    with metadata_service(notice, timedelta(seconds=6)) as url:
+        agent = place.agent(
+            watch_spot=True, workers=1, grace_seconds=600, lease_seconds=5, AWS_EC2_METADATA_SERVICE_ENDPOINT=url
+        )
+        note = tmp_path / "note"
+        session = place.submit(
+            [{"do": "echo", "value": 0}, {"do": "wait", "until": str(tmp_path / "gate"), "note": str(note)}]
+        )
+        until(note.exists)
+        agent.signal(signal.SIGTERM)
+        until(lambda: agent.said("the agent stops"))
+        notice.set()
+        assert agent.process.wait(60) == 0
+    assert place.row(session).outcomes == "CQ", "what has ended is kept, and the rest is handed back"
+
+
+def test_sigterm_after_a_spot_notice_leaves_tasks_the_time_that_there_is(place: Place, tmp_path: Path) -> None:
+    """The pod is deleted because of the same notice: that is no order to hurry."""
+    notice = threading.Event()
+    with metadata_service(notice, timedelta(minutes=10)) as url:
+        note, gate = tmp_path / "note", tmp_path / "gate"
+        session = place.submit([{"do": "wait", "until": str(gate), "note": str(note), "value": 1}])
+        agent = place.agent(watch_spot=True, workers=1, grace_seconds=600, AWS_EC2_METADATA_SERVICE_ENDPOINT=url)
+        until(note.exists)
+        notice.set()
+        until(lambda: agent.said("the agent stops"))
+        agent.signal(signal.SIGTERM)
+        until(lambda: agent.said("a signal says to stop"))
+        assert agent.process.poll() is None
+        gate.touch()
+        assert agent.process.wait(60) == 0
+    assert place.row(session).outcomes == "C"
+    assert place.row(session).attempt == 1

@@ -145,8 +145,9 @@ class Agent:
         )
         self._grace = timedelta(seconds=settings.grace_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._signalled = False
         self._stopping = asyncio.Event()
-        self._stop_now = asyncio.Event()
+        self._stop_tasks = asyncio.Event()
         self._exit_code = 0
         self._vitals = Vitals(
             dispatcher=self._dispatcher,
@@ -171,15 +172,20 @@ class Agent:
 
     def stop(self) -> None:
         """Stop within the grace period; called again, stop now. Loses nothing. Call it in the event loop."""
-        if self._stopping.is_set():
-            self._stop_now.set()
-        self._stopping.set()
+        _LOG.info("a signal says to stop")
+        self._stop_after(timedelta(0) if self._signalled else self._grace)
+        self._signalled = True
 
     def stop_within(self, time_left: timedelta) -> None:
         """Stop so early that everything is written when this time has passed. Call it in the event loop."""
+        # It says when the host ends, not that somebody is in a hurry: a signal that comes too is no second one.
         _LOG.warning("the host is interrupted in %.0f s", time_left.total_seconds())
-        self._grace = max(timedelta(0), min(self._grace, time_left - _HAND_BACK_TIME))
+        self._stop_after(max(timedelta(0), min(self._grace, time_left - _HAND_BACK_TIME)))
+
+    def _stop_after(self, grace: timedelta) -> None:
+        """Receive nothing more, and let tasks run for so long, unless an earlier end has been set."""
         self._stopping.set()
+        asyncio.get_running_loop().call_later(grace.total_seconds(), self._stop_tasks.set)
 
     async def run(self) -> int:
         """Run until stopped, and give the exit code.
@@ -218,8 +224,8 @@ class Agent:
         self._dispatcher.drain()
         await asyncio.to_thread(self._receiver.wait_until_idle, _FLUSH_TIMEOUT)
         self._intake.close()
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.idle, self._stop_now)]
-        await asyncio.wait(waits, timeout=self._grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.idle, self._stop_tasks)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         if not self._dispatcher.idle.is_set():
@@ -270,7 +276,7 @@ class Agent:
     def _stop_for_bug(self, error: BaseException) -> None:
         _LOG.critical("a bug: the agent stops", exc_info=error)
         self._exit_code = 1
-        self._in_loop(self._stopping.set)
+        self._in_loop(self._stop_after, self._grace)
 
     def _in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:

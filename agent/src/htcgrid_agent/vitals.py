@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from http import HTTPStatus
 
 from htcgrid_agent.aws.breaker import CircuitBreaker
 from htcgrid_agent.execution.dispatcher import Dispatcher
@@ -44,7 +45,7 @@ class Vitals:
         self._add_gauges()
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
-        """Answer `/live`, `/ready` and `/metrics`.
+        """Answer `/live`, `/ready`, `/busy` and `/metrics`.
 
         Raises:
             OSError: the port is taken.
@@ -55,6 +56,8 @@ class Vitals:
             {
                 "/live": lambda: health.yes_or_no(self._not_alive()),
                 "/ready": lambda: health.yes_or_no(self._not_ready()),
+                # For those who ask every agent every few seconds, as metrics are 100 times as long.
+                "/busy": lambda: health.Answer(HTTPStatus.OK, f"{self._capacity.chunks}\n"),
                 "/metrics": lambda: health.metrics(self._metrics.render()),
             },
         )
