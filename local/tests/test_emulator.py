@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from htcgrid_local.emulator import Emulator, listen
+from htcgrid_local.emulator import Emulator, client, listen
 from htcgrid_local.errors import EmulatorError, PortInUseError
 from htcgrid_local.home import Home
+from htcgrid_local.keys import Key
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import find_project
 
@@ -54,6 +56,41 @@ def test_it_listens_on_the_loopback_and_nowhere_else(emulator: Emulator) -> None
     ]
 
     assert listening == [("127.0.0.1", emulator.port)]
+
+
+def _first_address() -> str:
+    """An address of this machine that others reach."""
+    found = [each.address for them in psutil.net_if_addrs().values() for each in them if each.family == socket.AF_INET]
+    return next(address for address in found if not address.startswith("127."))
+
+
+def _answer(address: str, port: int, host: str) -> str:
+    """What a request without a signature is told."""
+    connection = http.client.HTTPConnection(address, port, timeout=60)
+    connection.request("GET", "/", headers={"Host": host})
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text
+
+
+def test_on_a_bridge_it_answers_to_the_name_of_the_bridge_as_well(
+    emulator: Emulator, tmp_path: Path, processes: Processes
+) -> None:
+    home = Home(tmp_path)
+    home.clear()
+    address = _first_address()
+    bridged = Emulator(find_project(), home, processes, None, address)
+    bridged.wait_until_ready()
+
+    assert bridged.bridge_url == f"http://{address}:{bridged.port}"
+    bridged.client("s3").list_buckets()
+    client("s3", bridged.bridge_url, bridged.key).list_buckets()
+    with pytest.raises(ClientError, match=r"InvalidAccessKeyId|UnrecognizedClient"):
+        client("s3", bridged.bridge_url, Key.new()).list_buckets()
+    foreign = "loopback addresses only"
+    assert foreign not in _answer(address, bridged.port, f"{address}:{bridged.port}")
+    assert foreign in _answer(address, bridged.port, f"attacker.example:{bridged.port}")
+    assert foreign in _answer("127.0.0.1", emulator.port, f"{address}:{emulator.port}")
 
 
 def test_it_asks_for_a_known_key(emulator: Emulator) -> None:

@@ -1,7 +1,8 @@
-"""The embedded AWS: MiniStack, on the loopback only, with IAM enforced and without its other listeners."""
+"""The embedded AWS: MiniStack, on the loopback and one bridge at most, with IAM enforced, without other listeners."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -26,42 +27,52 @@ from htcgrid_local.project import Project
 
 HOST: Final = "127.0.0.1"
 
-_APPLICATION: Final = Path(__file__).parent / "embedded"
+_PROGRAM: Final = Path(__file__).parent / "embedded/serve.py"
 _READY_WITHIN: Final = timedelta(minutes=1)
 
 
 class Emulator:
     """One MiniStack process and its address."""
 
-    def __init__(self, project: Project, home: Home, processes: Processes, port: int | None) -> None:
-        """Start MiniStack on `port`, or on a free one.
+    def __init__(
+        self, project: Project, home: Home, processes: Processes, port: int | None, bridge: str | None = None
+    ) -> None:
+        """Start MiniStack on `port`, or on a free one, of the loopback and of the address `bridge`, if it is given.
 
         Raises:
-            PortInUseError: `port` is taken.
+            PortInUseError: the port is taken, or `bridge` is no address of this machine.
         """
-        # The socket is bound here and handed over: no other process can take the port in between,
-        # and early requests wait in its queue instead of being refused.
-        with listen(port) as listener:
-            self.port: int = listener.getsockname()[1]
+        # The sockets are bound here and handed over: no other process can take the port in between,
+        # and early requests wait in their queues instead of being refused.
+        with contextlib.ExitStack() as listeners:
+            sockets = [listeners.enter_context(listen(port))]
+            self.port: int = sockets[0].getsockname()[1]
+            if bridge is not None:
+                sockets.append(listeners.enter_context(listen(self.port, bridge)))
+            numbers = [listener.fileno() for listener in sockets]
+            self._bridge = bridge
             self.key = Key.new()
             self.key.write(home.root_key)
             self._log = home.log("emulator")
             self.child: Child = processes.start(
                 "emulator",
-                [project.emulator_python, "-m", "uvicorn", "--app-dir", _APPLICATION, "aws.application:app",
-                 "--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning",
-                 "--timeout-keep-alive", "75"],
-                environment=_environment(self.port, home) | self.key.environment(),
+                [project.emulator_python, _PROGRAM, *map(str, numbers)],
+                environment=_environment(self.port, home, bridge) | self.key.environment(),
                 log=self._log,
                 folder=home.scratch,
-                sockets=[listener.fileno()],
+                sockets=numbers,
                 umask=PRIVATE_UMASK,
-            )  # fmt: skip
+            )
 
     @property
     def endpoint_url(self) -> str:
         """Where every AWS service of this grid is reached."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def bridge_url(self) -> str | None:
+        """Where containers reach it, if it listens on a bridge."""
+        return self._bridge and f"http://{self._bridge}:{self.port}"
 
     @property
     def ended(self) -> bool:
@@ -163,33 +174,34 @@ def inherited_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
-def listen(port: int | None) -> socket.socket:
-    """A listening socket on the loopback, on a free port unless one is named.
+def listen(port: int | None, host: str = HOST) -> socket.socket:
+    """A listening socket on the loopback or `host`, on a free port unless one is named.
 
     Raises:
         PortInUseError: the named port is taken.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. The server takes the socket by its number, does not know its kind, and would leave
-    # Nagle on: then an answer of a header and a body waits 40 ms for the client's delayed acknowledgement.
+    # Connections inherit it. With Nagle, an answer of a header and a body waits 40 ms for the client's delayed
+    # acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        listener.bind((HOST, port or 0))
+        listener.bind((host, port or 0))
     except OSError as error:
         listener.close()
         raise PortInUseError(
-            f"Port {port} on {HOST} cannot be used ({error.strerror}): name another with --port, "
+            f"Port {port} on {host} cannot be used ({error.strerror}): name another with --port, "
             "or leave it out for a free one."
         ) from error
     listener.listen(100)
     return listener
 
 
-def _environment(port: int, home: Home) -> dict[str, str]:
+def _environment(port: int, home: Home, bridge: str | None) -> dict[str, str]:
     return inherited_environment() | {
         "GATEWAY_PORT": str(port),
         "MINISTACK_HOST": HOST,
+        "HTCGRID_BRIDGE": bridge or "",
         "MINISTACK_REGION": REGION,
         "AUTH": "true",
         "LOG_LEVEL": "WARNING",

@@ -56,9 +56,10 @@ class LocalGrid:
     """One grid in one home directory, from `start` to `stop`; also a context manager.
 
     `agents` processes each keep `workers` workers busy with `handler` of the directory `function`, run by
-    `runtime`, as it was at the start or at the last `reload`. `environment` is added to the agents' (short leases in a
-    test, for example). After `stop` nothing is left but the logs. Raises OptionError for a grid that is too large for
-    one machine.
+    `runtime`, as it was at the start or at the last `reload`. `bridge` is an address of this machine on which the
+    embedded AWS listens besides the loopback, so that agents in containers reach it. `environment` is added to the
+    agents' (short leases in a test, for example). After `stop` nothing is left but the logs. Raises OptionError for a
+    grid that is too large for one machine.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LocalGrid:
         agents: int = 1,
         workers: int = 2,
         port: int | None = None,
+        bridge: str | None = None,
         environment: Mapping[str, str] | None = None,
         project: Project | None = None,
         progress: StartupProgress | None = None,
@@ -83,6 +85,7 @@ class LocalGrid:
         self._first_agents = agents
         self._workers = workers
         self._port = port
+        self._bridge = bridge
         self._environment = dict(environment or {})
         self._project = project or find_project()
         self._progress = progress or Silent()
@@ -152,6 +155,11 @@ class LocalGrid:
     def endpoint_url(self) -> str:
         """Where the embedded AWS answers."""
         return self._up.emulator.endpoint_url
+
+    @property
+    def bridge_url(self) -> str | None:
+        """Where the embedded AWS answers containers, if it listens on a bridge."""
+        return self._up.emulator.bridge_url
 
     @property
     def root_key(self) -> Key:
@@ -246,7 +254,7 @@ class LocalGrid:
             report.note(step=text)
 
         # MiniStack starts while sam builds.
-        emulator = Emulator(self._project, self._home, processes, self._port)
+        emulator = Emulator(self._project, self._home, processes, self._port, self._bridge)
         report.note(endpoint_url=emulator.endpoint_url)
         step("build the functions (sam build)")
         template = build(self._project, self._home, processes)

@@ -1,9 +1,9 @@
 """What the embedded AWS lets in.
 
 A web page, another user of the machine and a program that found the port reach a socket on the loopback like its owner
-does. So a request must name a loopback address as its host, must not come from another origin, and must be signed with
-a key that the embedded AWS gave out. The exceptions carry credentials of their own: an API's routes (tokens and
-tickets), and what a user does for himself in the user pool.
+does. So a request must name a loopback address as its host, or the bridge on which it was told to listen, must not come
+from another origin, and must be signed with a key that the embedded AWS gave out. The exceptions carry credentials of
+their own: an API's routes (tokens and tickets), and what a user does for himself in the user pool.
 """
 
 import ipaddress
@@ -36,6 +36,8 @@ _OF_USERS = frozenset(
 """Operations of the user pool that no SDK signs: a password or a token is in the request. RespondToAuthChallenge, which
 clients of the grid do not need, is not among them: MiniStack does not look at the session in it.
 """
+_BRIDGE = os.environ.get("HTCGRID_BRIDGE", "")
+"""The one address besides the loopback that it listens on, if any: that of a bridge to containers."""
 _NOT_OF_PAGES = (b"none", b"same-origin")
 """What browsers say of requests that no page of another site made, if they say anything ("Fetch Metadata", W3C)."""
 
@@ -91,7 +93,7 @@ async def _websocket(app: App, scope: Scope, receive: Receive, send: Send) -> No
 def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
     """Why a request comes from somewhere else; nothing if it does not."""
     hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-    if len(hosts) != 1 or not _is_loopback(hosts[0]):
+    if len(hosts) != 1 or not _is_own(hosts[0]):
         return f"The embedded AWS answers to loopback addresses only, not to {', '.join(hosts) or 'no host'}."
     for name, value in headers:
         foreign = name == b"origin" and value.decode("latin-1") != f"http://{hosts[0]}"
@@ -100,10 +102,10 @@ def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
     return ""
 
 
-def _is_loopback(host: str) -> bool:
+def _is_own(host: str) -> bool:
     name = re.sub(r":\d+$", "", host).removeprefix("[").removesuffix("]")
     try:
-        return ipaddress.ip_address(name).is_loopback
+        return ipaddress.ip_address(name).is_loopback or name == _BRIDGE
     except ValueError:
         return name.lower() == "localhost"
 
