@@ -20,6 +20,7 @@ VENV := .venv/.installed
 MINISTACK := .tools/ministack/.installed
 SAM := .tools/sam/.installed
 SECOND_OPINION := .tools/second-opinion/.jars .tools/second-opinion/.dynoxide
+KUBERNETES := .tools/kubernetes/.cluster .tools/kubernetes/.tools
 # The runtime client for Node.js, which only the tests of Node.js handlers need, is built where all of these are.
 NODE_TOOLS := node npm cmake autoconf automake libtoolize g++
 NODE_LACKS := $(strip $(foreach tool,$(NODE_TOOLS),$(if $(shell command -v $(tool)),,$(tool))))
@@ -66,6 +67,13 @@ test-second-opinion: install ## run the tests of queues and rows on ElasticMQ an
 # Agents start in environments of their own making, which carry no variable of ours. So for as long as the run takes,
 # every Python of .venv is told to measure itself when it starts, and so is that of the embedded AWS.
 MEASURED := $(PACKAGES) functions
+# Where something is missing, this says so; where CI=true, that is an error.
+.PHONY: test-kubernetes
+test-kubernetes: install ## run the tests on a real cluster (needs root, Go 1.26, and packages that it names)
+	@.venv/bin/python -m tests.kubernetes.tools || { test "$(CI)" != true; exit; }; \
+	$(MAKE) --no-print-directory $(KUBERNETES) && \
+	.venv/bin/python -m tests.kubernetes .venv/bin/pytest tests/kubernetes $(ARGS)
+
 .PHONY: coverage
 coverage: install ## run the tests and tell what they reach, in agents, commands and functions too
 	rm -rf .coverage .coverage.* .tools/lent
@@ -202,4 +210,29 @@ node-is-left-out:
 	nice cargo install --quiet --locked $$(cat $<) --root $(@D)/cargo --target-dir $(@D)/cargo/build \
 		--no-default-features --features native-sqlite,http-server,cli
 	rm -rf $(@D)/cargo/build
+	@touch $@
+
+# Kubernetes and what scales on it, compiled from the modules that two go.mod files name. They are two, since KEDA asks for
+# a newer API of etcd than the etcd of this Kubernetes compiles with. The definitions that these programs read and
+# the API server is told lie in their modules. The first time takes from ten to thirty minutes and 4 GB of memory.
+GO_BUILD := CGO_ENABLED=0 nice go build -trimpath -buildvcs=false
+KUBERNETES_VERSION = $$(cd $(<D) && go list -m -f '{{.Version}}' k8s.io/kubernetes)
+.tools/kubernetes/.cluster: $(addprefix tests/kubernetes/cluster/,go.mod go.sum main.go pause/main.go)
+	mkdir -p $(@D)/bin
+	version=$(KUBERNETES_VERSION); set=-X=k8s.io/component-base/version.git; \
+	cd $(<D) && $(GO_BUILD) -ldflags "-s -w $${set}Version=$$version $${set}Major=1 $${set}Minor=$$(cut -d. -f2 <<<$$version)" \
+		-o $(CURDIR)/$(@D)/bin/cluster . && $(GO_BUILD) -ldflags '-s -w' -o $(CURDIR)/$(@D)/bin/pause ./pause
+	@touch $@
+
+GO_TOOLS := github.com/kedacore/keda/v2/cmd/operator=keda-operator github.com/kedacore/keda/v2/cmd/adapter=keda-adapter \
+	sigs.k8s.io/kwok/cmd/kwok=kwok sigs.k8s.io/karpenter/kwok=karpenter
+GO_DEFINITIONS := github.com/kedacore/keda/v2=config/crd/bases sigs.k8s.io/karpenter=pkg/apis/crds \
+	sigs.k8s.io/karpenter=kwok/apis/crds github.com/aws/karpenter-provider-aws=pkg/apis/crds \
+	sigs.k8s.io/kwok=kustomize/stage
+.tools/kubernetes/.tools: $(addprefix tests/kubernetes/tools/,go.mod go.sum crds.go)
+	mkdir -p $(@D)/bin && rm -rf $(@D)/definitions
+	cd $(<D) && for tool in $(GO_TOOLS); do $(GO_BUILD) -ldflags '-s -w' -o $(CURDIR)/$(@D)/bin/$${tool#*=} $${tool%=*}; done
+	cd $(<D) && for part in $(GO_DEFINITIONS); do \
+		module=$${part%=*}; folder=$${part#*=}; to=$(CURDIR)/$(@D)/definitions/$$(basename $$module)/$$folder; mkdir -p $$to; \
+		cp -r --no-preserve=mode "$$(go list -m -f '{{.Dir}}' $$module)/$$folder/." $$to; done
 	@touch $@
