@@ -100,19 +100,22 @@ chaos: $(GRID) ## disturb a grid in every way and check what must always hold (S
 	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(RECOVERY),--recovery)
 
+TEMPLATES := template.yaml network.yaml eks/cluster.yaml eks/node-group.yaml
+
 .PHONY: lint
 lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, cfn-lint, sam validate
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	PYTHONPATH=$(CURDIR) .venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/mypy --strict $(TYPED)
-	.venv/bin/cfn-lint template.yaml
-	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file template.yaml
+	.venv/bin/cfn-lint $(TEMPLATES)
+	for template in $(TEMPLATES); do \
+		SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file $$template; done
 
-# Apart from lint, because it brings a hundred packages for the sake of one file.
+# Apart from lint, because it brings a hundred packages for the sake of a few files.
 .PHONY: checkov
-checkov: .tools/checkov/.installed ## check the template against the rules of checkov
-	.tools/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
+checkov: .tools/checkov/.installed ## check the templates against the rules of checkov
+	.tools/checkov/bin/checkov --config-file .checkov.yaml --file $(TEMPLATES)
 
 # Not locked, since its answers change with its database anyway; it installs nothing of what it reads.
 .PHONY: audit

@@ -1,4 +1,4 @@
-"""The template as data, with CloudFormation's short forms spelt out and YAML's anchors resolved."""
+"""Templates as data, with CloudFormation's short forms spelt out and YAML's anchors resolved."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ def _spelt_out(loader: yaml.CSafeLoader, name: str, node: yaml.Node) -> dict[str
 _Loader.add_multi_constructor("!", _spelt_out)
 
 
-def load() -> dict[str, Any]:
-    template: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+def load(name: str = "template.yaml") -> dict[str, Any]:
+    template: dict[str, Any] = yaml.load((ROOT / name).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
     return template
 
 
