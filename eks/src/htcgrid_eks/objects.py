@@ -1,5 +1,6 @@
 """What is read of Kubernetes' objects: a few fields of each, as the API server's JSON has them."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
@@ -96,3 +97,9 @@ def body(answer: object) -> bytes:
 def read(model: type[_Model], answer: object) -> _Model:
     """The object in such an answer. Models of the client's own would take a hundred times as long."""
     return model.model_validate_json(body(answer))
+
+
+def lines(answer: object) -> Iterator[bytes]:
+    """The lines of such an answer, as they come."""
+    with cast("urllib3.HTTPResponse", answer) as response:
+        yield from response
