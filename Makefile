@@ -134,7 +134,7 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.11
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 # What images hold; in the versions that the tests run with.
-IMAGE_LOCKS := agent client worker-python
+IMAGE_LOCKS := agent client controller worker-python
 
 .PHONY: lock
 lock: $(UV) ## lock requirements/*.in anew (versions move)

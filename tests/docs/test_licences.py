@@ -12,6 +12,7 @@ PLACES = {
     "functions": ".venv",
     "agent": ".venv",
     "client": ".venv",
+    "controller": ".venv",
     "worker-python": ".venv",
     "node_drainer": ".venv",
     "uv": ".tools/uv",

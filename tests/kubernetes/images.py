@@ -22,7 +22,7 @@ PYTHON = "3.11"
 """That of the suite."""
 PACKAGES = {"python": ("python3", "python3-venv", "python3-pip")}
 """Of each base: what Debian brings for it."""
-BASES = {"agent": "python", "client": "python", "worker-python": "python"}
+BASES = {"agent": "python", "client": "python", "controller": "python", "worker-python": "python"}
 """Of each image: its base."""
 _LEFT_OUT = ("doc", "man", "locale", "info")
 _BUILDAH = ("buildah", "--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"))
@@ -84,7 +84,7 @@ def _base(kind: str) -> str:
 def _wheels() -> Path:
     """A folder with the locked wheels of all images."""
     folder = FOLDER / "wheels"
-    locks = [ROOT / f"requirements/{lock}.txt" for lock in ("agent", "client", "worker-python")]
+    locks = [ROOT / f"requirements/{lock}.txt" for lock in ("agent", "client", "controller", "worker-python")]
     with _made_once(folder, [PYTHON, _digest(locks)]) as due:
         if due:
             machine = platform.machine()
@@ -101,7 +101,7 @@ def _wheels() -> Path:
 
 def _context() -> Iterator[Path]:
     """What may be copied into images; the packages' sources in place of their wheels."""
-    for package in ("agent", "chunks", "connector", "dataplane", "events"):
+    for package in ("agent", "chunks", "connector", "dataplane", "eks", "events"):
         yield ROOT / package / "pyproject.toml"
         yield from _files(ROOT / package / "src")
     yield from (ROOT / "requirements").glob("*.txt")

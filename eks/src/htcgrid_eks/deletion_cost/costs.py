@@ -28,8 +28,8 @@ def cost_of(pod: Pod) -> str | None:
 class PendingChanges:
     """The changes that are to be made, the oldest first.
 
-    So each has its turn however few are made at a time, and agents with short tasks, which want another change every few
-    seconds, do not go before one with a long task.
+    So each has its turn however few are made at a time, and agents with short tasks, which want another change every
+    few seconds, do not go before one with a long task.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,6 @@
 """Answers the probes of Kubernetes."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Health:
     """Answers `/live` on a port: 200 as long as rounds end."""
 
-    def __init__(self, port: int, most_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, host: str, port: int, most_seconds: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """A round that takes longer than `most_seconds` hangs.
 
         Raises:
@@ -31,7 +34,11 @@ class Health:
 
         self.beat = beat
         """Call it after each round."""
-        self._server = ThreadingHTTPServer(("", port), Handler)
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        self._server = Server((host, port), Handler)
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

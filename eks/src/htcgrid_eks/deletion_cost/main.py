@@ -39,6 +39,8 @@ class Settings(EnvironmentSettings):
     interval_seconds: PositiveFloat = 5
     patches_per_second: PositiveFloat = 10
     """Most on average over an interval."""
+    health_host: str = "127.0.0.1"
+    """In a pod `0.0.0.0`, or `::`."""
     health_port: _Port = 8081
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -64,7 +66,7 @@ def _run(settings: Settings, core: CoreV1Api, stop: threading.Event) -> None:
     pool = Pool(core, settings.namespace, settings.selector)
     agents = Agents(settings.agent_port)
     controller = Controller(core, pool, agents, interval, settings.patches_per_second)
-    health = Health(settings.health_port, _HANGS_AFTER + settings.interval_seconds)
+    health = Health(settings.health_host, settings.health_port, _HANGS_AFTER + settings.interval_seconds)
     pool.start()
     _LOG.info("costs are kept in namespace %s; health is answered on port %d", settings.namespace, health.port)
     began = time.monotonic()
