@@ -300,6 +300,15 @@ def test_the_children_of_a_worker_end_with_it(place: Place, tmp_path: Path, then
     until(lambda: pid not in [process.pid for process in place.processes()])
 
 
+def test_an_agent_that_is_a_job_ends_once_there_is_no_more_work(place: Place) -> None:
+    session = place.submit([echo(1)], [echo(2), echo(3)])
+    agent = place.agent(idle_seconds=1)
+    assert place.results(session) == [1, 2, 3]
+    assert agent.process.wait(120) == 0
+    assert agent.said("idle for 1 s")
+    until(place.is_clean)
+
+
 def test_an_idle_agent_ends_before_its_long_poll(place: Place) -> None:
     agent = place.agent()
     assert place.results(place.submit([echo(1)])) == [1]

@@ -35,6 +35,7 @@ OTHERS = {
     ".venv": {
         "certifi": "Mozilla Public License 2.0 (MPL 2.0)",
         "hypothesis": "MPL-2.0",
+        "kubernetes-validate": "Apache",  # 2.0, as its file LICENSE says
         "pathspec": "Mozilla Public License 2.0 (MPL 2.0)",
     },
     ".tools/checkov": {

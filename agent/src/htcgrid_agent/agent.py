@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -45,6 +46,7 @@ from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.vitals import Vitals
 from htcgrid_agent.work.capacity import Capacity
 from htcgrid_agent.work.conclusion import Runner
+from htcgrid_agent.work.idleness import Idleness
 from htcgrid_agent.work.job import Job
 from htcgrid_agent.work.memory import PayloadMemory
 from htcgrid_chunks.backoff import Backoff
@@ -61,6 +63,8 @@ _FLUSH_TIMEOUT = timedelta(seconds=20)
 _BREAKER_FAILURES = 8
 """Failed requests in a row, retries included, after which the circuit breaker of a service opens."""
 _BREAKER_PAUSE = Backoff(base=timedelta(seconds=1), cap=timedelta(seconds=30))
+_LOOK_EVERY = timedelta(seconds=1)
+"""Between two looks whether the agent is idle, where it ends for that."""
 _HAND_BACK_TIME = timedelta(seconds=5)
 """How long before the interruption of a spot instance tasks are stopped, so that results can be written."""
 
@@ -200,12 +204,13 @@ class Agent:
         await self._dispatcher.start()
         for part in (self._keeper, self._rows, self._outbox, self._receiver):
             part.start()
-        watch = asyncio.create_task(self._watch())
+        watches = [asyncio.create_task(watch) for watch in (self._watch_spot(), self._watch_idleness())]
         _LOG.info("the agent is up")
         await self._stopping.wait()
         _LOG.info("the agent stops: %d chunks in hand", self._capacity.chunks)
         await self._wind_down()
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         if probes:
             probes.close()
         _LOG.info("the agent has stopped")
@@ -215,9 +220,24 @@ class Agent:
         port = self._settings.health_port
         return None if port is None else await self._vitals.serve(self._settings.health_host, port)
 
-    async def _watch(self) -> None:
+    async def _watch_spot(self) -> None:
         if self._settings.watch_spot:
             await SpotNotices().watch(self.stop_within)
+
+    async def _watch_idleness(self) -> None:
+        seconds = self._settings.idle_seconds
+        if seconds is None:
+            return
+        idleness = Idleness(timedelta(seconds=seconds))
+        while not idleness.is_over(  # noqa: ASYNC110 -- what makes it idle is time
+            self._capacity.received,
+            self._capacity.chunks + self._capacity.concluding,
+            self._free_chunks(),
+            time.monotonic() * 1000,
+        ):
+            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+        _LOG.info("idle for %d s", seconds)
+        self.stop()
 
     async def _wind_down(self) -> None:
         self._receiver.close()

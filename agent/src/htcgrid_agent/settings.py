@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     grace_seconds: Annotated[float, Field(ge=0, le=43_200)] = 25
     """How long running tasks may go on after SIGTERM, in seconds. Default: 25, within the 30 s of Kubernetes."""
 
+    idle_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """If set, the agent ends after having had nothing to do for so long, in seconds: what a job does. One that cannot
+    work, since it is in quarantine or has no worker, stays. Default: none, it runs until it is stopped."""
+
     function_name: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]+$", max_length=64)] = "htcgrid-function"
     """The function's name as its handler sees it. Default: `htcgrid-function`."""
 

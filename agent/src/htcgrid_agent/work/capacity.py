@@ -19,6 +19,7 @@ class Capacity:
         self._prefetch = prefetch
         self._changed = threading.Condition()
         self._chunks = 0
+        self._received = 0
         self._concluding = 0
         self._waiting = 0
         self._running = 0
@@ -34,6 +35,11 @@ class Capacity:
     def concluding(self) -> int:
         """Chunks whose outcome is being written."""
         return self._concluding
+
+    @property
+    def received(self) -> int:
+        """Chunks that have been received since the agent began."""
+        return self._received
 
     def room(self) -> int:
         """How many more chunks can be started soon.
@@ -80,6 +86,7 @@ class Capacity:
         """Chunks have been received."""
         with self._changed:
             self._chunks += chunks
+            self._received += chunks
 
     def chunks_dropped(self, chunks: int) -> None:
         """Received chunks are no longer worked on."""
