@@ -72,6 +72,10 @@ class BadFunction(AgentError):
     """Raised when the program that would run the function is missing."""
 
 
+class FunctionNotFetched(AgentError):
+    """Raised when the archive of a function cannot be fetched, is not the one that was meant, or cannot be unpacked."""
+
+
 class CircuitOpen(HTTPClientError):
     """Raised instead of sending a request while the circuit breaker of its service is open."""
 

@@ -77,7 +77,7 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
 
     Raises:
         BadFunction: the program that would run the function is missing, or a file of it cannot be read.
-        BadSettings: the host does not allow the sandbox that is demanded.
+        BadSettings: the host does not allow the sandbox that is demanded, or the folder of the workers is not usable.
     """
     function = Function(
         path=(settings.function_dir or Path()).resolve(),
@@ -91,7 +91,8 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
     if settings.worker_dir:
         # Of what runs there no more is known than is said.
         text = settings.runtime is not RuntimeKind.AUTO and not settings.runtime.is_python
-        return Pod(settings.worker_dir, settings.runtime_port, text, _digest(settings)), function.arn, None
+        pod = Pod(settings.worker_dir, settings.workers, settings.runtime_port, text, _digest(settings))
+        return pod, function.arn, None
     program = Path(function.command()[0])
     sandbox = Sandbox(
         namespaces=True,

@@ -2,7 +2,8 @@
 # Keeps the workers of a pod running, one runtime per place, in a container of their own beside the agent's.
 #
 #   HTCGRID_WORKERS       how many places (the same number as the agent's)
-#   HTCGRID_WORKER_DIR    folder that both containers see, for the pipes over which the agent stops a runtime
+#   HTCGRID_WORKER_DIR    folder that both containers see, for the pipes over which the agent stops a runtime; where the
+#                         two have different users it belongs to a group that both are in, and gives that to new files
 #   HTCGRID_RUNTIME_PORT  the agent's first port; the worker in place n talks to the n-th after it
 #   "$@"                  the program that speaks the Lambda Runtime API: a bootstrap, or a runtime client and its handler
 #
@@ -13,14 +14,23 @@
 set -eu
 : "${HTCGRID_WORKERS:?}" "${HTCGRID_WORKER_DIR:?}" "${HTCGRID_RUNTIME_PORT:?}" "${1:?names no program}"
 
+# What belongs to the grid is none of the function's business, credentials least of all. With what a process began
+# stays readable in /proc, so this one begins again without them.
+began_with=
+for name in AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN \
+    AWS_WEB_IDENTITY_TOKEN_FILE AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_CREDENTIALS_RELATIVE_URI \
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE AWS_CONTAINER_AUTHORIZATION_TOKEN; do
+    if eval "[ -n \"\${$name+set}\" ]"; then
+        unset "$name"
+        began_with=$name
+    fi
+done
+[ -z "$began_with" ] || exec /bin/sh "$0" "$@"
+
 workers=$HTCGRID_WORKERS
 folder=$HTCGRID_WORKER_DIR
 port=$HTCGRID_RUNTIME_PORT
-# What belongs to the grid is none of the function's business, credentials least of all.
 unset HTCGRID_WORKERS HTCGRID_WORKER_DIR HTCGRID_RUNTIME_PORT
-unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE \
-    AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE \
-    AWS_CONTAINER_AUTHORIZATION_TOKEN
 export AWS_LAMBDA_FUNCTION_NAME="${AWS_LAMBDA_FUNCTION_NAME:-htcgrid-function}"
 export AWS_LAMBDA_FUNCTION_VERSION="${AWS_LAMBDA_FUNCTION_VERSION:-\$LATEST}"
 export AWS_LAMBDA_FUNCTION_MEMORY_SIZE="${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-1769}"
@@ -30,7 +40,8 @@ export LAMBDA_TASK_ROOT="${LAMBDA_TASK_ROOT:-$PWD}"
 cd "$LAMBDA_TASK_ROOT"
 
 pipe() {
-    [ -p "$1" ] || mkfifo -m 600 "$1" 2>/dev/null || [ -p "$1" ]
+    # The umask too, since the mode may be set only after the pipe is there.
+    [ -p "$1" ] || (umask 007 && mkfifo -m 660 "$1") 2>/dev/null || [ -p "$1" ]
 }
 
 # The digest of the function's files, as `function_digest.py` has it; nothing where a tool is missing.
