@@ -68,6 +68,26 @@ def test_the_bridge_names_the_attributes_of_statements() -> None:
     assert (one, other) == (str(list("abcefg")), str(list("abde")))
 
 
+_NAMESPACE = """
+import json
+from ministack.core import iam_actions
+{bridge}
+body = json.dumps({{"Namespace": "HTCGrid", "MetricData": []}}).encode()
+for service, action in (("monitoring", "cloudwatch:PutMetricData"), ("sqs", "sqs:SendMessage")):
+    print(iam_actions.request_tag_context(service, action, body, {{}}).get("cloudwatch:namespace"))
+"""
+
+
+def test_the_namespace_of_metrics_is_no_condition_key_without_the_bridge() -> None:
+    assert in_emulator(_NAMESPACE.format(bridge="")).splitlines() == ["None", "None"]
+    folder = str(PROJECT.root / "local/src/htcgrid_local/embedded")
+    bridge = f"import sys; sys.path.insert(0, {folder!r}); from aws import permissions; "
+    assert in_emulator(_NAMESPACE.format(bridge=f"{bridge}permissions.authorise_as_aws_does()")).splitlines() == [
+        "HTCGrid",
+        "None",
+    ]
+
+
 def test_errors_of_functions_have_one_name() -> None:
     source = in_emulator(
         "import inspect; from ministack.services import lambda_svc; "

@@ -3,7 +3,7 @@
 `SendMessageBatch` as `sqs:SendMessage` ("Actions, resources, and condition keys for Amazon SQS"), each statement of
 PartiQL as `dynamodb:PartiQLInsert` and so on, on its table. MiniStack 1.5 asks for actions named after the batches, and
 for PartiQL on every resource. It finds `dynamodb:Attributes` in projections alone, so that a condition on this key
-would let every statement pass.
+would let every statement pass. It knows no `cloudwatch:namespace`, so that nobody could publish under such a condition.
 """
 
 import contextlib
@@ -24,14 +24,16 @@ _MEMBERS = {
 
 _transaction_checks = iam_actions.dynamodb_transaction_checks
 _service_context = iam_actions.dynamodb_service_context
+_tag_context = iam_actions.request_tag_context
 _action_of = iam_actions.extract_iam_action
 
 
 def authorise_as_aws_does() -> None:
-    """Make MiniStack ask for the single actions, with the attributes of statements."""
+    """Make MiniStack ask for the single actions, with the attributes of statements and the namespaces of metrics."""
     iam_actions.extract_iam_action = _action_of_single
     iam_actions.dynamodb_transaction_checks = _checks_of_statements
     iam_actions.dynamodb_service_context = _context_with_attributes
+    iam_actions.request_tag_context = _context_with_namespace
 
 
 def _action_of_single(service: str, *request: Any) -> str | None:
@@ -56,6 +58,15 @@ def _context_with_attributes(body: bytes) -> dict[str, Any]:
     context: dict[str, Any] = _service_context(body)
     if named := frozenset().union(*(attributes for _, _, attributes in _statements(body))):
         context["dynamodb:Attributes"] = sorted(named)
+    return context
+
+
+def _context_with_namespace(service: str, action: str, body: bytes, *request: Any) -> dict[str, Any]:
+    """The condition keys of a request of any service: MiniStack asks for its tags at this place."""
+    context: dict[str, Any] = _tag_context(service, action, body, *request)
+    if action == "cloudwatch:PutMetricData":
+        with contextlib.suppress(ValueError, AttributeError):
+            context["cloudwatch:namespace"] = json.loads(body).get("Namespace", "")
     return context
 
 
