@@ -38,6 +38,7 @@ from htcgrid_events import (
     Stages,
     TaskError,
     TasksRetrying,
+    WorkDone,
 )
 from htcgrid_local.keys import Key
 
@@ -117,6 +118,7 @@ class Place:
     events_url: str
     agents: list[AgentProcess] = field(default_factory=list)
     outcomes: dict[ChunkKey, list[ChunkOutcome]] = field(default_factory=dict)
+    work: dict[ChunkKey, list[WorkDone]] = field(default_factory=dict)
     retries: list[TasksRetrying] = field(default_factory=list)
     endpoint: str = ""
     runtime: str = "auto"
@@ -253,6 +255,7 @@ class Place:
             event = ChunkFinished.model_validate_json(message["Body"])
             key = ChunkKey(event.session_id, event.outcome.chunk)
             self.outcomes.setdefault(key, []).append(event.outcome)
+            self.work.setdefault(key, []).append(event.work)
 
     def events_of(self, session: Session, chunk: int = 0) -> list[ChunkOutcome]:
         """All events of a chunk that have come."""

@@ -34,6 +34,18 @@ def test_results_come_back_in_the_order_of_the_tasks(place: Place) -> None:
     assert place.row(session).outcome() == outcome
 
 
+def test_the_event_of_a_chunk_tells_for_how_long_workers_were_busy_with_it(place: Place) -> None:
+    place.agent(workers=2)
+    session = place.submit([{"do": "nap", "seconds": 0.3}] * 4, [echo(1)])
+    for outcome, tasks, least in zip(place.finished(session), (4, 1), (1_200_000, 0), strict=True):
+        [work] = place.work[session.key(outcome.chunk)]
+        assert work.tasks == tasks
+        # Of both workers together, though they were busy at the same time.
+        elapsed = (outcome.stages.finished_at - outcome.stages.started_at + 1) * 1_000
+        assert least <= work.worker_us <= 2 * elapsed
+        assert work.worker_us > 0
+
+
 def test_large_inputs_and_results_take_the_data_plane(place: Place) -> None:
     place.agent()
     value = "".join(chr(0x4E00 + number % 20_000) for number in range(100_000))

@@ -75,6 +75,9 @@ def test_a_retry_is_told_of_and_its_message_is_kept(place: Place, tmp_path: Path
     [task] = event.tasks
     assert (event.session_id, event.chunk, event.attempt, event.failed) == (session.session_id, 0, 1, 1)
     assert (task.task_id, task.type, task.attempts) == (f"{session.session_id}_0", "LookupError", 1)
+    # Each attempt tells of its own tasks.
+    assert event.work.tasks == 2
+    assert [work.tasks for work in place.work[session.key(0)]] == [1]
     until(place.is_clean)
 
 

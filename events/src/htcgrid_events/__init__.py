@@ -83,6 +83,7 @@ from htcgrid_events.outcome import (
     PartialOutcome,
     Stages,
     TaskError,
+    WorkDone,
 )
 from htcgrid_events.push import PUSH_FRAME, ChunksFrame, PingFrame, PongFrame, SessionEndedFrame
 from htcgrid_events.states import OutcomeCode, SessionState, TaskState
@@ -179,6 +180,7 @@ __all__ = [
     "Totals",
     "UploadPlaces",
     "UploadRequest",
+    "WorkDone",
     "bucket_of",
     "new_id",
     "task_id",

@@ -10,7 +10,7 @@ from htcgrid_events.api import Account, StopReason
 from htcgrid_events.dead_letters import DeadLetter
 from htcgrid_events.model import Contract, SessionId, TimestampMs
 from htcgrid_events.options import SessionOptions
-from htcgrid_events.outcome import FailureKind, Stages
+from htcgrid_events.outcome import FailureKind, Stages, WorkDone
 from htcgrid_events.states import SessionState
 
 SOURCE = "htcgrid"
@@ -130,6 +130,8 @@ class TasksRetrying(BusEvent):
     tasks: Annotated[tuple[FailedTask, ...], Field(max_length=MAX_LISTED_RETRIES)]
     """The first of those that failed."""
     failed: Annotated[int, Field(ge=1)]
+    work: WorkDone = WorkDone()
+    """What this attempt took, also for tasks that did not fail."""
 
 
 class ChunkCompleted(BusEvent):

@@ -127,11 +127,22 @@ class ChunkOutcome(PartialOutcome):
     outcomes: Annotated[str, StringConstraints(pattern=r"^[CFX]+$")]
 
 
+class WorkDone(Contract):
+    """What workers did in one attempt of a chunk, for those who guess how much work the next ones are."""
+
+    tasks: Annotated[int, Field(ge=0)] = 0
+    """How many tasks ran to an end; 0 where nobody knows."""
+    worker_us: Annotated[int, Field(ge=0)] = 0
+    """How long workers were busy with them together, in µs."""
+
+
 class ChunkFinished(Contract):
     """The task event that an agent sends to the control plane, after the row says the same."""
 
     session_id: SessionId
     outcome: ChunkOutcome
+    work: WorkDone = WorkDone()
+    """Of the last attempt; nothing where the event is repeated."""
 
 
 class ChunkQueued(RetryPolicy):

@@ -285,6 +285,8 @@ class Dispatcher:
                 extra={**job.ids, "task": task.number, "worker": worker.number},
             )
         job.running -= 1
+        job.ran += 1
+        job.worker_seconds += seconds
         job.ends[task.number - job.chunk.first_task] = self._bounded(job, end)
         self._capacity.task_ended(seconds)
         self._sizing.record(batch.session_id, seconds)

@@ -11,7 +11,7 @@ from htcgrid_agent.protocol.batcher import Batcher
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.work.job import Delivery
 from htcgrid_chunks.chunk import Chunk
-from htcgrid_events import ChunkFinished, TasksRetrying
+from htcgrid_events import ChunkFinished, TasksRetrying, WorkDone
 
 _LOG = logging.getLogger(__name__)
 _LINGER = timedelta(milliseconds=10)
@@ -78,9 +78,11 @@ class Outbox:
         for stage in (self._events, self._deletions, self._hidings):
             stage.close()
 
-    def finished(self, chunks: Sequence[tuple[Delivery, Chunk]]) -> None:
+    def finished(self, chunks: Sequence[tuple[Delivery, Chunk, WorkDone]]) -> None:
         """Send the events of finished chunks, for the first time or again, and then delete their messages."""
-        self._events.put_all([_Event(delivery, _finished(chunk), delivery.ids) for delivery, chunk in chunks])
+        self._events.put_all(
+            [_Event(delivery, _finished(chunk, work), delivery.ids) for delivery, chunk, work in chunks]
+        )
 
     def retrying(self, events: Sequence[TasksRetrying]) -> None:
         """Send events of tasks that failed and will be retried. They may be lost with the agent: nothing depends on
@@ -112,8 +114,8 @@ class Outbox:
         return results
 
 
-def _finished(chunk: Chunk) -> str:
-    return TaskEvents.body(ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome()))
+def _finished(chunk: Chunk, work: WorkDone) -> str:
+    return TaskEvents.body(ChunkFinished(session_id=chunk.key.session_id, outcome=chunk.outcome(), work=work))
 
 
 def _log_refused_event(event: _Event) -> None:

@@ -29,7 +29,7 @@ from htcgrid_chunks.store import (
     ChunkStore,
     Claim,
 )
-from htcgrid_events import Priority
+from htcgrid_events import Priority, WorkDone
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF = Backoff(base=timedelta(milliseconds=200), cap=timedelta(seconds=20))
@@ -162,7 +162,7 @@ class Receiver:
             _LOG.warning("a message names a chunk that has no row; it is deleted", extra=delivery.ids)
             self._outbox.delete(delivery)
         elif row.finished:
-            self._outbox.finished([(delivery, row)])
+            self._outbox.finished([(delivery, row, WorkDone())])
         elif row.state is ChunkState.PAUSED:
             # Its session is paused, and sends another message when it is resumed.
             self._outbox.delete(delivery)

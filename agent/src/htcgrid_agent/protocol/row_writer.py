@@ -260,7 +260,7 @@ class RowWriter:
         answers = self._store.finish([(draft.job.lease, progress) for draft, progress in work])
         self._outbox.finished(
             [
-                (draft.job.delivery, _as_written(draft.job, progress))
+                (draft.job.delivery, _as_written(draft.job, progress), draft.job.work_done)
                 for (draft, progress), accepted in zip(work, answers, strict=True)
                 if self._is_written(draft, accepted)
             ]
@@ -396,6 +396,7 @@ def _retrying(draft: _Draft, retry_at: int, runner: Runner) -> TasksRetrying | N
         retry_at=retry_at,
         tasks=tuple(tasks),
         failed=len(failed),
+        work=job.work_done,
     )
 
 

@@ -13,7 +13,7 @@ from htcgrid_chunks.lease_rules import (
     exceeds_lost_attempts,
 )
 from htcgrid_chunks.store import ChunkLease
-from htcgrid_events import ChunkQueued, Priority
+from htcgrid_events import ChunkQueued, Priority, WorkDone
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,10 @@ class Job:
     """How many of its tasks have not been started."""
     running: int = 0
     """How many of its tasks run."""
+    ran: int = 0
+    """How many of its tasks workers ran to an end."""
+    worker_seconds: float = 0.0
+    """How long workers were busy with these."""
     started_at: int = 0
     finished_at: int = 0
     inputs_unavailable: bool = False
@@ -95,6 +99,11 @@ class Job:
     def lease(self) -> ChunkLease:
         """The right to write its row."""
         return ChunkLease(self.chunk.key, self.chunk.owner, self.chunk.attempt)
+
+    @property
+    def work_done(self) -> WorkDone:
+        """What workers did for it."""
+        return WorkDone(tasks=self.ran, worker_us=round(self.worker_seconds * 1_000_000))
 
     @property
     def ids(self) -> dict[str, object]:
