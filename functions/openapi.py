@@ -20,7 +20,13 @@ from htcgrid_events import ErrorBody
 _ROOT = Path(__file__).resolve().parents[1]
 _LIMITS = """{"open_sessions": 1, "tasks": 1, "submissions_per_second": 1, "bytes_per_day": 1, "high_priority": true,
 "task_timeout_seconds": 1}"""
-_PLACEHOLDERS = {"task_queue_urls": "{}", "retention_days": "7", "tenant_limits": _LIMITS}
+_PLACEHOLDERS = {
+    "task_queue_urls": "{}",
+    "retention_days": "7",
+    "tenant_limits": _LIMITS,
+    "agent_workers": "1",
+    "scaling_target_seconds": "60",
+}
 """Of settings that are no texts; nothing is asked of AWS here."""
 
 _ABOUT = """Sessions of tasks: submit, follow, control, inspect.

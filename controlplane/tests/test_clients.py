@@ -217,6 +217,8 @@ ENVIRONMENT = {
     "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
     "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
     "HTCGRID_NOTIFICATION_TOPIC": "t", "HTCGRID_PUSH_ENDPOINT": "https://push", "HTCGRID_RETENTION_DAYS": "7",
+    "HTCGRID_PARTITIONS_TABLE": "p", "HTCGRID_GRID": "g", "HTCGRID_AGENT_WORKERS": "1",
+    "HTCGRID_SCALING_TARGET_SECONDS": "60",
 }  # fmt: skip
 
 
@@ -250,6 +252,7 @@ def test_every_error_says_whether_asking_again_may_help() -> None:
     assert {kind.__name__ for kind in kinds if kind.retryable} == {
         "AccountOpen",
         "QuotaExceeded",
+        "ScalingFailed",
         "SessionChanged",
         "StorageUnavailable",
     }

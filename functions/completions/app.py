@@ -24,7 +24,9 @@ _Received = tuple[str, ChunkFinished | TasksRetrying]
 @observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
     """Process one batch of task events, and say which messages are to come again."""
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in _process(SQSEvent(event))]}
+    failures = [{"itemIdentifier": message_id} for message_id in _process(SQSEvent(event))]
+    grid.measurements.write()
+    return {"batchItemFailures": failures}
 
 
 def _process(batch: SQSEvent) -> Iterator[str]:
@@ -49,10 +51,11 @@ def _process(batch: SQSEvent) -> Iterator[str]:
 
 
 def _process_session(session_id: str, events: Iterable[ChunkFinished | TasksRetrying]) -> None:
-    outcomes = [event.outcome for event in events if isinstance(event, ChunkFinished)]
+    finished = [event for event in events if isinstance(event, ChunkFinished)]
     retries = [event for event in events if isinstance(event, TasksRetrying)]
-    if outcomes:
-        told = grid.completions.record(session_id, outcomes)
+    if finished:
+        outcomes, done = [event.outcome for event in finished], [event.work for event in finished]
+        told = grid.completions.record(session_id, outcomes, done)
         count("ChunksFinished", len(told))
         count("TasksFinished", sum(outcome.size for outcome in told))
     if retries:

@@ -294,6 +294,10 @@ def build_harness(push: PushServer) -> Harness:
         event_bus=mark,
         notification_topic=topic,
         push_endpoint=push.url,
+        partitions_table=create_table("PartitionsTable", f"{mark}-partitions"),
+        grid=mark,
+        agent_workers=2,
+        scaling_target_seconds=60,
         retention_days=7,
     )
     clock = HandClock()

@@ -107,6 +107,16 @@ def test_an_alarm_watches_every_dead_letter_queue_and_every_workflow() -> None:
     assert watched("ExecutionsTimedOut") == {name for name, each in machines.items() if each["Type"] == "EXPRESS"}
 
 
+def test_an_alarm_watches_the_function_that_a_schedule_calls() -> None:
+    called = {
+        name
+        for schedule in of_type("AWS::Scheduler::Schedule").values()
+        for name in references(schedule["Target"]["Arn"])
+        if name in of_type("AWS::Serverless::Function")
+    }
+    assert watched("Errors") == called == {"ScalingFunction"}
+
+
 NO_ERRORS = {
     "SessionsFailed": "a verdict of a user's tasks",
     "ConnectionsRefused": "what strangers try",
@@ -204,6 +214,7 @@ def test_the_stack_gives_what_agents_and_clients_need() -> None:
         "ApiUrl", "PushUrl", "UserPoolId", "UserPoolClientId",
         "SessionsTable", "ChunksTable", "ConnectionsTable", "DataBucket",
         "TaskQueueHighUrl", "TaskQueueNormalUrl", "TaskQueueLowUrl", "TaskEventsQueueUrl",
+        "PartitionsTable", "ScalingFunctionName",
         "EventBusName", "NotificationTopicArn", "AgentRoleArn", "SessionLifecycleArn", "KeyArn",
     }  # fmt: skip
     for name, output in outputs.items():

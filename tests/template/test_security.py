@@ -218,6 +218,12 @@ def test_the_key_serves_the_logs_of_this_stack_alone_and_each_service_for_its_pu
     assert conditions["AdministeredByIam"] is None
 
 
+def test_metrics_are_published_into_the_namespace_of_the_grid_alone() -> None:
+    publishing = [each for each in STATEMENTS if "cloudwatch:PutMetricData" in each.actions]
+    assert [each.role for each in publishing] == ["ScalingRole"]
+    assert [each.condition for each in publishing] == [{"StringEquals": {"cloudwatch:namespace": "HTCGrid"}}]
+
+
 def test_nobody_writes_results_but_who_runs_tasks_or_gives_them_up() -> None:
     writers = {
         each.role

@@ -141,3 +141,14 @@ def test_rules_and_schedules_may_start_their_workflows_and_no_more() -> None:
         start = [each for each in statements() if each.role == role and "states:StartExecution" in each.actions]
         assert [references(list(each.resources)) for each in start] == [expected]
     assert {each.sid for each in statements() if each.role == "StartWorkflowsRole"} == {"Start"}
+
+
+def test_the_schedule_of_scaling_may_call_its_function_and_no_more() -> None:
+    schedule = of_type("AWS::Scheduler::Schedule")["ScalingSchedule"]
+    assert references(schedule["Target"]["Arn"]) == {"ScalingFunction"}
+    assert references(schedule["Target"]["RoleArn"]) == {"ScalingScheduleRole"}
+    assert schedule["State"] == {"Fn::If": ["PublishesDemand", "ENABLED", "DISABLED"]}
+    own = {each.sid: each for each in statements() if each.role == "ScalingScheduleRole"}
+    assert set(own) == {"Call", "DeadLetters", "UseKey"}
+    assert own["Call"].actions == ("lambda:InvokeFunction",)
+    assert references(list(own["Call"].resources)) == {"ScalingFunction"}

@@ -1,5 +1,6 @@
 """Errors of the control plane. `retryable` says whether the same call may succeed later."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -44,6 +45,17 @@ class QuotaExceeded(ControlPlaneError):
     def __init__(self, message: str, retry_after: timedelta) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ScalingFailed(ControlPlaneError):
+    """Raised when it could not be published how many agents some partitions want."""
+
+    retryable = True
+
+    def __init__(self, partitions: Sequence[str]) -> None:
+        super().__init__(
+            f"It could not be published how many agents are wanted for {', '.join(partitions)}; the log says why."
+        )
 
 
 class NotAllowed(ControlPlaneError):

@@ -35,6 +35,13 @@ class Settings(BaseModel):
     tenants_table: str
     tenant_limits: Json[TenantLimits]
     """Of tenants whose row has no limits of its own."""
+    partitions_table: str
+    grid: str
+    """The grid's name among metrics."""
+    agent_workers: Annotated[int, Field(ge=1, le=256)]
+    """How many tasks an agent runs at a time."""
+    scaling_target_seconds: Annotated[int, Field(ge=1)]
+    """Within which time outstanding work is to be done."""
     retention_days: Annotated[int, Field(ge=1, le=365)]
     """How long rows and payloads are kept after a session's deadline."""
 

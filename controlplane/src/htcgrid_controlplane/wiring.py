@@ -1,6 +1,7 @@
 """Builds the control plane's parts over real AWS clients. One client of each service a process."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,23 +17,27 @@ from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.executions import Executions
 from htcgrid_controlplane.outbound.metrics import CountMetric, count_nothing
+from htcgrid_controlplane.outbound.partition_metrics import PartitionMetrics
 from htcgrid_controlplane.outbound.push import PushGateway
 from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.outbound.task_events import TaskEvents
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.outbound.topic import NotificationTopic
 from htcgrid_controlplane.outbound.waker import Waker
+from htcgrid_controlplane.rules.scaling import Pool
 from htcgrid_controlplane.services.budgets import Budgets
 from htcgrid_controlplane.services.completion import Completions
 from htcgrid_controlplane.services.dead_letters import DeadLetters
 from htcgrid_controlplane.services.giving_up import GivingUp
 from htcgrid_controlplane.services.lifecycle import Lifecycle
+from htcgrid_controlplane.services.measuring import Measurements
 from htcgrid_controlplane.services.pausing import Pausing
 from htcgrid_controlplane.services.queries import Queries
 from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.services.recounts import Recounts
 from htcgrid_controlplane.services.recovery import Recovery
 from htcgrid_controlplane.services.redrives import Redrives
+from htcgrid_controlplane.services.scaling import Scaling
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.services.submission import Submissions
 from htcgrid_controlplane.services.sweeping import Sweeping
@@ -41,6 +46,7 @@ from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
 from htcgrid_controlplane.storage.lease_index import LeaseStore
+from htcgrid_controlplane.storage.partitions import PartitionStore
 from htcgrid_controlplane.storage.redrive import RedriveStore
 from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
@@ -96,9 +102,28 @@ class ControlPlane:
             accounts=self.accounts,
             announcements=self.announcements,
             budgets=self.budgets,
+            measurements=self.measurements,
             waker=self.waker,
             clock=self.clock,
         )
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """Gathers what workers did."""
+        return Measurements(self.partitions, self.clock)
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Tells how many agents are wanted."""
+        metrics = PartitionMetrics(boto3.client("cloudwatch", config=_CONFIG), self.settings.grid)
+        target = timedelta(seconds=self.settings.scaling_target_seconds)
+        pool = Pool(self.settings.agent_workers, target)
+        return Scaling(self.queues, self.partitions, metrics, pool, self.clock)
+
+    @cached_property
+    def partitions(self) -> PartitionStore:
+        """The partitions table."""
+        return PartitionStore(self._dynamodb, self.settings.partitions_table)
 
     @cached_property
     def lifecycle(self) -> Lifecycle:

@@ -81,6 +81,8 @@ def _parameters(emulator: Emulator) -> list[str]:
         "RetainData=false",
         # MiniStack runs ten functions at once, and would take a reserve for a limit of its own.
         "CompletionsConcurrency=0",
+        # Nobody starts agents by these metrics here, and the function would be one more process.
+        "ScalingMetrics=false",
         # The agents take their role with a key that may do nothing else, of this account.
         "AgentTrustedPrincipal=arn:aws:iam::000000000000:root",
     ]

@@ -1,4 +1,4 @@
-"""Sends messages in batches, and asks whether a queue is empty."""
+"""Sends messages in batches, and asks how many a queue holds."""
 
 import logging
 import random
@@ -11,6 +11,7 @@ from htcgrid_chunks.backoff import Backoff
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.outbound.batches import batches
 from htcgrid_controlplane.outbound.metrics import CountMetric, count_nothing
+from htcgrid_controlplane.rules.scaling import Messages
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -54,6 +55,18 @@ class MessageSender:
         """Whether a queue holds no message that waits to be received, as far as SQS knows: it takes up to a minute."""
         response = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
         return response["Attributes"]["ApproximateNumberOfMessages"] == "0"
+
+    def messages(self, url: str) -> Messages:
+        """How many messages a queue holds, as far as SQS knows: it takes up to a minute. Those that are delayed are not
+        counted: nobody can receive them yet."""
+        response = self._client.get_queue_attributes(
+            QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        )
+        counts = response["Attributes"]
+        return Messages(
+            waiting=int(counts["ApproximateNumberOfMessages"]),
+            in_flight=int(counts["ApproximateNumberOfMessagesNotVisible"]),
+        )
 
     def _send_some(self, url: str, entries: "list[SendMessageBatchRequestEntryTypeDef]") -> list[str]:
         """Send messages, and again those that were refused. Returns the error codes of those that kept failing."""

@@ -1,12 +1,13 @@
 """Makes chunks visible to agents: one message a chunk, on the queue of its partition and priority."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid_controlplane.errors import UnknownPartition
 from htcgrid_controlplane.outbound.sqs import MessageSender
+from htcgrid_controlplane.rules.scaling import Messages
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import ChunkQueued, Priority, RetryPolicy
 
@@ -48,6 +49,15 @@ class TaskQueues:
     def drained(self, session: Session) -> bool:
         """Whether nothing waits in the queue of a session's chunks."""
         return self._sender.drained(self._url(session))
+
+    @property
+    def partitions(self) -> Collection[str]:
+        """Names of the partitions."""
+        return self._urls.keys()
+
+    def messages(self, partition: str) -> Messages:
+        """How many messages the queues of a partition hold, all priorities together."""
+        return sum((self._sender.messages(url) for url in self._urls[partition].values()), Messages())
 
     def _url(self, session: Session) -> str:
         return self._urls[session.options.partition][session.options.priority]

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from htcgrid_chunks.clock import Clock
@@ -10,12 +10,14 @@ from htcgrid_controlplane.errors import SessionNotFound
 from htcgrid_controlplane.outbound.announcements import Announcements
 from htcgrid_controlplane.outbound.waker import Waker
 from htcgrid_controlplane.rules.accounting import BucketAccount
+from htcgrid_controlplane.rules.scaling import Work
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.budgets import Budgets
+from htcgrid_controlplane.services.measuring import Measurements
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_events import ChunkOutcome, TasksRetrying, bucket_of
+from htcgrid_events import MAX_TASKS_PER_CHUNK, ChunkOutcome, TasksRetrying, WorkDone, bucket_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,10 +31,13 @@ class Completions:
     accounts: AccountStore
     announcements: Announcements
     budgets: Budgets
+    measurements: Measurements
     waker: Waker
     clock: Clock
 
-    def record(self, session_id: str, events: Collection[ChunkOutcome]) -> list[ChunkOutcome]:
+    def record(
+        self, session_id: str, events: Collection[ChunkOutcome], done: Iterable[WorkDone] = ()
+    ) -> list[ChunkOutcome]:
         """Count outcomes of one session exactly once, and announce them at least once. Gives those that were announced.
 
         An event only says where to look: what is counted is what the chunk's row says, so an event that its row does
@@ -40,7 +45,7 @@ class Completions:
 
         The account comes first: if anything after it fails, the events come again, find themselves counted, and are
         announced again. Then the workflow is woken, so that no announcement can keep a session from its end. Whoever
-        is pushed to tells repetitions by the chunk's number.
+        is pushed to tells repetitions by the chunk's number. `done` is what workers did, as the events say.
         """
         session, rows = self.reported.read(session_id, {event.chunk for event in events})
         now = self.clock()
@@ -54,6 +59,7 @@ class Completions:
         session = self.budgets.spend(session, outcomes, counted)
         self.waker.wake(session)
         self.announcements.outcomes(session, outcomes)
+        self._measure(session, done)
         return outcomes
 
     def announce_retries(self, session_id: str, events: Collection[TasksRetrying]) -> None:
@@ -73,6 +79,15 @@ class Completions:
         # A chunk that has finished meanwhile sends an event of its own.
         open_rows = [row for row in rows if row.partly_final and not row.finished]
         self.announcements.partial_outcomes(session, [row.partial_outcome(notified_at=now) for row in open_rows])
+        self._measure(session, (event.work for event in events))
+
+    def _measure(self, session: Session, done: Iterable[WorkDone]) -> None:
+        # Agents say so, and nothing bears it out: no more is believed than a chunk can hold and its tasks may take.
+        for each in done:
+            tasks = min(each.tasks, MAX_TASKS_PER_CHUNK)
+            longest = tasks * session.options.task_timeout_seconds * 1_000_000
+            work = Work(attempts=1, tasks=tasks, worker_us=min(each.worker_us, longest))
+            self.measurements.add(session.options.partition, work)
 
     def _note_full(self, session: Session, full: frozenset[int]) -> Session:
         while full - session.full_buckets:
