@@ -12,6 +12,7 @@ from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
 from htcgrid_dataplane import PayloadCorrupt, PayloadLinks, PayloadMissing, PayloadStore, StoreUnavailable
+from htcgrid_dataplane.conformance import StoreConformance
 from htcgrid_dataplane.s3 import S3Store
 
 KEY = "tenant/session/results/0.1"
@@ -27,6 +28,20 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
         client = boto3.client("s3", region_name="us-east-1", config=Config(signature_version="s3v4"))
         client.create_bucket(Bucket="payloads")
         yield S3Store(client, "payloads")
+
+
+class TestConformance(StoreConformance):
+    @pytest.fixture
+    def store(self, embedded_environment: dict[str, str]) -> PayloadStore:
+        client = boto3.client(
+            "s3",
+            endpoint_url=embedded_environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=embedded_environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=embedded_environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=embedded_environment["AWS_REGION"],
+        )
+        client.create_bucket(Bucket="conformance")
+        return S3Store(client, "conformance")
 
 
 def test_it_fulfils_both_interfaces(store: S3Store) -> None:

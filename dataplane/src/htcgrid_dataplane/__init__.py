@@ -13,7 +13,15 @@ from htcgrid_dataplane.encoding import (
     lines_memory,
     pick_lines,
 )
-from htcgrid_dataplane.errors import DataPlaneError, PayloadCorrupt, PayloadMissing, PayloadTooLarge, StoreUnavailable
+from htcgrid_dataplane.errors import (
+    DataPlaneError,
+    PayloadCorrupt,
+    PayloadMissing,
+    PayloadTooLarge,
+    StoreFull,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
 from htcgrid_dataplane.store import PayloadLinks, PayloadStore, input_key, result_key
 
 __all__ = [
@@ -25,6 +33,8 @@ __all__ = [
     "PayloadMissing",
     "PayloadStore",
     "PayloadTooLarge",
+    "StoreFull",
+    "StoreMisconfigured",
     "StoreUnavailable",
     "decode_lines",
     "decoded_size",

@@ -24,3 +24,11 @@ class StoreUnavailable(DataPlaneError):
     """Raised when the store refused or did not answer after the client's own retries."""
 
     retryable = True
+
+
+class StoreFull(StoreUnavailable):
+    """Raised when the store has no room. It passes when payloads expire, or the store is made larger."""
+
+
+class StoreMisconfigured(DataPlaneError):
+    """Raised when a store is opened that cannot keep payloads safely as it is set up; the message says what to do."""

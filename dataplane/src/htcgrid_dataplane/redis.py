@@ -1,0 +1,179 @@
+"""Payloads in memory: Amazon ElastiCache, or any other Redis or Valkey, one node or a cluster.
+
+A value is one letter and a payload, or, of a large one, one letter and where its parts are: small parts spread over the
+nodes, and none keeps a node from answering others for long. Parts come first and what refers to them last, so that
+whoever sees a payload sees all of it.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, TypeVar, cast
+
+import redis
+from redis import exceptions
+
+from htcgrid_dataplane.errors import PayloadCorrupt, PayloadMissing, StoreFull, StoreMisconfigured, StoreUnavailable
+
+Client = redis.Redis | redis.RedisCluster
+
+_Answer = TypeVar("_Answer")
+_PART: Final = 8 * 1024 * 1024 - 1024
+"""Most bytes of a payload in a value: about 8 ms of a node's only thread at 1 GB/s. With 8 MiB and some bytes beside
+them the server would take 10 MiB for each (size classes of jemalloc)."""
+_WHOLE: Final = b"W"
+_PARTS: Final = b"P"
+_LONGEST_HEAD: Final = 64
+"""Bytes that are enough for what refers to parts."""
+_KEEPS_ALL: Final = "noeviction"
+_PASSING: Final = (
+    exceptions.TimeoutError,
+    exceptions.ConnectionError,
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.ClusterError,
+    exceptions.MasterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.TryAgainError,
+)
+"""What a client sees of a failover, which took 3 s here and may take a minute on AWS ("Minimizing downtime in
+ElastiCache by using Multi-AZ with Valkey and Redis OSS")."""
+_REFUSED: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+
+
+class RedisStore:
+    """A `PayloadStore` in Redis. Every key expires."""
+
+    def __init__(
+        self,
+        client: Client,
+        keep_for: timedelta,
+        patience: timedelta = timedelta(seconds=60),
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Use the server that `client` is connected to.
+
+        Args:
+            client: of one node, or of a cluster; it need not retry by itself.
+            keep_for: how long a payload is kept.
+            patience: how long to try again while no node answers, as during a failover.
+            sleep: waits for so many seconds.
+            clock: seconds that only grow.
+        """
+        self._client = client
+        self._keep_seconds = int(keep_for.total_seconds())
+        self._patience = patience.total_seconds()
+        self._sleep = sleep
+        self._clock = clock
+
+    def check(self) -> None:
+        """See whether the server may keep payloads. To be called before the first one is put.
+
+        Raises:
+            StoreMisconfigured: the server evicts keys when its memory is full, so that inputs would be lost.
+            StoreUnavailable: it does not answer, or refuses the user.
+        """
+        node = redis.RedisCluster.ALL_NODES
+        memory = self._tried(
+            "did not say how it is set up",
+            lambda: (
+                self._client.info("memory", target_nodes=node)
+                if isinstance(self._client, redis.RedisCluster)
+                else self._client.info("memory")
+            ),
+        )
+        answers = [memory] if "maxmemory_policy" in memory else list(memory.values())
+        for policy in {answer["maxmemory_policy"] for answer in answers}:
+            if policy != _KEEPS_ALL:
+                raise StoreMisconfigured(
+                    f"Redis evicts payloads when its memory is full (maxmemory-policy {policy}), and an input that is "
+                    f"evicted is a lost task: set maxmemory-policy to {_KEEPS_ALL}"
+                )
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `PayloadStore.put`. What lies there already stays as it is.
+
+        Raises:
+            StoreFull: the server has no memory left.
+        """
+        what = f"did not take {key} ({len(data)} bytes)"
+        if len(data) < _PART:
+            self._tried(what, lambda: self._client.set(key, _WHOLE + data, ex=self._keep_seconds, nx=True))
+            return
+        token = secrets.token_hex(8)
+        head = _PARTS + f"{len(data)} {token}".encode()
+        places = [_part_key(key, token, number) for number in range(-(-len(data) // _PART))]
+        try:
+            for place, start in zip(places, range(0, len(data), _PART), strict=True):
+                self._put_part(what, place, data[start : start + _PART])
+        except StoreUnavailable:
+            self._remove(places)
+            raise
+        # From here on parts stay if it is not known whether the head was written: it may refer to them.
+        if not self._tried(what, lambda: self._client.set(key, head, ex=self._keep_seconds, nx=True)) and (
+            # A refusal may be the second answer to a request whose first one was lost.
+            self._tried(what, lambda: self._client.getrange(key, 0, _LONGEST_HEAD)) != head
+        ):
+            self._remove(places)
+
+    def get(self, key: str, size: int) -> bytes:
+        """See `PayloadStore.get`."""
+        return b"".join(self.stream(key, size))
+
+    def stream(self, key: str, size: int) -> Iterator[bytes]:
+        """See `PayloadStore.stream`."""
+        # One byte more than was announced, and never the rest of a value that is larger.
+        value = self._range(key, key, max(min(size, _PART) + 1, _LONGEST_HEAD))
+        kind, data = value[:1], value[1:]
+        if kind == _WHOLE:
+            if len(data) != size:
+                raise PayloadCorrupt(f"the payload {key} does not have its {size} bytes")
+            yield data
+            return
+        found, _, token = data.decode().partition(" ")
+        if int(found) != size:
+            raise PayloadCorrupt(f"the payload {key} has {found} bytes, and not {size}")
+        for number, start in enumerate(range(0, size, _PART)):
+            yield self._range(key, _part_key(key, token, number), min(_PART, size - start) - 1)
+
+    def _put_part(self, what: str, key: str, part: bytes) -> None:
+        self._tried(what, lambda: self._client.set(key, part, ex=self._keep_seconds))
+
+    def _remove(self, places: Iterable[str]) -> None:
+        for place in places:
+            # What cannot be removed expires.
+            with suppress(exceptions.RedisError):
+                self._client.unlink(place)
+
+    def _range(self, key: str, place: str, last: int) -> bytes:
+        value = self._tried(f"did not give {key}", lambda: self._client.getrange(place, 0, last))
+        # No value is empty: what comes of a key that is not there is.
+        if not value:
+            raise PayloadMissing(f"no payload lies under {key}")
+        return cast(bytes, value)
+
+    def _tried(self, what: str, call: Callable[[], _Answer]) -> _Answer:
+        until = self._clock() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                return call()
+            except exceptions.OutOfMemoryError as error:
+                raise StoreFull(f"Redis {what}: its memory is full") from error
+            except _REFUSED as error:
+                raise StoreUnavailable(f"Redis {what}: {error}") from error
+            except _PASSING as error:
+                if self._clock() >= until:
+                    raise StoreUnavailable(f"Redis {what}: {error}") from error
+            except exceptions.RedisError as error:
+                raise StoreUnavailable(f"Redis {what}: {error}") from error
+            self._sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, 1)
+
+
+def _part_key(key: str, token: str, number: int) -> str:
+    return f"{key}#{token}.{number}"

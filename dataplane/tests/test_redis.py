@@ -1,0 +1,163 @@
+"""The store in Redis, on a real server with TLS and a user of its own."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from dataplane.tests.redis_server import Server, make_certificate, running
+
+from htcgrid_dataplane import PayloadMissing, PayloadStore, StoreFull, StoreMisconfigured, StoreUnavailable
+from htcgrid_dataplane.conformance import StoreConformance
+from htcgrid_dataplane.redis import RedisStore
+
+KEY = "tenant/session/results/0.1"
+KEEP = timedelta(days=1)
+LARGE = 20 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    client = server.client()
+    yield client
+    for key in client.scan_iter():
+        client.delete(key)
+    client.close()
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> RedisStore:
+    return RedisStore(client, KEEP)
+
+
+class TestConformance(StoreConformance):
+    @pytest.fixture
+    def store(self, client: redis.Redis) -> PayloadStore:
+        return RedisStore(client, KEEP)
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+def test_every_key_expires_and_no_value_is_large(store: RedisStore, client: redis.Redis, size: int) -> None:
+    store.put(KEY, bytes(size))
+    keys = list(client.scan_iter())
+    assert len(keys) == (1 if size == 1 else 4)
+    for key in keys:
+        assert 0 < client.ttl(key) <= KEEP.total_seconds()
+        assert client.strlen(key) <= 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_what_lies_there_is_not_written_over_and_the_other_leaves_nothing(
+    store: RedisStore, client: redis.Redis, size: int
+) -> None:
+    store.put(KEY, b"1" * size)
+    before = client.dbsize()
+    store.put(KEY, b"2" * size)
+    assert store.get(KEY, size) == b"1" * size
+    assert client.dbsize() == before
+
+
+def test_a_payload_of_which_a_part_is_gone_is_missing(store: RedisStore, client: redis.Redis) -> None:
+    store.put(KEY, bytes(LARGE))
+    client.delete(next(key for key in client.scan_iter() if key.endswith(b".1")))
+    with pytest.raises(PayloadMissing, match=KEY):
+        store.get(KEY, LARGE)
+
+
+def test_a_server_that_evicts_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, "--maxmemory-policy", "allkeys-lru") as server:
+        with pytest.raises(StoreMisconfigured, match=r"allkeys-lru.*set maxmemory-policy to noeviction") as refusal:
+            RedisStore(server.client(), KEEP).check()
+        assert not refusal.value.retryable
+
+
+def test_one_that_keeps_all_is_taken(store: RedisStore) -> None:
+    store.check()
+
+
+def test_a_full_server_is_told_apart_from_missing_data_and_it_passes(tmp_path: Path) -> None:
+    with running(tmp_path, "--maxmemory", "48mb") as server:
+        client = server.client()
+        store = RedisStore(client, KEEP)
+        store.put(KEY, b"kept")
+        store.put(f"{KEY}0", bytes(LARGE))
+        with pytest.raises(StoreFull, match=r"did not take .* its memory is full") as refusal:
+            store.put(f"{KEY}1", bytes(LARGE))
+        assert refusal.value.retryable
+        # What was written of it is removed again.
+        assert client.dbsize() == 1 + 4
+        assert store.get(KEY, 4) == b"kept"
+        with pytest.raises(PayloadMissing):
+            store.get(f"{KEY}1", LARGE)
+        client.delete(*client.scan_iter())
+        store.put(f"{KEY}1", bytes(LARGE))
+
+
+def test_a_wrong_password_is_told_at_once(server: Server) -> None:
+    store = RedisStore(server.client(password="wrong"), KEEP)
+    with pytest.raises(StoreUnavailable, match="invalid username-password pair"):
+        store.check()
+
+
+def test_a_certificate_of_somebody_else_is_refused(server: Server, tmp_path: Path) -> None:
+    make_certificate(tmp_path / "other.pem", tmp_path / "other.key")
+    store = RedisStore(server.client(certificate=tmp_path / "other.pem"), KEEP, patience=timedelta(0))
+    with pytest.raises(StoreUnavailable, match="certificate verify failed"):
+        store.put(KEY, b"1")
+
+
+def test_a_restart_is_ridden_out(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        store = RedisStore(server.client(), KEEP)
+        store.put(KEY, b"1")
+        server.kill()
+        back = threading.Timer(0.5, server.start)
+        back.start()
+        store.put(f"{KEY}0", b"2")
+        back.join()
+        assert store.get(f"{KEY}0", 1) == b"2"
+
+
+def test_a_server_that_stays_away_is_unavailable_after_the_patience(tmp_path: Path) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    with running(tmp_path) as server:
+        store = RedisStore(server.client(), KEEP, patience=timedelta(seconds=60), sleep=sleep, clock=lambda: now)
+        server.kill()
+        with pytest.raises(StoreUnavailable, match=f"did not give {KEY}") as refusal:
+            store.get(KEY, 1)
+        assert refusal.value.retryable
+        assert 60 <= now < 62
+
+
+def test_a_put_whose_answer_was_lost_may_be_repeated(server: Server, client: redis.Redis) -> None:
+    class LosesAnswers(RedisStore):
+        lost = 0
+
+        def _tried(self, what: str, call: Any) -> Any:
+            answer = super()._tried(what, call)
+            # The head is written, and its writer does not learn it.
+            if answer is True and client.exists(KEY) and not self.lost:
+                self.lost += 1
+                raise StoreUnavailable("the answer was lost")
+            return answer
+
+    data = bytes(LARGE)
+    store = LosesAnswers(client, KEEP)
+    with pytest.raises(StoreUnavailable):
+        store.put(KEY, data)
+    store.put(KEY, data)
+    assert store.get(KEY, LARGE) == data
