@@ -36,13 +36,13 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def store(client: redis.Redis) -> RedisStore:
-    return RedisStore(client, KEEP)
+    return RedisStore(lambda: client, KEEP)
 
 
 class TestConformance(StoreConformance):
     @pytest.fixture
     def store(self, client: redis.Redis) -> PayloadStore:
-        return RedisStore(client, KEEP)
+        return RedisStore(lambda: client, KEEP)
 
 
 @pytest.mark.parametrize("size", [1, LARGE])
@@ -76,7 +76,7 @@ def test_a_payload_of_which_a_part_is_gone_is_missing(store: RedisStore, client:
 def test_a_server_that_evicts_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, "--maxmemory-policy", "allkeys-lru") as server:
         with pytest.raises(StoreMisconfigured, match=r"allkeys-lru.*set maxmemory-policy to noeviction") as refusal:
-            RedisStore(server.client(), KEEP).check()
+            RedisStore(server.client, KEEP).check()
         assert not refusal.value.retryable
 
 
@@ -87,7 +87,7 @@ def test_one_that_keeps_all_is_taken(store: RedisStore) -> None:
 def test_a_full_server_is_told_apart_from_missing_data_and_it_passes(tmp_path: Path) -> None:
     with running(tmp_path, "--maxmemory", "48mb") as server:
         client = server.client()
-        store = RedisStore(client, KEEP)
+        store = RedisStore(lambda: client, KEEP)
         store.put(KEY, b"kept")
         store.put(f"{KEY}0", bytes(LARGE))
         with pytest.raises(StoreFull, match=r"did not take .* its memory is full") as refusal:
@@ -103,21 +103,21 @@ def test_a_full_server_is_told_apart_from_missing_data_and_it_passes(tmp_path: P
 
 
 def test_a_wrong_password_is_told_at_once(server: Server) -> None:
-    store = RedisStore(server.client(password="wrong"), KEEP)
+    store = RedisStore(lambda: server.client(password="wrong"), KEEP)
     with pytest.raises(StoreUnavailable, match="invalid username-password pair"):
         store.check()
 
 
 def test_a_certificate_of_somebody_else_is_refused(server: Server, tmp_path: Path) -> None:
     make_certificate(tmp_path / "other.pem", tmp_path / "other.key")
-    store = RedisStore(server.client(certificate=tmp_path / "other.pem"), KEEP, patience=timedelta(0))
+    store = RedisStore(lambda: server.client(certificate=tmp_path / "other.pem"), KEEP, patience=timedelta(0))
     with pytest.raises(StoreUnavailable, match="certificate verify failed"):
         store.put(KEY, b"1")
 
 
 def test_a_restart_is_ridden_out(tmp_path: Path) -> None:
     with running(tmp_path) as server:
-        store = RedisStore(server.client(), KEEP)
+        store = RedisStore(server.client, KEEP)
         store.put(KEY, b"1")
         server.kill()
         back = threading.Timer(0.5, server.start)
@@ -135,7 +135,7 @@ def test_a_server_that_stays_away_is_unavailable_after_the_patience(tmp_path: Pa
         now += seconds
 
     with running(tmp_path) as server:
-        store = RedisStore(server.client(), KEEP, patience=timedelta(seconds=60), sleep=sleep, clock=lambda: now)
+        store = RedisStore(server.client, KEEP, patience=timedelta(seconds=60), sleep=sleep, clock=lambda: now)
         server.kill()
         with pytest.raises(StoreUnavailable, match=f"did not give {KEY}") as refusal:
             store.get(KEY, 1)
@@ -156,7 +156,7 @@ def test_a_put_whose_answer_was_lost_may_be_repeated(server: Server, client: red
             return answer
 
     data = bytes(LARGE)
-    store = LosesAnswers(client, KEEP)
+    store = LosesAnswers(lambda: client, KEEP)
     with pytest.raises(StoreUnavailable):
         store.put(KEY, data)
     store.put(KEY, data)

@@ -50,7 +50,7 @@ def time() -> Time:
 
 @pytest.fixture
 def store(durable: S3Store, server: Server, time: Time) -> WriteThroughStore:
-    cache = RedisStore(server.client(), timedelta(hours=1), patience=timedelta(0))
+    cache = RedisStore(server.client, timedelta(hours=1), patience=timedelta(0))
     return WriteThroughStore(durable, cache, timedelta(seconds=5), time)
 
 
@@ -60,13 +60,13 @@ class TestConformance(StoreConformance):
         # In place of S3, since moto does not stand many threads.
         FilesystemStore.prepare(tmp_path / "durable")
         durable = FilesystemStore(tmp_path / "durable", patience=timedelta(0))
-        return WriteThroughStore(durable, RedisStore(server.client(), timedelta(hours=1), patience=timedelta(0)))
+        return WriteThroughStore(durable, RedisStore(server.client, timedelta(hours=1), patience=timedelta(0)))
 
 
 def test_what_was_put_is_in_both(store: WriteThroughStore, durable: S3Store, server: Server) -> None:
     store.put(KEY, b"data")
     assert durable.get(KEY, 4) == b"data"
-    assert RedisStore(server.client(), timedelta(hours=1)).get(KEY, 4) == b"data"
+    assert RedisStore(server.client, timedelta(hours=1)).get(KEY, 4) == b"data"
 
 
 def test_what_the_durable_store_refuses_is_not_put(durable: S3Store, server: Server) -> None:
@@ -74,7 +74,7 @@ def test_what_the_durable_store_refuses_is_not_put(durable: S3Store, server: Ser
         def put(self, key: str, data: bytes) -> None:
             raise StoreUnavailable("S3 did not take it")
 
-    cache = RedisStore(server.client(), timedelta(hours=1))
+    cache = RedisStore(server.client, timedelta(hours=1))
     with pytest.raises(StoreUnavailable):
         WriteThroughStore(Down(durable._client, "payloads"), cache).put(KEY, b"data")
     assert server.client().dbsize() == 0
@@ -116,7 +116,7 @@ def test_a_cache_that_is_down_is_left_alone_for_a_while(store: WriteThroughStore
 
 def test_a_cache_that_is_full_fails_nothing(durable: S3Store, tmp_path: Path) -> None:
     with running(tmp_path / "full", "--maxmemory", "4mb") as server:
-        cache = RedisStore(server.client(), timedelta(hours=1), patience=timedelta(0))
+        cache = RedisStore(server.client, timedelta(hours=1), patience=timedelta(0))
         store = WriteThroughStore(durable, cache)
         store.put(KEY, bytes(LARGE))
         assert store.get(KEY, LARGE) == bytes(LARGE)

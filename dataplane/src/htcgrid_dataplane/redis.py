@@ -7,11 +7,12 @@ whoever sees a payload sees all of it.
 
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis
 from redis import exceptions
@@ -37,6 +38,7 @@ _PASSING: Final = (
     exceptions.ClusterError,
     exceptions.MasterDownError,
     exceptions.ReadOnlyError,
+    exceptions.RedisClusterException,
     exceptions.TryAgainError,
 )
 """What a client sees of a failover, which took 3 s here and may take a minute on AWS ("Minimizing downtime in
@@ -49,22 +51,24 @@ class RedisStore:
 
     def __init__(
         self,
-        client: Client,
+        connect: Callable[[], Client],
         keep_for: timedelta,
         patience: timedelta = timedelta(seconds=60),
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use the server that `client` is connected to.
+        """Use the server that `connect` connects to, when it is needed first.
 
         Args:
-            client: of one node, or of a cluster; it need not retry by itself.
+            connect: returns a client of one node or of a cluster, which need not retry by itself.
             keep_for: how long a payload is kept.
             patience: how long to try again while no node answers, as during a failover.
             sleep: waits for so many seconds.
             clock: seconds that only grow.
         """
-        self._client = client
+        self._connect = connect
+        self._connected: Client | None = None
+        self._connecting = threading.Lock()
         self._keep_seconds = int(keep_for.total_seconds())
         self._patience = patience.total_seconds()
         self._sleep = sleep
@@ -77,15 +81,13 @@ class RedisStore:
             StoreMisconfigured: the server evicts keys when its memory is full, so that inputs would be lost.
             StoreUnavailable: it does not answer, or refuses the user.
         """
-        node = redis.RedisCluster.ALL_NODES
-        memory = self._tried(
-            "did not say how it is set up",
-            lambda: (
-                self._client.info("memory", target_nodes=node)
-                if isinstance(self._client, redis.RedisCluster)
-                else self._client.info("memory")
-            ),
-        )
+
+        def ask(client: Client) -> dict[str, Any]:
+            if isinstance(client, redis.RedisCluster):
+                return client.info("memory", target_nodes=redis.RedisCluster.ALL_NODES)
+            return client.info("memory")
+
+        memory = self._tried("did not say how it is set up", ask)
         answers = [memory] if "maxmemory_policy" in memory else list(memory.values())
         for policy in {answer["maxmemory_policy"] for answer in answers}:
             if policy != _KEEPS_ALL:
@@ -102,7 +104,7 @@ class RedisStore:
         """
         what = f"did not take {key} ({len(data)} bytes)"
         if len(data) < _PART:
-            self._tried(what, lambda: self._client.set(key, _WHOLE + data, ex=self._keep_seconds, nx=True))
+            self._tried(what, lambda client: client.set(key, _WHOLE + data, ex=self._keep_seconds, nx=True))
             return
         token = secrets.token_hex(8)
         head = _PARTS + f"{len(data)} {token}".encode()
@@ -114,9 +116,9 @@ class RedisStore:
             self._remove(places)
             raise
         # From here on parts stay if it is not known whether the head was written: it may refer to them.
-        if not self._tried(what, lambda: self._client.set(key, head, ex=self._keep_seconds, nx=True)) and (
+        if not self._tried(what, lambda client: client.set(key, head, ex=self._keep_seconds, nx=True)) and (
             # A refusal may be the second answer to a request whose first one was lost.
-            self._tried(what, lambda: self._client.getrange(key, 0, _LONGEST_HEAD)) != head
+            self._tried(what, lambda client: client.getrange(key, 0, _LONGEST_HEAD)) != head
         ):
             self._remove(places)
 
@@ -141,27 +143,33 @@ class RedisStore:
             yield self._range(key, _part_key(key, token, number), min(_PART, size - start) - 1)
 
     def _put_part(self, what: str, key: str, part: bytes) -> None:
-        self._tried(what, lambda: self._client.set(key, part, ex=self._keep_seconds))
+        self._tried(what, lambda client: client.set(key, part, ex=self._keep_seconds))
 
     def _remove(self, places: Iterable[str]) -> None:
         for place in places:
             # What cannot be removed expires.
             with suppress(exceptions.RedisError):
-                self._client.unlink(place)
+                self._client().unlink(place)
 
     def _range(self, key: str, place: str, last: int) -> bytes:
-        value = self._tried(f"did not give {key}", lambda: self._client.getrange(place, 0, last))
+        value = self._tried(f"did not give {key}", lambda client: client.getrange(place, 0, last))
         # No value is empty: what comes of a key that is not there is.
         if not value:
             raise PayloadMissing(f"no payload lies under {key}")
         return cast(bytes, value)
 
-    def _tried(self, what: str, call: Callable[[], _Answer]) -> _Answer:
+    def _client(self) -> Client:
+        with self._connecting:
+            if self._connected is None:
+                self._connected = self._connect()
+            return self._connected
+
+    def _tried(self, what: str, call: Callable[[Client], _Answer]) -> _Answer:
         until = self._clock() + self._patience
         pause = 0.05
         while True:
             try:
-                return call()
+                return call(self._client())
             except exceptions.OutOfMemoryError as error:
                 raise StoreFull(f"Redis {what}: its memory is full") from error
             except _REFUSED as error:
