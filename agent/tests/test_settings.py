@@ -47,6 +47,8 @@ def test_good_settings_are_read() -> None:
         ("HTCGRID_TASK_QUEUE_URLS", '{"urgent": "u"}', "'high', 'normal' or 'low'"),
         ("HTCGRID_TASK_QUEUE_URLS", "{}", "at least 1"),
         ("HTCGRID_HANDLER", "two words", "pattern"),
+        ("HTCGRID_STORE", "redis", "'s3' or 's3+redis'"),
+        ("HTCGRID_STORE_SETTINGS", '{"folder": "/mnt"}', "folder: Extra inputs are not permitted"),
         ("HTCGRID_LOG_LEVEL", "LOUD", "DEBUG|INFO|WARNING|ERROR"),
     ],
 )

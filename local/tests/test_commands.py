@@ -316,6 +316,26 @@ def test_a_home_that_cannot_be_made_is_one_sentence(project: Project, function: 
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("extra", [[], ["--detach"]])
+def test_a_store_that_there_is_not_is_named(shell: Shell, function: Path, extra: list[str]) -> None:
+    code, _, errors = shell.run("up", "--function", str(function), "--store", "disk", *extra)
+
+    assert code == 1
+    assert errors == "Error: There is no store 'disk'; there are: s3, s3+redis.\n"
+
+
+def test_redis_that_is_not_installed_is_named_before_anything_is_started(
+    tmp_path: Path, project: Project, function: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(function))
+    shell = Shell(tmp_path / "home", project)
+    code, _, errors = shell.run("up", "--function", str(function), "--store", "s3+redis")
+
+    assert code == 1
+    assert "apt-get install redis-server" in errors
+    assert not shell.home.state.exists()
+
+
 def test_a_taken_port_is_named_with_no_step(shell: Shell, function: Path) -> None:
     with listen(None) as taken:
         port = taken.getsockname()[1]

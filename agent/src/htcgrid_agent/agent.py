@@ -56,6 +56,7 @@ from htcgrid_chunks.clock import (
 )
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_dataplane.s3 import S3Store
+from htcgrid_dataplane.stores import open_store
 
 _LOG = logging.getLogger(__name__)
 _TRANSFER_THREADS = 4
@@ -98,7 +99,8 @@ class Agent:
         )
         messages = TaskMessages(queues, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
-        payloads = Payloads(S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket), self._memory)
+        objects = S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket)
+        payloads = Payloads(open_store(settings.store, settings.store_settings, objects), self._memory)
         self._outbox = Outbox(
             messages,
             TaskEvents(queues, settings.task_events_queue_url),

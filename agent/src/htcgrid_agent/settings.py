@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -13,6 +13,8 @@ from htcgrid_agent.errors import BadSettings
 from htcgrid_agent.resources import usable_memory, usable_processors
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.runtimes.sandbox import SandboxKind
+from htcgrid_dataplane import StoreMisconfigured
+from htcgrid_dataplane.store_settings import check_settings
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"
@@ -47,6 +49,13 @@ class Settings(BaseSettings):
 
     data_bucket: Annotated[str, Field(min_length=1)]
     """Name of the bucket of the data plane."""
+
+    store: Literal["s3", "s3+redis"] = "s3"
+    """Where payloads lie that are too large for rows and messages: in the bucket, or in the bucket with Redis in front
+    of it. Default: `s3`."""
+
+    store_settings: dict[str, str] = {}
+    """What the store needs beside the bucket: a JSON object. Default: nothing."""
 
     worker_dir: DirectoryPath | None = None
     """If set, workers are not started here but connect from another container, which shares this folder with the
@@ -149,6 +158,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{_PREFIX}HANDLER must be set unless {_PREFIX}RUNTIME is provided")
         return self
 
+    @model_validator(mode="after")
+    def _describes_its_store(self) -> "Settings":
+        try:
+            check_settings(self.store, self.store_settings)
+        except StoreMisconfigured as error:
+            raise ValueError(f"{_PREFIX}STORE_SETTINGS: {error}") from error
+        return self
+
 
 def load_settings() -> Settings:
     """Read the settings from the environment, and what it does not say from the file that it names.
@@ -170,7 +187,8 @@ def load_settings() -> Settings:
         # pydantic-settings names the field and not what was wrong with it: these are the fields that hold JSON.
         raise BadSettings(
             f"The environment is not right: {error}. "
-            f"{_PREFIX}TASK_QUEUE_URLS and {_PREFIX}FUNCTION_ENVIRONMENT must be JSON objects, "
+            f"{_PREFIX}TASK_QUEUE_URLS, {_PREFIX}STORE_SETTINGS and {_PREFIX}FUNCTION_ENVIRONMENT must be "
+            "JSON objects, "
             'for example {"normal": "https://…"}.'
         ) from error
 

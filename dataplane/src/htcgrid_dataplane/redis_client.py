@@ -10,7 +10,7 @@ from redis.retry import Retry
 from htcgrid_dataplane.redis import Client
 
 if TYPE_CHECKING:
-    from htcgrid_dataplane.stores import RedisSettings
+    from htcgrid_dataplane.store_settings import RedisSettings
 
 _ANSWER_WITHIN: Final = 5.0
 """Seconds; the largest value takes 0.1 s at 1 Gbit/s."""

@@ -10,17 +10,13 @@ An entry point is a function that takes the store's settings and the grid's own 
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Annotated, Final, Literal, Protocol, Self, TypeVar
-from urllib.parse import urlsplit
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing import Final, Protocol
 
 from htcgrid_dataplane.errors import StoreMisconfigured
 from htcgrid_dataplane.store import PayloadStore
+from htcgrid_dataplane.store_settings import FilesystemSettings, RedisSettings, S3Settings, read_settings
 
 GROUP: Final = "htcgrid.stores"
-_LONGEST_RETENTION: Final = timedelta(days=396)
 
 
 class Opener(Protocol):
@@ -49,78 +45,9 @@ def open_store(name: str, settings: Mapping[str, str], s3: PayloadStore) -> Payl
     return opener(settings, s3)
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RedisSettings(_Settings):
-    """Where a Redis is, and how one signs in to it."""
-
-    url: str
-    """`rediss://host:port`; `redis://` speaks without TLS."""
-    cluster: bool = False
-    """Whether it is a cluster."""
-    user: str = "default"
-    auth: Literal["none", "file", "secret", "iam"] = "none"
-    """How one signs in: with the password in `password_file` or in `secret`, by IAM as `user` of `cache`, or not."""
-    password_file: Path | None = None
-    secret: str | None = None
-    """Name or ARN of a secret in Secrets Manager: a text, or JSON with `password`."""
-    cache: str | None = None
-    """Name of the ElastiCache cache, which IAM tokens are for."""
-    serverless: bool = False
-    """Whether that is a serverless one."""
-    ca_file: Path | None = None
-    """Certificates that are trusted in place of the system's."""
-    keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] = 24
-    """How long a payload is kept there."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if (
-            parts.scheme not in ("redis", "rediss")
-            or not parts.hostname
-            or parts.username
-            or parts.path not in ("", "/")
-        ):
-            raise ValueError("must have the form rediss://host:port")
-        return url
-
-    @model_validator(mode="after")
-    def _has_what_auth_needs(self) -> Self:
-        needed = {"file": "password_file", "secret": "secret", "iam": "cache"}.get(self.auth)
-        if needed and getattr(self, needed) is None:
-            raise ValueError(f"{needed} must be set, since auth is {self.auth}")
-        return self
-
-
-class FilesystemSettings(_Settings):
-    """Where a shared file system is mounted."""
-
-    folder: Path
-    patience_seconds: Annotated[float, Field(ge=0, le=60)] = 5
-    """How long to look for a file that is not there."""
-
-
-_Model = TypeVar("_Model", bound=_Settings)
-
-
-def _read(model: type[_Model], settings: Mapping[str, str]) -> _Model:
-    try:
-        return model.model_validate(settings)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-            for fault in error.errors()
-        )
-        raise StoreMisconfigured(f"the settings of the store are not right: {faults}") from error
-
-
 def open_s3(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
     """See `Opener`."""
-    _read(_Settings, settings)
+    read_settings(S3Settings, settings)
     return s3
 
 
@@ -130,7 +57,7 @@ def open_s3_behind_redis(settings: Mapping[str, str], s3: PayloadStore) -> Paylo
     from htcgrid_dataplane.redis_client import connect
     from htcgrid_dataplane.write_through import WriteThroughStore
 
-    place = _read(RedisSettings, settings)
+    place = read_settings(RedisSettings, settings)
     cache = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours), patience=timedelta(0))
     return WriteThroughStore(s3, cache)
 
@@ -140,7 +67,7 @@ def open_redis(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
     from htcgrid_dataplane.redis import RedisStore
     from htcgrid_dataplane.redis_client import connect
 
-    place = _read(RedisSettings, settings)
+    place = read_settings(RedisSettings, settings)
     store = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours))
     store.check()
     return store
@@ -150,5 +77,5 @@ def open_filesystem(settings: Mapping[str, str], s3: PayloadStore) -> PayloadSto
     """See `Opener`."""
     from htcgrid_dataplane.filesystem import FilesystemStore
 
-    place = _read(FilesystemSettings, settings)
+    place = read_settings(FilesystemSettings, settings)
     return FilesystemStore(place.folder, timedelta(seconds=place.patience_seconds))

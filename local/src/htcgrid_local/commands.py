@@ -27,7 +27,7 @@ from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
 from htcgrid_local.keys import Key
 from htcgrid_local.lost_parts import lost_parts
-from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, environment_of
+from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, check_store, environment_of
 from htcgrid_local.progress import shown
 from htcgrid_local.project import find_project
 from htcgrid_local.state import Phase, State, read_state
@@ -56,6 +56,9 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port.", show_default="a free one")
     ] = None,
+    store: Annotated[
+        str, typer.Option(help="Where large payloads lie: s3, or s3+redis to have Redis before it.")
+    ] = "s3",
     env: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A setting of the agents, as HTCGRID_LEASE_SECONDS=30; repeatable."),
@@ -75,7 +78,16 @@ def up(
         if detach:
             check_handler(function, handler, runtime)
             options = ["--function", str(function.resolve()), "--handler", handler, "--runtime", runtime]
-            options += ["--agents", str(agents), "--workers", str(workers), *(["--port", str(port)] if port else [])]
+            check_store(store)
+            options += [
+                "--store",
+                store,
+                "--agents",
+                str(agents),
+                "--workers",
+                str(workers),
+                *(["--port", str(port)] if port else []),
+            ]
             options += [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
             detached.start(home, options, progress)
             _tell_ready(home)
@@ -90,6 +102,7 @@ def up(
             agents=agents,
             workers=workers,
             port=port,
+            store=store,
             environment=environment,
             progress=progress,
         )

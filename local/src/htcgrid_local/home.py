@@ -77,6 +77,11 @@ class Home:
         return self.root / "local/functions"
 
     @property
+    def redis(self) -> Path:
+        """Settings, key and password of the grid's Redis, gone with it."""
+        return self.root / "local/redis"
+
+    @property
     def reload_request(self) -> Path:
         """Lies there while somebody wants the agents to run the function as it is now."""
         return self.root / "local/reload"
@@ -174,6 +179,7 @@ class Home:
         for folder in (self.scratch, self.functions):
             shutil.rmtree(folder, ignore_errors=True)
             make_private_folder(folder)
+        shutil.rmtree(self.redis, ignore_errors=True)
         self.root_key.unlink(missing_ok=True)
         self.agent_credentials.unlink(missing_ok=True)
         self.reload_request.unlink(missing_ok=True)
