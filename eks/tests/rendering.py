@@ -9,7 +9,8 @@ from typing import Any
 import helm_python
 import yaml
 
-CHART = Path(__file__).resolve().parents[1] / "chart/htcgrid-agents"
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "eks/chart/htcgrid-agents"
 VALUES = Path(__file__).parent / "values"
 RELEASE, NAMESPACE = "pool", "htcgrid"
 CASES = ["grid", *sorted(path.stem for path in VALUES.glob("*.yaml") if path.stem != "grid")]

@@ -1,7 +1,9 @@
 """How the chart has KEDA scale the agents."""
 
+import re
+
 import pytest
-from eks.tests.rendering import Object, find, merged, objects, render, values_of
+from eks.tests.rendering import ROOT, Object, find, merged, objects, render, values_of
 
 
 def spec_of(kind: str, case: str = "grid") -> Object:
@@ -9,8 +11,11 @@ def spec_of(kind: str, case: str = "grid") -> Object:
 
 
 def wanted(spec: Object, **seen: float) -> float:
-    """What the formula answers. What it is made of means the same in Python."""
+    """What the formula answers. Its terms mean the same in Python, but for the choice between two."""
     formula = spec["advanced"]["scalingModifiers"]["formula"]
+    if "?" in formula:
+        known, by_work, by_length = re.split(" [?:] ", formula)
+        formula = f"{by_work} if {known} else {by_length}"
     return float(eval(formula, {"min": min, "max": max, "__builtins__": {}}, seen))  # noqa: S307
 
 
@@ -38,47 +43,53 @@ def test_every_trigger_signs_in_as_the_values_say(case: str) -> None:
         assert authentication["spec"] == {"podIdentity": {"provider": "aws"}}
 
 
-def test_the_metric_of_the_scaling_function_is_the_bound() -> None:
-    (trigger,) = (each for each in spec_of("ScaledObject")["triggers"] if each["name"] == "desired")
-    metadata = trigger["metadata"]
-    assert (metadata["namespace"], metadata["metricName"]) == ("HTCGrid", "DesiredAgents")
-    assert dict(zip(metadata["dimensionName"].split(";"), metadata["dimensionValue"].split(";"), strict=True)) == {
-        "Grid": "risk",
-        "Partition": "default",
+def test_the_metrics_are_those_that_the_scaling_function_publishes() -> None:
+    triggers = {each["name"]: each["metadata"] for each in spec_of("ScaledObject")["triggers"]}
+    assert {name: triggers[name]["metricName"] for name in ("desired", "share")} == {
+        "desired": "DesiredAgents",
+        "share": "AgentsPerMillionChunks",
     }
-    assert int(metadata["metricCollectionTime"]) % int(metadata["metricStatPeriod"]) == 0
+    for metadata in (triggers["desired"], triggers["share"]):
+        assert metadata["namespace"] == "HTCGrid"
+        assert dict(zip(metadata["dimensionName"].split(";"), metadata["dimensionValue"].split(";"), strict=True)) == {
+            "Grid": "risk",
+            "Partition": "default",
+        }
+        assert int(metadata["metricCollectionTime"]) % int(metadata["metricStatPeriod"]) == 0
+        assert (metadata["ignoreNullValues"], metadata["minMetricValue"]) == ("true", "0")
+
+
+def test_the_formula_is_the_one_that_is_written_down() -> None:
+    text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```\n(share .*?)\n```", text, re.DOTALL)
+    formula = spec_of("ScaledObject")["advanced"]["scalingModifiers"]["formula"]
+    chunks = "(high + normal + low)"
+    assert formula.replace(f"desired, {chunks}", "desired, high + normal + low") == " ".join(written.split()).replace(
+        "workers of an agent", "1"
+    )
 
 
 @pytest.mark.parametrize(
-    ("high", "normal", "low", "desired", "agents"),
+    ("high", "normal", "low", "desired", "share", "agents"),
     [
-        (0, 0, 0, 0, 0),
-        (0, 0, 0, 80, 0),  # the metric is a minute old: the work is done
-        (0, 1, 0, 0, 1),  # the metric has not seen it yet
-        (0, 5000, 0, 0, 10),  # nor this burst: some begin
-        (3, 5000, 7, 83, 83),  # many short chunks: as many as finish them in time
-        (0, 100, 0, 6000, 100),  # few long ones: one each
-        (0, 5000, 0, 1_000_000, 5000),  # there is no metric: the queues alone
+        (0, 0, 0, 0, 0, 0),
+        (0, 0, 0, 80, 16_667, 0),  # the metrics are a minute old: the work is done
+        (0, 5000, 10, 0, 0, 5010),  # nothing is known: a place for each chunk
+        (3, 5000, 0, 0, 10_000, 50.03),  # a burst of short chunks that the metric has not seen: as many as it is worth
+        (0, 60, 0, 60, 16_667, 60),  # what is busy is kept
+        (0, 100, 0, 100, 1_000_000, 100),  # long ones: one each
     ],
 )
 def test_agents_follow_work_and_not_the_length_of_queues(
-    high: float, normal: float, low: float, desired: float, agents: float
+    high: float, normal: float, low: float, desired: float, share: float, agents: float
 ) -> None:
-    assert wanted(spec_of("ScaledObject"), high=high, normal=normal, low=low, desired=desired) == agents
-
-
-def test_no_metric_is_no_bound() -> None:
-    (trigger,) = (each for each in spec_of("ScaledObject")["triggers"] if each["name"] == "desired")
-    assert trigger["metadata"]["ignoreNullValues"] == "true"
-    largest = spec_of("ScaledObject", "foreign-image")["maxReplicaCount"]
-    assert float(trigger["metadata"]["minMetricValue"]) > largest
-    # KEDA takes a negative value for 0, which would stop a grid whose scaling function is not there.
-    assert float(trigger["metadata"]["minMetricValue"]) > 0
+    spec = spec_of("ScaledObject")
+    assert wanted(spec, high=high, normal=normal, low=low, desired=desired, share=share) == pytest.approx(agents)
 
 
 def test_the_pool_is_whole_agents_of_several_places() -> None:
     spec = spec_of("ScaledObject", "foreign-image")
-    assert wanted(spec, high=0, normal=16, low=1, desired=1e6) == 17 / 8
+    assert wanted(spec, high=0, normal=16, low=1, desired=1e6, share=0) == 17 / 8
     assert spec["advanced"]["scalingModifiers"]["target"] == "1", "KEDA falls back only with a whole number"
     assert spec["advanced"]["scalingModifiers"]["metricType"] == "AverageValue"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eks.tests.rendering import CASES, agent_pod, containers, environment, objects, values_of
+from eks.tests.rendering import CASES, CHART, agent_pod, containers, environment, objects, values_of
 
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.settings import Settings, load_settings
@@ -59,6 +59,6 @@ def test_only_the_agent_of_a_job_ends_when_it_is_idle(tmp_path: Path, monkeypatc
 
 
 def test_the_schema_knows_the_runtimes_of_the_agent() -> None:
-    schema = json.loads((Path(__file__).parents[1] / "chart/htcgrid-agents/values.schema.json").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     runtimes = schema["properties"]["function"]["properties"]["runtime"]["enum"]
     assert set(runtimes) == {each.value for each in RuntimeKind} - {"auto"}

@@ -75,7 +75,6 @@ WRONG: list[tuple[str, Any]] = [
     ("scaling.pollingSeconds", 0),
     ("scaling.chunksPerAgent", 0),
     ("scaling.bound", "no"),
-    ("scaling.reactionAgents", 0),
     ("scaling.cooldownSeconds", -1),
     ("scaling.scaleInAfterSeconds", 3601),
     ("scaling.scaleInPercent", 0),

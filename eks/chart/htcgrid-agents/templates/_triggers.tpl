@@ -16,25 +16,27 @@
 {{- end }}
 {{- end }}
 
-{{- /* What KEDA takes where the metric is not there, or old, is so large that it bounds nothing. */}}
-{{- define "htcgrid.boundTrigger" -}}
+{{- /* What the grid's scaling function publishes of the work. A metric that is not there, or old, is 0. */}}
+{{- define "htcgrid.metricTriggers" -}}
+{{- range $name, $metric := dict "desired" "DesiredAgents" "share" "AgentsPerMillionChunks" }}
 - type: aws-cloudwatch
-  name: desired
+  name: {{ $name }}
   useCachedMetrics: true
   metadata:
     namespace: HTCGrid
-    metricName: DesiredAgents
+    metricName: {{ $metric }}
     dimensionName: Grid;Partition
-    dimensionValue: {{ printf "%s;%s" .Values.grid.name .Values.partition | quote }}
+    dimensionValue: {{ printf "%s;%s" $.Values.grid.name $.Values.partition | quote }}
     metricStat: Maximum
     metricStatPeriod: "60"
     metricCollectionTime: "300"
     targetMetricValue: "1"
-    minMetricValue: "1000000"
+    minMetricValue: "0"
     ignoreNullValues: "true"
-    {{- include "htcgrid.triggerRegion" . | nindent 4 }}
+    {{- include "htcgrid.triggerRegion" $ | nindent 4 }}
   authenticationRef:
-    name: {{ .Release.Name }}
+    name: {{ $.Release.Name }}
+{{- end }}
 {{- end }}
 
 {{- define "htcgrid.triggerRegion" -}}
@@ -48,13 +50,14 @@ awsEndpoint: {{ . | quote }}
 {{- .Values.scaling.chunksPerAgent | default .Values.worker.count | int }}
 {{- end }}
 
-{{- /* Agents wanted: never more than there are chunks for, nor more than finish the work in time. */}}
+{{- /* Agents wanted, by what docs/scaling.md says. */}}
 {{- define "htcgrid.formula" -}}
-{{- $queued := printf "(high + normal + low) / %s" (include "htcgrid.chunksPerAgent" .) }}
+{{- $chunks := "(high + normal + low)" }}
+{{- $byLength := printf "%s / %s" $chunks (include "htcgrid.chunksPerAgent" .) }}
 {{- if .Values.scaling.bound -}}
-min({{ $queued }}, max(desired, {{ int .Values.scaling.reactionAgents }}.0))
+share > 0 ? max({{ $chunks }} * share / 1000000, min(desired, {{ $chunks }})) : {{ $byLength }}
 {{- else -}}
-{{ $queued }}
+{{ $byLength }}
 {{- end }}
 {{- end }}
 
