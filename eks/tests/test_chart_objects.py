@@ -3,7 +3,8 @@
 import helm_python
 import kubernetes_validate
 import pytest
-from eks.tests.rendering import CASES, CHART, NAMESPACE, find, kinds, objects, render, values_of
+import yaml
+from eks.tests.rendering import CASES, CHART, NAMESPACE, ROOT, find, kinds, merged, objects, render, values_of
 
 EKS_VERSIONS = ("1.32", "1.36")
 """The oldest and the newest Kubernetes that EKS runs: the oldest in extended support until March 2027."""
@@ -67,3 +68,13 @@ def test_every_object_says_what_it_belongs_to(case: str) -> None:
         assert labels["app.kubernetes.io/instance"] == "pool"
         if each["kind"] != "PriorityClass":
             assert each["metadata"]["namespace"] == NAMESPACE
+
+
+def test_the_plain_job_runs_what_helm_test_runs() -> None:
+    job = yaml.safe_load((ROOT / "eks/single-task-test.yaml").read_text(encoding="utf-8"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    test = find(render(merged(values_of("grid"), {"test": {"image": container["image"]}})), "Pod")
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert job["spec"]["template"]["spec"] == test["spec"]
+    for version in EKS_VERSIONS:
+        kubernetes_validate.validate(job, version, strict=True)

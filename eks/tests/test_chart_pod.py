@@ -298,7 +298,6 @@ def reached(case: str) -> set[tuple[str, int]]:
 
 def test_pods_reach_dns_and_aws_and_nothing_else() -> None:
     assert reached("grid") == {("the cluster's DNS", 53), ("0.0.0.0/0", 443), ("169.254.170.23/32", 80)}
-    assert find(objects("grid"), "NetworkPolicy")["spec"]["ingress"] == []
 
 
 def test_instance_metadata_is_closed_unless_spot_notices_are_asked_for() -> None:
@@ -326,10 +325,21 @@ def test_networks_of_the_values_are_opened() -> None:
         ("fd00:ec2::254/128", 80),
         ("2001:db8::/64", 6379),
     }
-    ingress = find(objects("long-tasks"), "NetworkPolicy")["spec"]["ingress"]
-    assert ingress == [
-        {
-            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
-            "ports": [{"port": 8080, "protocol": "TCP"}],
+
+
+def test_only_who_asks_for_health_and_metrics_gets_in() -> None:
+    for case, namespaces in (("grid", []), ("long-tasks", ["monitoring"])):
+        (rule,) = find(objects(case), "NetworkPolicy")["spec"]["ingress"]
+        assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
+        controller, *others = rule["from"]
+        assert controller == {
+            "podSelector": {
+                "matchLabels": {
+                    "app.kubernetes.io/name": "htcgrid-controllers",
+                    "app.kubernetes.io/component": "deletion-cost",
+                }
+            }
         }
-    ]
+        assert [
+            each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for each in others
+        ] == namespaces

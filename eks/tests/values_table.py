@@ -17,7 +17,7 @@ _HEAD = """# Values of the agents' chart
 What `helm --set NAME=…`, or a file given by `--values`, may say of a release of `eks/chart/htcgrid-agents`. Any other
 name, and any value that a rule forbids, is refused with its place before anything is changed, such as
 `at '/worker/count': minimum: got 0, want 1`. This page is made of the comments in
-[the chart's values](../eks/chart/htcgrid-agents/values.yaml); how to choose is in [Kubernetes](kubernetes.md).
+[the chart's values](../eks/chart/htcgrid-agents/values.yaml); how many agents there are is in [scaling](scaling.md).
 
 | value | default | meaning |
 |---|---|---|
