@@ -72,6 +72,7 @@ MEASURED := $(PACKAGES) functions
 test-kubernetes: install ## run the tests on a real cluster (needs root, Go 1.26, and packages that it names)
 	@.venv/bin/python -m tests.kubernetes.tools || { test "$(CI)" != true; exit; }; \
 	$(MAKE) --no-print-directory $(KUBERNETES) && \
+	.venv/bin/python -m tests.kubernetes.prepare && \
 	.venv/bin/python -m tests.kubernetes .venv/bin/pytest tests/kubernetes $(ARGS)
 
 .PHONY: coverage

@@ -1,6 +1,6 @@
 """Fixtures: one cluster for the whole run, and on demand a real node, the grid, KEDA, KWOK and Karpenter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tests.kubernetes.grid import KubernetesGrid
 from tests.kubernetes.keda import Keda
 from tests.kubernetes.node import Node
 from tests.kubernetes.places import inside
+from tests.kubernetes.pool import Pool
 from tests.kubernetes.simulated import Karpenter, Kwok
 
 HERE = Path(__file__).parent
@@ -27,6 +28,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not inside():
         items[:] = [item for item in items if item not in ours]
         config.hook.pytest_deselected(items=ours)
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Takes a line of figures, which depend on the machine and are not asserted, to be shown at the end of the run."""
+    return pytestconfig.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the figures."""
+    for figure in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(f"figures: {figure}")
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +85,21 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesGrid]:
 @pytest.fixture(scope="session")
 def keda(cluster: Cluster, grid: KubernetesGrid) -> Iterator[Keda]:
     """KEDA, which may look at the grid's queues and metrics."""
-    keda = Keda(cluster, grid.keda_environment())
+    keda = Keda(cluster, grid.keda_environment)
     try:
         keda.start()
         yield keda
     finally:
         keda.stop()
+
+
+@pytest.fixture(scope="session")
+def pool(cluster: Cluster, node: Node, grid: KubernetesGrid, keda: Keda) -> Iterator[Pool]:
+    """Agents on the real node, scaled by KEDA on the queues of the grid."""
+    pool = Pool(cluster, node, grid)
+    pool.install()
+    yield pool
+    pool.uninstall()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The grid whose agents are pods: the embedded AWS, reached from pods through the bridge."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,8 +53,13 @@ class KubernetesGrid:
 
     def agent_environment(self) -> dict[str, str]:
         """As whom agents ask AWS: a session of their role, in place of what Pod Identity gives."""
-        return self._session(self.local.outputs["AgentRoleArn"])
+        role = self.local.outputs["AgentRoleArn"]
+        given = self.client("sts").assume_role(RoleArn=role, RoleSessionName=_USERS, DurationSeconds=3600)
+        credentials = given["Credentials"]
+        key = Key(credentials["AccessKeyId"], credentials["SecretAccessKey"])
+        return self._environment(key) | {"AWS_SESSION_TOKEN": credentials["SessionToken"]}
 
+    @cached_property
     def keda_environment(self) -> dict[str, str]:
         """As whom KEDA asks AWS: one who may look at queues and metrics, and nothing else."""
         iam = self.client("iam")
@@ -68,12 +74,6 @@ class KubernetesGrid:
         )
         key = iam.create_access_key(UserName=user)["AccessKey"]
         return self._environment(Key(key["AccessKeyId"], key["SecretAccessKey"]))
-
-    def _session(self, role: str) -> dict[str, str]:
-        given = self.client("sts").assume_role(RoleArn=role, RoleSessionName=_USERS, DurationSeconds=3600)
-        credentials = given["Credentials"]
-        key = Key(credentials["AccessKeyId"], credentials["SecretAccessKey"])
-        return self._environment(key) | {"AWS_SESSION_TOKEN": credentials["SessionToken"]}
 
     def _environment(self, key: Key) -> dict[str, str]:
         return {

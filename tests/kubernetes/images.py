@@ -25,7 +25,7 @@ PACKAGES = {"python": ("python3", "python3-venv", "python3-pip")}
 BASES = {"agent": "python", "client": "python", "controller": "python", "worker-python": "python"}
 """Of each image: its base."""
 _LEFT_OUT = ("doc", "man", "locale", "info")
-_BUILDAH = ("buildah", "--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"))
+BUILDAH = ("buildah", "--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _locked() -> Iterator[None]:
 
 
 def _buildah(*words: str) -> str:
-    return _run(*_BUILDAH, *words, stdout=subprocess.PIPE).strip()
+    return _run(*BUILDAH, *words, stdout=subprocess.PIPE).strip()
 
 
 def _run(*words: str, stdout: int | None = None) -> str:
