@@ -291,10 +291,27 @@ def test_a_task_fills_no_disk_by_what_it_writes(place: Place) -> None:
     agent = place.agent(workers=1)
     place.results(place.submit([run(r"print('x\n' * 5_000_000)"), run("print('heard all the same')")]))
     agent.end()
-    assert agent.log.stat().st_size < 60_000_000
+    assert agent.log.stat().st_size < 2_000_000
     outputs = [line["output"] for line in agent.log_lines if "output" in line]
     assert outputs[-1] == "heard all the same"
     assert outputs[-2].endswith("more bytes are left out")
+
+
+FEIGN = r"""
+import os
+from htcgrid_agent.runtimes.python_runtime import NEXT_TASK
+for _ in range(50):
+    os.write(2, b"x\n" * 100_000 + NEXT_TASK)
+"""
+
+
+def test_a_task_that_feigns_to_be_many_fills_no_disk_either(place: Place) -> None:
+    agent = place.agent(workers=1)
+    place.results(place.submit([run(FEIGN), run(SAY, say="heard all the same\n")], [run(SAY, say="and this\n")]))
+    agent.end()
+    outputs = [line["output"] for line in agent.log_lines if "output" in line]
+    assert outputs.count("x") <= 4_000
+    assert outputs[-1] == "and this"
 
 
 EXITS = [

@@ -65,7 +65,7 @@ class HttpRuntime:
         self._asking.cancel()
         self._writer.close()
 
-    def tasks_begin(self, ids: Mapping[str, object]) -> None:
+    def tasks_begin(self, ids: Mapping[str, object], tasks: int) -> None:
         pass
 
     def met(self) -> None:

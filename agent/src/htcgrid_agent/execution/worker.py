@@ -167,7 +167,8 @@ class Worker:
         self._began = time.monotonic()
         self._watch(batch)
         if self._running:
-            self._running.tasks_begin({"session": batch.session_id, "chunk": batch.chunk, "attempt": batch.attempt})
+            ids = {"session": batch.session_id, "chunk": batch.chunk, "attempt": batch.attempt}
+            self._running.tasks_begin(ids, len(batch.tasks))
         if connection.takes_batches:
             self._permits.give(len(batch.tasks))
         else:

@@ -108,9 +108,9 @@ class WorkerProcess:
     def lost_touch(self) -> None:
         """See `Running`. Nothing to do: the end of a child is noticed as it is."""
 
-    def tasks_begin(self, ids: Mapping[str, object]) -> None:
+    def tasks_begin(self, ids: Mapping[str, object], tasks: int) -> None:
         """See `Running`."""
-        self._words.tasks_begin(ids)
+        self._words.tasks_begin(ids, tasks)
 
     def kill(self) -> None:
         """See `Running`. The process ends the sandbox, and then itself."""

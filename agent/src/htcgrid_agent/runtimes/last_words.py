@@ -36,10 +36,10 @@ class LastWords:
         os.close(self.descriptor)
         self._listen()
 
-    def tasks_begin(self, ids: Mapping[str, object]) -> None:
+    def tasks_begin(self, ids: Mapping[str, object], tasks: int) -> None:
         """Forget what was written so far: it belongs to earlier tasks."""
         self._drain()
-        self._log.tasks_begin(ids)
+        self._log.tasks_begin(ids, tasks)
         self._kept = self._unread = b""
 
     async def end(self, within: float) -> list[str]:

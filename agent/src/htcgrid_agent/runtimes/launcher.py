@@ -24,8 +24,8 @@ class Running(Protocol):
     def kill(self) -> None:
         """End it and all that it started at once. Harmless if it has ended."""
 
-    def tasks_begin(self, ids: Mapping[str, object]) -> None:
-        """It is about to be given the tasks that these ids name: what it wrote before is not of them."""
+    def tasks_begin(self, ids: Mapping[str, object], tasks: int) -> None:
+        """It is about to be given so many tasks, which these ids name: what it wrote before is not of them."""
 
     def met(self) -> None:
         """It has asked for a task."""

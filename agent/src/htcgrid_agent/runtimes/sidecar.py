@@ -86,7 +86,7 @@ class ExternalRuntime:
         if not self._end.done():
             self._place.order("kill")
 
-    def tasks_begin(self, ids: Mapping[str, object]) -> None:
+    def tasks_begin(self, ids: Mapping[str, object], tasks: int) -> None:
         """See `Running`. The words of a runtime there stay there."""
 
     def met(self) -> None:
