@@ -295,6 +295,50 @@ def test_an_agent_that_is_process_1_leaves_no_zombies(place: Place, tmp_path: Pa
         log.close()
 
 
+CHANGE = """
+import htcgrid_agent, os, pathlib, sys
+result = []
+agent = pathlib.Path(htcgrid_agent.__file__).parent
+for folder in (agent, sys.prefix, sys.base_prefix, os.environ["LAMBDA_RUNTIME_DIR"]):
+    try:
+        (pathlib.Path(folder) / "written-by-a-task").touch()
+        os.remove(pathlib.Path(folder) / "written-by-a-task")
+        result.append(str(folder))
+    except OSError:
+        pass
+"""
+
+
+def test_the_agents_own_code_cannot_be_changed_by_tasks(place: Place) -> None:
+    place.agent(workers=1, sandbox="namespaces")
+    assert place.results(place.submit([run(CHANGE)])) == [[]]
+
+
+def test_a_shared_folder_in_the_agents_code_is_written_to_all_the_same(tmp_path: Path) -> None:
+    shared = tmp_path / "code/shared"
+    shared.mkdir(parents=True)
+    sandbox = Sandbox(namespaces=True, own_user=False, disk_mb=16, code=[tmp_path / "code"], shown=[shared])
+    script = 'touch "$1/shared/a" && ! touch "$1/b"'
+    place = sandbox.place(0, Path("/usr"), ["sh", "-c", script, "sh", str(tmp_path / "code")], os.getpid())
+    subprocess.run(place.command, check=True, stderr=subprocess.DEVNULL)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "code", "shared"]
+
+
+@each_kind
+def test_processes_are_bounded(kind: SandboxKind) -> None:
+    root = os.geteuid() == 0
+    if kind is SandboxKind.FOLDER and not root:
+        # The kernel would count all processes of the user.
+        return
+    script = "for number in $(seq 40); do sleep 60 & done; echo all"
+    for most, out in ((20, ""), (200, "all\n")):
+        sandbox = Sandbox(kind is SandboxKind.NAMESPACES, own_user=root, disk_mb=16, processes=most)
+        place = sandbox.place(500, Path("/usr"), ["sh", "-c", script], os.getpid())
+        done = subprocess.run(place.command, check=False, capture_output=True, text=True)
+        assert done.stdout == out
+        assert bool(done.returncode) == (not out)
+
+
 def test_a_user_of_its_own_is_taken_where_it_can_read_what_it_needs(tmp_path: Path) -> None:
     sandbox = Sandbox(namespaces=True, own_user=False, disk_mb=16)
     open_sandbox, isolation = isolate(SandboxKind.AUTO, sandbox, [Path("/usr/bin/env")])

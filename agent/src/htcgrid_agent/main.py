@@ -99,7 +99,9 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
         own_user=False,
         disk_mb=settings.worker_tmp_mb,
         memory_mb=settings.worker_memory_mb,
-        shown=(*function.folders, *settings.shared_dirs),
+        processes=settings.worker_processes,
+        code=function.folders,
+        shown=settings.shared_dirs,
         hidden=(*secrets_of(os.environ), *(path.resolve() for path in settings.hidden_paths)),
     )
     needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]

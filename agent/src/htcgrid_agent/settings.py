@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     worker_memory_mb: Annotated[int, Field(ge=64, le=16_777_216)] | None = None
     """Most memory that a worker started here may take, in MB. Default: none, but for the container's limit."""
 
+    worker_processes: Annotated[int, Field(ge=16, le=1_048_576)] = 1_024
+    """How many processes and threads a worker started here may have at once, where it has a user or a user namespace
+    of its own. Default: 1024, as on Lambda."""
+
     sandbox: SandboxKind = SandboxKind.AUTO
     """What each worker started here has of its own: `namespaces` (files and processes), `folder` (a temporary folder),
     or `auto` for as much as the host allows. Default: `auto`."""
@@ -101,8 +105,8 @@ class Settings(BaseSettings):
     counts as memory. Default: 512, as on Lambda."""
 
     shared_dirs: list[DirectoryPath] = []
-    """Folders below `/tmp`, `/var/tmp`, `/dev/shm` or the function's that workers started here see and write to as the
-    agent does, all the same ones: a JSON list. Default: none."""
+    """Folders below `/tmp`, `/var/tmp`, `/dev/shm`, the function's or its runtime's that workers started here see and
+    write to as the agent does, all the same ones: a JSON list. Default: none."""
 
     payload_memory_mb: Annotated[int, Field(ge=16, le=1_048_576)] = Field(default_factory=_payload_memory_mb)
     """How much memory the inputs and results of all chunks in hand may take, in MB; half of it is for inputs. While it

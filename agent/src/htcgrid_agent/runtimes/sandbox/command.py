@@ -34,8 +34,12 @@ class Sandbox:
     """Most MB in the folders that are its own."""
     memory_mb: int | None = None
     """Most MB that the program may write to."""
+    processes: int = 0
+    """Most processes and threads, where the kernel counts those of the program alone; 0 for no bound."""
+    code: Sequence[Path] = ()
+    """Folders that it sees wherever they lie, and cannot write to."""
     shown: Sequence[Path] = ()
-    """Folders that it sees although they lie in `/tmp` or another folder that is its own, or in the function's."""
+    """Folders that it sees and may write to although they lie in `/tmp` or another folder of its own, or in `code`."""
     hidden: Sequence[Path] = ()
     """Files and folders that it must not see."""
 
@@ -54,9 +58,11 @@ class Sandbox:
             f"namespaces={int(self.namespaces)}",
             f"memory={(self.memory_mb or 0) * 1024 * 1024}",
             f"disk={self.disk_mb * 1024 * 1024}",
+            f"processes={self.processes}",
             f"user={-1 if user is None else user}",
             f"folder={folder}",
             f"temporary={temporary}",
+            *(f"code={path}" for path in self.code),
             *(f"show={path}" for path in self.shown),
             *(f"hide={path}" for path in self.hidden),
         ]

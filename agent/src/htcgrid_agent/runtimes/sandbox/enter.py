@@ -50,7 +50,7 @@ _CAPABILITIES = 64
 
 PRIVATE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - named to be covered, not to be written to
 """Folders of which each sandbox has its own: one file system in memory, so one bound for all of them."""
-_SHOWN, _FUNCTION, _HIDDEN = range(3)
+_CODE, _SHOWN, _FUNCTION, _HIDDEN = range(4)
 """In this order where two are the same path."""
 NOT_ENTERED = 125
 """Exit code when the sandbox could not be made."""
@@ -74,12 +74,16 @@ class Options:
         """Most bytes that the program may write to; 0 for no bound."""
         self.disk = int(values["disk"])
         """Most bytes in the folders that are its own."""
+        self.processes = int(values["processes"])
+        """Most processes and threads of the program's user; 0 for no bound."""
         self.user = int(values["user"])
         """The user and group that the program runs as; -1 for the agent's."""
         self.folder = values["folder"]
         """Where the program starts. With namespaces it cannot be written to."""
         self.temporary = values["temporary"]
         """Made for the program, and removed when it has ended. Only without namespaces."""
+        self.code = [value for name, value in pairs if name == "code"]
+        """What the program runs on. With namespaces it cannot write to it, or a task could change the agent's code."""
         self.shown = [value for name, value in pairs if name == "show"]
         self.hidden = [value for name, value in pairs if name == "hide"]
 
@@ -146,8 +150,10 @@ def _be_init(options: Options, say: int) -> NoReturn:
 def _make_mounts(options: Options) -> None:
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     own = [folder for folder in PRIVATE if os.path.isdir(folder) and not os.path.islink(folder)]
-    covered = [*own, options.folder, *options.hidden]
-    mounts = [(path, _SHOWN, _opened(path)) for path in options.shown if _lies_in(path, covered)]
+    code = [path for path in options.code if path not in own and path != "/"]
+    covered = [*own, *code, options.folder, *options.hidden]
+    mounts = [(path, _CODE, _opened(path)) for path in code]
+    mounts += [(path, _SHOWN, _opened(path)) for path in options.shown if path in code or _lies_in(path, covered)]
     mounts.append((options.folder, _FUNCTION, _opened(options.folder)))
     mounts += [(path, _HIDDEN, -1) for path in options.hidden]
     base = own[0]
@@ -163,7 +169,7 @@ def _make_mounts(options: Options) -> None:
     for path, what, opened in sorted(mounts, key=lambda mount: (mount[0].count("/"), mount[1])):
         if what != _HIDDEN:
             _show(path, opened)
-            if what == _FUNCTION:
+            if what in (_CODE, _FUNCTION):
                 _make_read_only(path)
         elif os.path.isdir(path):
             _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0755")
@@ -313,6 +319,9 @@ def _be_program(options: Options) -> NoReturn:
     if options.memory:
         # What a process may write to; unlike its address space, which runtimes reserve without using it.
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory, options.memory))
+    if options.processes and (options.user >= 0 or (options.namespaces and os.geteuid() != 0)):
+        # The kernel counts by user and user namespace: elsewhere it would count the agent and its other workers, too.
+        resource.setrlimit(resource.RLIMIT_NPROC, (options.processes, options.processes))
     os.chdir(options.folder)
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         # Python ignores these, and what is ignored stays so in the program.
