@@ -57,10 +57,7 @@ def test_it_is_bounded_and_what_is_published_agrees(messages: Messages, seen: li
 
 @given(queues, minutes(), pools)
 def test_what_is_busy_keeps_its_agents(messages: Messages, seen: list[WorkedMinute], pool: Pool) -> None:
-    # Held chunks of many tasks keep an agent each, those of one task a worker each.
-    work = sum((each.work for each in seen), Work())
-    tasks = work.tasks / work.attempts if work.attempts else 1
-    assert demand(messages, seen, NOW, pool).agents >= messages.in_flight * min(1, tasks / pool.workers) - 1e-6
+    assert demand(messages, seen, NOW, pool).agents * pool.workers >= messages.in_flight
 
 
 @given(queues, minutes(), pools, st.integers(1, 1_000))
@@ -112,7 +109,7 @@ def test_long_chunks_behind_short_ones_are_not_taken_for_short_ones() -> None:
     short = one_minute(100, 100, 50, ago=3, in_flight=10)
     assert wanted(49, 1, short).agents == 1
     still = WorkedMinute(NOW - 1, in_flight=1)
-    assert wanted(49, 1, still, short).agents == 25
+    assert wanted(49, 1, still, short).agents == 26
     assert wanted(49, 1, still, WorkedMinute(NOW - 2, in_flight=1), short).agents == 50
 
 
@@ -127,3 +124,11 @@ def test_a_break_ends_what_was_held() -> None:
     old = one_minute(1, 1, 1, ago=2, in_flight=50)
     for since in ([], [WorkedMinute(NOW - 1)], [WorkedMinute(NOW, in_flight=50)]):
         assert wanted(59, 1, *since, old).agents == 1
+
+
+def test_short_chunks_get_agents_beside_those_that_long_ones_keep() -> None:
+    """Sixty long chunks hold the workers of fifteen agents, and two hundred short ones come each minute."""
+    minutes = [one_minute(200, 10_000, 200, ago=ago, in_flight=60) for ago in range(1, 4)]
+    answer = wanted(200, 60, *minutes, workers=4)
+    assert 15 < answer.agents <= 25
+    assert wanted(0, 60, *minutes, workers=4).agents == 15

@@ -2,11 +2,12 @@
 
     seconds of a chunk   tasks of a chunk * seconds of a task, as ended attempts tell
     outstanding          messages * seconds of a chunk; messages wait or are held by agents, of all priorities
-    agents               outstanding / (target * workers of an agent), at least as many as held chunks keep busy, and at
-                         most as many as the messages can keep busy
+    agents               outstanding / (target * workers of an agent), at least a worker for each chunk that is held,
+                         and at most as many as the messages can keep busy
 
-Short chunks end first, so ended attempts tell of these alone while long ones run: chunks that agents have held for
-minutes raise the estimate. Where nothing has ended yet, the length of the queues alone counts: a worker a message.
+Short chunks end first, so ended attempts tell of these alone while long ones run. So chunks that agents have held for
+minutes raise the estimate; and as these keep their workers, agents for what waits come on top. Where nothing has ended
+yet, the length of the queues alone counts: a worker for each message.
 """
 
 import math
@@ -17,6 +18,9 @@ from datetime import timedelta
 MINUTE = timedelta(minutes=1)
 _HELD_PER_WORKER = 2
 """How many short chunks an agent may hold for each worker: the one that runs and the one that waits behind it."""
+
+_LONGER = 2
+"""How many times as long as ended chunks those must be that agents hold, to be taken for others."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,16 @@ def demand(messages: Messages, seen: Sequence[WorkedMinute], minute: int, pool: 
     if not (work.attempts and work.tasks):
         by_length = math.ceil(messages.total / pool.workers)
         return Demand(messages, by_length, None if messages.total else timedelta(0), None)
-    finished = max(1, work.worker_us) / 1e6 / work.attempts
-    seconds = max(finished, _held_seconds(messages.in_flight, seen, minute))
+    ended, held = max(1, work.worker_us) / 1e6 / work.attempts, _held_seconds(messages.in_flight, seen, minute)
+    seconds = max(ended, held)
     # An agent runs the tasks of a chunk beside one another, and no chunk has more than one agent.
     at_most = min(1.0, work.tasks / work.attempts / pool.workers)
     share = min(at_most, seconds / (pool.target.total_seconds() * pool.workers))
-    agents = max(math.ceil(messages.total * share), math.ceil(messages.in_flight * at_most))
+    busy = math.ceil(messages.in_flight / pool.workers)
+    if held > _LONGER * ended:
+        agents = max(busy, math.ceil(messages.in_flight * share)) + math.ceil(messages.waiting * share)
+    else:
+        agents = max(busy, math.ceil(messages.total * share))
     return Demand(messages, agents, timedelta(seconds=messages.total * seconds), share)
 
 
