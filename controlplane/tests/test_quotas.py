@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
 from controlplane.tests.test_dead_letters import fail, line, record
-from tests.support.control_plane_harness import LIMITS, Harness, inputs
+from tests.support.control_plane_harness import LIMITS, START, Harness, inputs
 
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_controlplane.errors import NotAllowed, QuotaExceeded, SessionConflict
 from htcgrid_controlplane.rules.accounting import EndReason
-from htcgrid_controlplane.rules.quotas import Usage
+from htcgrid_controlplane.rules.quotas import Demand, Usage, submissions_share
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import BadSettings
 from htcgrid_controlplane.storage.accounts import AccountStore
@@ -106,15 +106,45 @@ def test_a_session_that_is_done_gives_back_what_it_took(tenant: Tenant) -> None:
     assert tenant.counts == (0, 0)
 
 
-def test_a_repeated_request_takes_nothing(tenant: Tenant) -> None:
+def test_a_repeated_request_takes_nothing_but_its_place_in_the_rate(tenant: Tenant) -> None:
     session = tenant.create(2, 3, close=False)
     tenant.add(session, 1, 1, first_chunk=2)
     used = tenant.usage
     tenant.create(2, 3, session_id=session.session_id, close=False)
     tenant.add(session, 1, 1, first_chunk=2)
-    assert tenant.usage == used
+    assert replace(tenant.usage, submissions_until=used.submissions_until) == used
+    assert tenant.usage.submissions_until == used.submissions_until + 2_000_000 // LIMITS.submissions_per_second
     tenant.add(session, 1, 1, first_chunk=3)
     assert tenant.counts == (1, 8)
+
+
+def test_no_tenant_floods_a_queue_with_messages_of_what_it_has_submitted(tenant: Tenant) -> None:
+    harness = tenant.harness
+    session = tenant.create(*[1] * 2, close=False)
+    tenant.add(session, *[1] * 511, first_chunk=2)
+    grid = harness.grid.pausing
+    repeated: dict[str, Callable[[], Session]] = {
+        "create": lambda: tenant.create(*[1] * 2, session_id=session.session_id, close=False),
+        "add": lambda: tenant.add(session, 1, first_chunk=1),
+        "resume": lambda: grid.resume(tenant.name, session.session_id),
+        "pause": lambda: grid.pause(tenant.name, session.session_id),
+    }
+    tenant.may(submissions_per_second=1)
+    for what, costs in {"create": 1, "add": 1, "resume": 2, "pause": 2}.items():
+        harness.clock.advance(20_000)
+        for _ in range(10 // costs):
+            repeated[what]()
+        with pytest.raises(QuotaExceeded, match="more than 1 requests a second"):
+            repeated[what]()
+        harness.clock.advance(costs * 1000)
+        repeated[what]()
+
+
+def test_a_session_larger_than_a_burst_can_be_resumed_all_the_same() -> None:
+    share = submissions_share(
+        Usage(), Demand(submissions=5_000), LIMITS.model_copy(update={"submissions_per_second": 1})
+    )
+    assert share.wait(START * 1000) == 0
 
 
 @pytest.mark.parametrize("died_in", [(ChunkStore, "insert"), (AccountStore, "add_submitted")])

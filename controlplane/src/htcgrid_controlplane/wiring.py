@@ -142,7 +142,7 @@ class ControlPlane:
     @cached_property
     def pausing(self) -> Pausing:
         """Pauses and resumes sessions."""
-        return Pausing(sessions=self.sessions, chunks=self.chunks, queues=self.queues, bus=self.bus)
+        return Pausing(quotas=self.quotas, sessions=self.sessions, chunks=self.chunks, queues=self.queues, bus=self.bus)
 
     @cached_property
     def recounts(self) -> Recounts:

@@ -34,7 +34,8 @@ class TenantLimits(BaseModel):
     tasks: Annotated[int, Field(ge=1, le=MAX_TASKS)]
     """Tasks of open sessions together, finished ones included."""
     submissions_per_second: Annotated[int, Field(ge=1, le=10_000)]
-    """Requests that create a session or add chunks, in the long run."""
+    """Requests that create a session or add chunks, new or repeated, in the long run. To pause or resume a session
+    counts as its submission anew: its chunks get messages again."""
     bytes_per_day: Annotated[int, Field(ge=1)]
     """Bytes of inputs, as they are announced: inside requests, and for upload."""
     high_priority: bool
@@ -87,9 +88,10 @@ class Share:
 
 
 def submissions_share(usage: Usage, demand: Demand, limits: TenantLimits) -> Share:
-    """The rate of submissions."""
-    cost = demand.submissions * _SECOND // limits.submissions_per_second
-    return Share(usage.submissions_until, cost, int(SUBMISSION_BURST.total_seconds()) * _SECOND)
+    """The rate of submissions. Nothing costs more than a burst, or it could never be had."""
+    burst = int(SUBMISSION_BURST.total_seconds()) * _SECOND
+    cost = min(demand.submissions * _SECOND // limits.submissions_per_second, burst)
+    return Share(usage.submissions_until, cost, burst)
 
 
 def bytes_share(usage: Usage, demand: Demand, limits: TenantLimits) -> Share:

@@ -16,6 +16,7 @@ from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services.lifecycle import BUCKETS_PER_STEP
+from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_events import SessionPaused, SessionResumed
 
@@ -24,6 +25,7 @@ from htcgrid_events import SessionPaused, SessionResumed
 class Pausing:
     """Writes into a session's row whether it is paused, and applies that to its chunks."""
 
+    quotas: Quotas
     sessions: SessionStore
     chunks: ChunkStore
     queues: TaskQueues
@@ -34,6 +36,7 @@ class Pausing:
 
         Raises:
             SessionNotFound: there is no such session among the tenant's.
+            QuotaExceeded: the tenant moves chunks too often.
         """
         return self._say(tenant, session_id, paused=True)
 
@@ -42,6 +45,7 @@ class Pausing:
 
         Raises:
             SessionNotFound: there is no such session among the tenant's.
+            QuotaExceeded: the tenant moves chunks too often.
         """
         return self._say(tenant, session_id, paused=False)
 
@@ -61,7 +65,9 @@ class Pausing:
         return beyond if beyond < session.buckets else None
 
     def _say(self, tenant: str, session_id: str, *, paused: bool) -> Session:
-        self.sessions.read_of(tenant, session_id)
+        session = self.sessions.read_of(tenant, session_id)
+        if not session.state.ended:
+            self.quotas.move(session)
         session = self.sessions.pause(session_id, paused=paused)
         if not session.state.ended:
             event = SessionPaused if paused else SessionResumed

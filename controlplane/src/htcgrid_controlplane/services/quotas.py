@@ -9,7 +9,7 @@ from htcgrid_controlplane.rules.quotas import Demand
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.tenants import TenantStore
-from htcgrid_events import ChunkInput
+from htcgrid_events import BUCKET_SIZE, MAX_CHUNKS_PER_REQUEST, ChunkInput
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Quotas:
         try:
             failed = self.tenants.take(session.tenant, demand, self.clock(), [self.sessions.insertion(session)])
         except (QuotaExceeded, NotAllowed):
-            # A repeated request asks for nothing new, so it is never refused for what its first one took.
+            # A repeated request asks for nothing new, so it is not refused for what its first one took.
             if self._exists(session.session_id):
                 return False
             raise
@@ -63,6 +63,24 @@ class Quotas:
             QuotaExceeded, NotAllowed: the tenant may not store so much.
         """
         self.tenants.take(tenant, Demand(submissions=1, stored_bytes=sum(sizes.values())), self.clock())
+
+    def repeat(self, session: Session) -> None:
+        """Take the share of a request that asks for nothing new: it costs the grid as much as its first one did, and
+        its chunks get messages again.
+
+        Raises:
+            QuotaExceeded: the tenant may not submit so often.
+        """
+        self.tenants.take(session.tenant, Demand(submissions=1), self.clock())
+
+    def move(self, session: Session) -> None:
+        """Take the share of a request that moves all chunks of a session: as much as submitting them.
+
+        Raises:
+            QuotaExceeded: the tenant may not submit so often.
+        """
+        requests = -(-session.buckets * BUCKET_SIZE // MAX_CHUNKS_PER_REQUEST)
+        self.tenants.take(session.tenant, Demand(submissions=max(1, requests)), self.clock())
 
     def _exists(self, session_id: str) -> bool:
         try:

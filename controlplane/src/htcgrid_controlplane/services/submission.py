@@ -131,8 +131,8 @@ class Submissions:
         return session
 
     def _count_new(self, session: Session, chunks: Sequence[ChunkInput]) -> dict[int, BucketAccount]:
-        """Take the tenant's share of those chunks that the session's accounts do not hold, before anything is stored.
-        Gives the accounts."""
+        """Take the tenant's share of those chunks that the session's accounts do not hold, or of a repetition if they
+        hold all, before anything is stored. Gives the accounts."""
         buckets = sorted({bucket_of(chunk.chunk) for chunk in chunks})
         seen = {account.bucket: account for account in self.accounts.read(session, buckets)}
         new = [chunk for chunk in chunks if chunk.chunk not in seen[bucket_of(chunk.chunk)].submitted]
@@ -140,8 +140,10 @@ class Submissions:
             _check_ahead(new, session.buckets * BUCKET_SIZE + len(new))
         else:
             _check_ahead(new, session.counted_chunks + len(new))
-            if new:
-                self.quotas.add(session, new)
+        if new and session.counted_tasks is not None:
+            self.quotas.add(session, new)
+        else:
+            self.quotas.repeat(session)
         return seen
 
     def _insert(
