@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,11 +91,16 @@ def _wheels() -> Path:
             machine = platform.machine()
             kinds = [f"manylinux_2_{minor}_{machine}" for minor in (17, 28, 34)] + [f"manylinux2014_{machine}"]
             platforms = [word for kind in kinds for word in ("--platform", kind)]
+            everywhere = FOLDER / "wheels.txt"
             for lock in locks:
+                # Whether a package is needed is up to the Python in the image; pip would ask the one that runs it.
+                everywhere.write_text(
+                    re.sub(r" ; .*(?= \\$)", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                )
                 _run(
                     *(str(ROOT / ".tools/uv/bin/pip"), "download", "--quiet", "--require-hashes", "--no-deps"),
                     *("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
-                    *("--dest", str(folder), "--requirement", str(lock)),
+                    *("--dest", str(folder), "--requirement", str(everywhere)),
                 )
     return folder
 
