@@ -75,13 +75,23 @@ def test_only_the_vpc_reaches_the_api_server_unless_ranges_are_named() -> None:
     assert network["EndpointPrivateAccess"] is True
     assert network["EndpointPublicAccess"] == {"Fn::If": ["HasApiServerCidrs", True, False]}
     assert network["PublicAccessCidrs"] == {
-        "Fn::If": ["HasApiServerCidrs", {"Ref": "ApiServerCidrs"}, {"Ref": "AWS::NoValue"}]
+        "Fn::If": ["HasApiServerCidrs", {"Fn::Split": [",", {"Ref": "ApiServerCidrs"}]}, {"Ref": "AWS::NoValue"}]
     }
     assert CLUSTER["Parameters"]["ApiServerCidrs"]["Default"] == ""
 
 
 @pytest.mark.parametrize(
-    ("ranges", "legal"), [("203.0.113.7/32", True), ("198.51.100.0/24", True), ("0.0.0.0/0", False), ("::/0", False)]
+    ("ranges", "legal"),
+    [
+        ("203.0.113.7/32", True),
+        ("198.51.100.0/24", True),
+        ("0.0.0.0/0", False),
+        ("::/0", False),
+        ("198.51.100.0/24,203.0.113.7/32", True),
+        ("203.0.113.7/32,0.0.0.0/0", False),
+        ("203.0.113.7/32,", False),
+        ("", True),
+    ],
 )
 def test_the_whole_internet_is_no_range(ranges: str, legal: bool) -> None:
     pattern = CLUSTER["Parameters"]["ApiServerCidrs"]["AllowedPattern"]
