@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.client
 import io
 import json
@@ -66,7 +67,8 @@ def _send(
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)
     given = {"Host": f"127.0.0.1:{emulator.port}", **(headers or {})}
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-    for name, value in {"Content-Length": str(len(body)), **given}.items():
+    length = {} if "Transfer-Encoding" in given else {"Content-Length": str(len(body))}
+    for name, value in {**length, **given}.items():
         connection.putheader(name, value)
     connection.endheaders(body)
     response = connection.getresponse()
@@ -132,6 +134,7 @@ def test_a_name_that_was_bound_to_the_loopback_is_refused(emulator: Emulator) ->
         f"attacker.example:{emulator.port}",
         f"127.0.0.1.attacker.example:{emulator.port}",
         "s3.amazonaws.com",
+        "[::1%bucket.s3.amazonaws.com]",
     ):
         response = _send(emulator, "POST", "/", {**_signed(emulator, "dynamodb", headers, body), "Host": host}, body)
         assert response.status == 403
@@ -181,6 +184,24 @@ def test_a_page_that_names_no_origin_is_refused(emulator: Emulator) -> None:
 
 
 # --- who has no key ---
+
+
+def test_no_stranger_fills_its_memory(emulator: Emulator, pool: tuple[str, str]) -> None:
+    sign_in = {"X-Amz-Target": "AWSCognitoIdentityProviderService.InitiateAuth"}
+    asked = {
+        "ClientId": pool[1],
+        "AuthFlow": "USER_PASSWORD_AUTH",
+        "AuthParameters": {"USERNAME": "a", "PASSWORD": "b"},
+    }
+    packed = gzip.compress(json.dumps(asked).encode().ljust(1_000_000))
+    # Unpacked, it would be refused for its password.
+    assert _send(emulator, "POST", "/", sign_in | {"Content-Encoding": "gzip"}, packed).status == 415
+    for path, headers in (("/", sign_in), ("/_aws/execute-api/a/b/c", {})):
+        assert _send(emulator, "POST", path, headers, bytes(10 * 1024 * 1024 + 1)).status == 413
+        chunked = {"Transfer-Encoding": "chunked"}
+        part = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
+        assert _send(emulator, "POST", path, headers | chunked, part * 11 + b"0\r\n\r\n").status == 413
+        assert _send(emulator, "POST", path, headers, bytes(10 * 1024 * 1024)).status in (400, 404)
 
 
 @pytest.mark.parametrize("path", ["", "x", "/x", "/x/y", "x/", "/"])

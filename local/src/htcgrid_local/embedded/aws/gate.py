@@ -38,6 +38,8 @@ clients of the grid do not need, is not among them: MiniStack does not look at t
 """
 _BRIDGE = os.environ.get("HTCGRID_BRIDGE", "")
 """The one address besides the loopback that it listens on, if any: that of a bridge to containers."""
+_LONGEST_OF_STRANGERS = 10 * 1024 * 1024
+"""Bytes of a body that comes without a signature: the payload that API Gateway takes ("Amazon API Gateway quotas")."""
 _NOT_OF_PAGES = (b"none", b"same-origin")
 """What browsers say of requests that no page of another site made, if they say anything ("Fetch Metadata", W3C)."""
 
@@ -64,11 +66,11 @@ def guarded(app: App) -> App:
 async def _http(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     headers = scope["headers"]
     if reason := _foreign(headers) or _closed(scope):
-        await _answer(send, 403, {"content-type": "application/json"}, json.dumps({"message": reason}).encode())
+        await _answer(send, *_message(403, reason))
         return
     send = _without_cors(send)
     if _has_other_credentials(scope):
-        await app(scope, receive, send)
+        await _of_stranger(app, scope, receive, send)
         return
     try:
         request = Request.of(scope)
@@ -80,6 +82,21 @@ async def _http(app: App, scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(send, *_refusal(scope, refused))
         return
     await app(scope, _again(body, receive), send)
+
+
+async def _of_stranger(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand on what whoever found the port may send, if it can fill no memory: neither unpacked nor as it is."""
+    if not scope["path"].startswith(_APIS) and any(name == b"content-encoding" for name, _ in scope["headers"]):
+        await _answer(send, *_message(415, "The embedded AWS unpacks signed requests only."))
+        return
+    try:
+        body = await _read(receive, _LONGEST_OF_STRANGERS)
+    except _TooLong:
+        await _answer(send, *_message(413, "Request Entity Too Large"))
+    except Refused:
+        return
+    else:
+        await app(scope, _again(body, receive), send)
 
 
 async def _websocket(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,6 +121,9 @@ def _foreign(headers: list[tuple[bytes, bytes]]) -> str:
 
 def _is_own(host: str) -> bool:
     name = re.sub(r":\d+$", "", host).removeprefix("[").removesuffix("]")
+    if "%" in name:
+        # What follows is the zone of an IPv6 address, for Python, and may be any name, such as that of a service.
+        return False
     try:
         return ipaddress.ip_address(name).is_loopback or name == _BRIDGE
     except ValueError:
@@ -152,13 +172,21 @@ def _refusal(scope: Scope, refused: Refused) -> tuple[int, dict[str, str], bytes
     return answer
 
 
-async def _read(receive: Receive) -> bytes:
-    parts = []
+class _TooLong(Exception):
+    """Raised when a body is longer than it may be."""
+
+
+async def _read(receive: Receive, most: int | None = None) -> bytes:
+    parts: list[bytes] = []
+    length = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Refused("IncompleteBody", "The request ended before its body.")
         parts.append(message.get("body", b""))
+        length += len(parts[-1])
+        if most is not None and length > most:
+            raise _TooLong
         if not message.get("more_body"):
             return b"".join(parts)
 
@@ -182,6 +210,10 @@ def _without_cors(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _message(status: int, text: str) -> tuple[int, dict[str, str], bytes]:
+    return status, {"content-type": "application/json"}, json.dumps({"message": text}).encode()
 
 
 async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
