@@ -49,7 +49,9 @@ def test_values_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert settings.prefetch == 0
     assert settings.lease_seconds == 90, "more settings win over those that the chart makes"
     assert settings.health_host == "::"
-    assert settings_of("zip", tmp_path, monkeypatch).runtime is RuntimeKind.PROVIDED
+    zipped = settings_of("zip", tmp_path, monkeypatch)
+    assert zipped.runtime is RuntimeKind.PROVIDED
+    assert (zipped.store, zipped.store_settings["cache"]) == ("s3+redis", "risk-payloads")
     assert settings_of("foreign-image", tmp_path, monkeypatch).runtime is RuntimeKind.NODEJS
 
 

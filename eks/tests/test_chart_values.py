@@ -36,6 +36,8 @@ WRONG: list[tuple[str, Any]] = [
     ("grid.taskQueueUrls.low", "risk-low"),
     ("grid.taskEventsQueueUrl", "https://sqs.eu-west-1.amazonaws.com/risk-events"),
     ("grid.dataBucket", "Risk_Bucket"),
+    ("grid.store", "redis"),
+    ("grid.storeSettings", {"cluster": True}),
     ("grid.endpointUrl", "localhost:4566"),
     ("credentials.source", "instance"),
     ("credentials.secretName", "Keys!"),

@@ -64,6 +64,8 @@ HTCGRID_CHUNKS_TABLE: {{ .Values.grid.chunksTable | quote }}
 HTCGRID_TASK_QUEUE_URLS: {{ .Values.grid.taskQueueUrls | toJson | quote }}
 HTCGRID_TASK_EVENTS_QUEUE_URL: {{ .Values.grid.taskEventsQueueUrl | quote }}
 HTCGRID_DATA_BUCKET: {{ .Values.grid.dataBucket | quote }}
+HTCGRID_STORE: {{ .Values.grid.store }}
+HTCGRID_STORE_SETTINGS: {{ .Values.grid.storeSettings | toJson | quote }}
 HTCGRID_WORKER_DIR: /run/htcgrid/workers
 HTCGRID_RUNTIME_PORT: "9001"
 HTCGRID_WORKERS: {{ int .Values.worker.count | quote }}
