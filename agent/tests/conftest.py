@@ -23,6 +23,8 @@ def runtime(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def place(embedded: Embedded, tmp_path: Path, runtime: str) -> Iterator[Place]:
     """Queues, a table and a bucket of the test's own. Agents that it starts end with it."""
+    # Handlers write there too, as users of their own where the agents are root's.
+    tmp_path.chmod(0o777)
     with place_at(embedded, tmp_path) as place:
         place.runtime = runtime
         yield place

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -164,14 +164,22 @@ class Place:
 
     def agent(self, **settings: object) -> AgentProcess:
         """Start an agent."""
+        return self._start(sys.executable, -1, settings)
+
+    def agent_of(self, python: str | Path, *, umask: int = -1, **settings: object) -> AgentProcess:
+        """Start an agent by another Python of the same packages."""
+        return self._start(python, umask, settings)
+
+    def _start(self, python: str | Path, umask: int, settings: Mapping[str, object]) -> AgentProcess:
         log = self.folder / f"agent-{len(self.agents)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "htcgrid_agent"],
+                [python, "-m", "htcgrid_agent"],
                 env=self.environment(**settings),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                umask=umask,
             )
         agent = AgentProcess(process, log)
         self.agents.append(agent)

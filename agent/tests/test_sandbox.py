@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,9 @@ import pytest
 from agent.tests.embedded import until
 from agent.tests.harness import FUNCTION, Place
 
+from htcgrid_agent.runtimes.function import Function, RuntimeKind
 from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, SandboxKind, describe, isolate
+from htcgrid_agent.runtimes.sandbox.command import FIRST_USER
 from htcgrid_events import FailureKind, OutcomeCode
 
 KINDS = [SandboxKind.NAMESPACES, SandboxKind.FOLDER]
@@ -348,6 +352,71 @@ def test_a_user_of_its_own_is_taken_where_it_can_read_what_it_needs(tmp_path: Pa
     closed_sandbox, isolation = isolate(SandboxKind.FOLDER, sandbox, [closed])
     assert not closed_sandbox.own_user
     assert os.geteuid() or str(closed) in isolation.lacks[-1]
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that none but its owner may enter, outside of those of which each worker has its own."""
+    with tempfile.TemporaryDirectory(prefix=".htcgrid-test-", dir=Path.home()) as folder:
+        yield Path(folder)
+
+
+FORBIDDEN = """
+import os, pathlib
+result = {"user": os.getuid()}
+for name in event["files"]:
+    for way, mode in (("read", "r"), ("written", "a")):
+        try:
+            open(name, mode).close()
+            result[way + " " + name] = True
+        except OSError:
+            pass
+"""
+
+
+def test_workers_of_root_have_users_of_their_own_although_what_they_need_lies_in_closed_folders(
+    place: Place, closed: Path
+) -> None:
+    private, readable = closed / "private", closed / "readable"
+    private.touch(mode=0o600)
+    readable.touch(mode=0o644)
+    function, shared = closed / "function", closed / "a/shared"
+    shutil.copytree(FUNCTION, function)
+    shared.mkdir(parents=True)
+    (shared / "data").write_text("shared")
+    # Found by a link in a closed folder, as those of version managers are.
+    (closed / "project").symlink_to(sys.prefix)
+    agent = place.agent_of(
+        closed / "project/bin/python",
+        umask=0o077,
+        sandbox="namespaces",
+        function_dir=function,
+        shared_dirs=[str(place.folder), str(shared)],
+    )
+    files = [str(file) for file in (private, readable, Path("/etc/shadow"), Path("/etc/passwd"), shared / "data")]
+    files += ["/proc/sys/kernel/core_pattern", sys.executable]
+    (found,) = place.results(place.submit([run(FORBIDDEN, files=files)], max_retries=0))
+    assert (found.pop("user") >= FIRST_USER) == (os.geteuid() == 0), agent.log_lines
+    if os.geteuid() == 0:
+        allowed = ["/etc/passwd", str(shared / "data"), "/proc/sys/kernel/core_pattern", sys.executable]
+        assert sorted(found) == sorted(f"read {name}" for name in allowed)
+
+
+def test_a_runtime_needs_its_programs_under_every_name_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, links, function = tmp_path / "versions/20", tmp_path / "bin", tmp_path / "function"
+    client = function / "node_modules/.bin/aws-lambda-ric"
+    for program in (installed / "bin/node", client):
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+    links.mkdir()
+    (links / "node").symlink_to("../current/bin/node")
+    (tmp_path / "current").symlink_to("versions/20")
+    monkeypatch.setenv("PATH", str(links))
+    found = Function(function, "index.handler", "f", 128, "", {}, RuntimeKind.NODEJS)
+    assert set(found.programs) == {client, links / "node", tmp_path / "current/bin/node"}
+    assert {function, function / "node_modules", installed} <= set(found.folders)
 
 
 def test_what_a_host_does_not_allow_is_said() -> None:

@@ -1,6 +1,7 @@
 """One grid for all end-to-end tests: the real template on the embedded AWS, with IAM enforced."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def local_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGrid]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to which handlers write, too: as users of their own where the agents are root's."""
+    folder = tmp_path_factory.mktemp("shared")
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture
+def tmp_path(shared: Path) -> Path:
+    """A folder for one test, in the one that is shared with handlers."""
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_grid(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[LocalGrid]:
     """A grid with two agents of two workers, and leases short enough to be lost within a test."""
     with LocalGrid(
         tmp_path_factory.mktemp("grid"),
@@ -35,7 +52,7 @@ def local_grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGrid]:
         workers=2,
         environment={
             "HTCGRID_LEASE_SECONDS": "6",
-            "HTCGRID_SHARED_DIRS": json.dumps([str(tmp_path_factory.getbasetemp())]),
+            "HTCGRID_SHARED_DIRS": json.dumps([str(shared)]),
         },
         progress=Silent(),
     ) as grid:

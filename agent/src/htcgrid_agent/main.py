@@ -101,7 +101,7 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
         memory_mb=settings.worker_memory_mb,
         processes=settings.worker_processes,
         code=function.folders,
-        shown=settings.shared_dirs,
+        shown=(*function.programs, *settings.shared_dirs),
         hidden=(*secrets_of(os.environ), *(path.resolve() for path in settings.hidden_paths)),
     )
     needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ def take_snapshot(function: Path, home: Home) -> Snapshot:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         shutil.copytree(function, draft, ignore=_left_out(home), ignore_dangling_symlinks=True)
+        _set_modes(draft)
         digest = function_digest(draft)
     except (OSError, shutil.Error) as error:
         raise HandlerError(f"The function directory {function} cannot be copied: {error}") from error
@@ -39,6 +41,17 @@ def take_snapshot(function: Path, home: Home) -> Snapshot:
     else:
         draft.rename(folder)
     return Snapshot(folder, digest)
+
+
+def _set_modes(folder: Path) -> None:
+    """Make the copy readable to whom workers run as: users of their own where the grid is root's, else its owner.
+
+    The home around it is closed, so that nobody else comes that far.
+    """
+    kept = 0o755 if os.geteuid() == 0 else 0o700
+    for path in (folder, *folder.rglob("*")):
+        runs = path.is_dir() or path.stat().st_mode & 0o100
+        path.chmod(kept if runs else kept & 0o666)
 
 
 def _left_out(home: Home) -> Callable[[str, Sequence[str]], set[str]]:

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -103,10 +103,28 @@ class Function:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """What its runtime reads besides what every program of this host does."""
+        """What its runtime reads besides what every program of this host does.
+
+        Under each name by which it is found: workers may see no link that leads there.
+        """
         python = [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
-        client = [Path(self.command()[0]).parent.parent] if self.kind is RuntimeKind.NODEJS else []
-        return tuple(path.resolve() for path in (self.path, *python, *client) if path.is_dir())
+        installed: list[Path] = []
+        if self.kind in (RuntimeKind.NODEJS, RuntimeKind.JAVA):
+            programs = [Path(self.command()[0]), *(program.resolve() for program in self.programs)]
+            installed = [program.parent.parent for program in programs]
+        found = [path for path in map(_absolute, (self.path, *python, *installed)) if path.is_dir()]
+        return tuple(dict.fromkeys([*found, *(path.resolve() for path in found)]))
+
+    @property
+    def programs(self) -> tuple[Path, ...]:
+        """The programs that run it, and each link on the way to their files."""
+        return tuple(_absolute(path) for path in (*_links(Path(self.command()[0])), *_links(self._interpreter)))
+
+    @property
+    def _interpreter(self) -> Path | None:
+        """The program that runs its command, where that is a script."""
+        node = shutil.which("node", path=_search_path()) if self.kind is RuntimeKind.NODEJS else None
+        return Path(node) if node else None
 
     def variables(self, runtime_api: str, log_stream: str, temporary: str) -> dict[str, str]:
         """The whole environment of a worker whose Runtime API answers on `runtime_api` (host:port)."""
@@ -160,6 +178,17 @@ class Function:
         if any(file.with_name(file.name + suffix).is_file() for suffix in (".js", ".mjs", ".cjs")):
             return RuntimeKind.NODEJS
         return RuntimeKind.JAVA if "::" in self.handler else RuntimeKind.PYTHON
+
+
+def _links(program: Path | None) -> Iterator[Path]:
+    """The program, and each link on the way to its file."""
+    while program is not None:
+        yield program
+        program = Path(os.path.normpath(program.parent / program.readlink())) if program.is_symlink() else None
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _search_path() -> str:

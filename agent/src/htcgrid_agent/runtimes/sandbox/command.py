@@ -39,7 +39,8 @@ class Sandbox:
     code: Sequence[Path] = ()
     """Folders that it sees wherever they lie, and cannot write to."""
     shown: Sequence[Path] = ()
-    """Folders that it sees and may write to although they lie in `/tmp` or another folder of its own, or in `code`."""
+    """Folders that it sees and may write to, and programs, that lie in `/tmp` or another folder of its own, or in
+    `code`."""
     hidden: Sequence[Path] = ()
     """Files and folders that it must not see."""
 

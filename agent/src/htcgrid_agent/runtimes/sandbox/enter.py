@@ -149,6 +149,8 @@ def _be_init(options: Options, say: int) -> NoReturn:
 
 def _make_mounts(options: Options) -> None:
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    # The program's user must get through the folders that are made on the way to what it is shown.
+    umask = os.umask(0o022)
     own = [folder for folder in PRIVATE if os.path.isdir(folder) and not os.path.islink(folder)]
     code = [path for path in options.code if path not in own and path != "/"]
     covered = [*own, *code, options.folder, *options.hidden]
@@ -179,6 +181,7 @@ def _make_mounts(options: Options) -> None:
     for path in emptied:
         _make_read_only(path)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    os.umask(umask)
 
 
 def _make_read_only(path: str) -> None:
@@ -190,8 +193,14 @@ def _opened(path: str) -> int:
 
 
 def _show(path: str, opened: int) -> None:
-    os.makedirs(path, exist_ok=True)
-    _mount(f"/proc/self/fd/{opened}", path, "", _MS_BIND | _MS_REC)
+    if os.path.isdir(f"/proc/self/fd/{opened}"):
+        os.makedirs(path, exist_ok=True)
+        _mount(f"/proc/self/fd/{opened}", path, "", _MS_BIND | _MS_REC)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+        _mount(f"/proc/self/fd/{opened}", path, "", _MS_BIND)
+        _make_read_only(path)
     os.close(opened)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +74,8 @@ def isolate(kind: SandboxKind, sandbox: Sandbox, readable: Sequence[Path]) -> tu
     sandbox = replace(sandbox, namespaces=namespaces, own_user=False)
     if os.geteuid() == 0:
         own = replace(sandbox, own_user=True)
+        if namespaces:
+            own = replace(own, hidden=(*own.hidden, *_closed_around([*own.code, *own.shown, *readable])))
         refusal = _refusal(own, ["sh", "-c", _READABLE, "sh", *map(str, readable)])
         if refusal is None:
             sandbox = own
@@ -106,6 +109,20 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[Path, ...]:
 def guard_agent() -> None:
     """Keep processes of the agent's user, workers among them, from reading its memory and environment in `/proc`."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _closed_around(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The outermost folders around these paths that not everybody may enter, such as the home of root.
+
+    Where one is covered by an empty folder in which nothing but these paths is shown, a user of its own can reach them.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        for folder in reversed(path.parents[:-1]):
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                found[folder] = None
+                break
+    return tuple(found)
 
 
 def _refusal(sandbox: Sandbox, program: Sequence[str]) -> str | None:
