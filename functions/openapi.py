@@ -34,7 +34,8 @@ _ABOUT = """Sessions of tasks: submit, follow, control, inspect.
 Sign in at the Cognito user pool and give the ID token as bearer. Requests may be repeated: ids are made by the client,
 and what was done is not done twice. An answer of 400 or above has an `ErrorBody`; 429 and 5xx say "not now"."""
 _UNAUTHORISED = (
-    "Without a token, or with one that the user pool did not give or that has expired. Of API Gateway itself."
+    "Without a token, or with one that the user pool did not give or that has expired: of API Gateway itself. With a "
+    "token of another kind than an ID token: an `ErrorBody`."
 )
 _REFUSED = "Refused: `error` is a stable word, `message` a sentence."
 

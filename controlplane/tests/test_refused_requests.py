@@ -53,19 +53,19 @@ def event(
     method: str,
     path: str,
     body: str | bytes | None,
-    content_type: str = "application/json",
+    content_type: str | None = "application/json",
     query: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """A request as API Gateway hands it on."""
     return {
         "version": "2.0",
         "rawPath": path,
-        "headers": {"content-type": content_type},
+        "headers": {} if content_type is None else {"content-type": content_type},
         "queryStringParameters": query or {},
         "requestContext": {
             "http": {"method": method, "path": path},
             "stage": "$default",
-            "authorizer": {"jwt": {"claims": {"sub": "tenant-1"}, "scopes": None}},
+            "authorizer": {"jwt": {"claims": {"sub": "tenant-1", "token_use": "id"}, "scopes": None}},
         },
         "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
         "isBase64Encoded": isinstance(body, bytes),
@@ -77,7 +77,7 @@ def ask(
     method: str,
     path: str,
     body: str | bytes | None = None,
-    content_type: str = "application/json",
+    content_type: str | None = "application/json",
     query: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """The status and the body of an answer."""
@@ -144,6 +144,125 @@ def test_a_body_that_is_not_said_to_be_json_is_refused_in_the_shape_of_all_error
     api: ModuleType, method: str, path: str, content_type: str
 ) -> None:
     assert_refused(ask(api, method, path, "{}", content_type), 415, "application/json")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [None, "", "application/json; charset=utf-16", "application/json;charset=latin-1", "application/jsonx"],
+)
+@pytest.mark.parametrize(("method", "path"), [*BODIES, ("POST", f"{SESSION}/pause"), ("GET", SESSION)])
+def test_a_body_that_is_said_to_be_nothing_or_no_utf_8_is_refused(
+    api: ModuleType, method: str, path: str, content_type: str | None
+) -> None:
+    assert_refused(ask(api, method, path, "{}", content_type), 415, "application/json")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "APPLICATION/JSON",
+        "Application/Json; Charset=UTF-8",
+        'application/json; charset="utf-8"',
+        " application/json ;charset=utf-8",
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), BODIES)
+def test_capitals_and_quotes_of_a_content_type_mean_nothing(
+    api: ModuleType, method: str, path: str, content_type: str
+) -> None:
+    # What is read is refused for a field, not for its type.
+    assert_refused(ask(api, method, path, '{"colour": 1}', content_type), 422, "colour")
+
+
+CHUNK = '{{"chunks": [{{"chunk": {}, "size": {}, "inputs": "", "first_task": {}}}]}}'
+
+
+@pytest.mark.parametrize("value", ['"1"', "true", "1.0", "1e0", "null", "[1]"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", f"{SESSION}/chunks", CHUNK.format("%s", 1, 1)),
+        ("POST", f"{SESSION}/chunks", CHUNK.format(1, "%s", 1)),
+        ("POST", f"{SESSION}/chunks", CHUNK.format(1, 1, "%s")),
+        ("POST", f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": %s}}'),
+        ("PUT", SESSION, '{"options": {"max_retries": %s}}'),
+        ("PUT", SESSION, '{"options": {"task_timeout_seconds": %s}}'),
+        ("POST", f"{SESSION}/dead-letters/redrive", '{"bucket": %s}'),
+        ("POST", f"{SESSION}/dead-letters/redrive", '{"tasks": [%s]}'),
+        ("POST", f"{SESSION}/dead-letters/purge", '{"after": %s}'),
+        ("POST", f"{SESSION}/uploads", '{"sizes": {"0": %s}}'),
+    ],
+)
+def test_what_only_looks_like_a_whole_number_is_none(
+    api: ModuleType, method: str, path: str, body: str, value: str
+) -> None:
+    assert_refused(ask(api, method, path, body % value), 422, "integer")
+
+
+@pytest.mark.parametrize("field", ["retry_factor", "max_failure_share", "publish_outcomes"])
+@pytest.mark.parametrize("value", ['"1"', '"true"', "[]", "NaN"])
+def test_what_only_looks_like_a_number_or_a_flag_is_none(api: ModuleType, field: str, value: str) -> None:
+    assert_refused(ask(api, "PUT", SESSION, f'{{"options": {{"{field}": {value}}}}}'), 422, "")
+
+
+@pytest.mark.parametrize(
+    "index", ["+1", "01", "-0", " 1", "1_0", "1.0", "1e0", "\N{ARABIC-INDIC DIGIT ONE}", "0x1", ""]
+)
+def test_a_number_in_an_address_or_a_name_is_written_in_one_way(api: ModuleType, index: str) -> None:
+    for field, path in (("after", "/buckets/0/chunks"), ("after", "/dead-letters"), ("bucket", "/dead-letters")):
+        assert_refused(ask(api, "GET", f"{SESSION}{path}", query={field: index}), 422, field)
+    assert_refused(ask(api, "POST", f"{SESSION}/uploads", json.dumps({"sizes": {index: 1}})), 422, "sizes")
+    assert_refused(
+        ask(api, "POST", f"{SESSION}/dead-letters/redrive", json.dumps({"events": {index: "1"}})), 422, "events"
+    )
+    if index:
+        for path in ("/tasks/%s", "/tasks/%s/event", "/buckets/%s/chunks", "/buckets/%s/outcomes"):
+            assert_refused(ask(api, "GET", SESSION + path.replace("%s", index)), 422, "path")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": 1}, "totals": {"chunks": 2, "tasks": 2}}'),
+        ("POST", f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": 1, "tasks": 2}}'),
+        ("PUT", SESSION, '{"options": {"priority": "low", "priority": "high"}}'),
+        ("POST", f"{SESSION}/uploads", '{"sizes": {"0": 1, "0": 2}}'),
+        ("POST", "/sessions/cancel", '{"session_ids": [], "session_ids": null}'),
+    ],
+)
+def test_a_field_that_occurs_twice_is_refused(api: ModuleType, method: str, path: str, body: str) -> None:
+    assert_refused(ask(api, method, path, body), 422, "occurs twice")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [
+        ("GET", SESSION, {"colour": "red"}),
+        ("GET", "/sessions", {"State": "OPEN"}),
+        ("GET", f"{SESSION}/buckets/0/chunks", {"bucket": "0"}),
+        ("GET", "/grid", {"": ""}),
+        ("POST", f"{SESSION}/cancel", {"dry_run": "true"}),
+        ("GET", f"{SESSION}/dead-letters", {"after": "1,2"}),
+        ("GET", "/sessions", {"before": "a,b"}),
+        ("GET", "/sessions", {"x" * 10_000: "1"}),
+    ],
+)
+def test_a_parameter_that_a_route_does_not_know_or_that_comes_twice_is_refused(
+    api: ModuleType, method: str, path: str, query: dict[str, str]
+) -> None:
+    assert_refused(ask(api, method, path, query=query), 422, "query.")
+
+
+@pytest.mark.parametrize("use", ["access", "refresh", None])
+def test_a_token_of_another_kind_is_refused_before_anything_is_read(api: ModuleType, use: str | None) -> None:
+    asked = event("POST", f"{SESSION}/chunks", "{", "text/plain")
+    claims = asked["requestContext"]["authorizer"]["jwt"]["claims"]
+    claims |= {"token_use": use} if use else {}
+    if use is None:
+        del claims["token_use"]
+    answer = api.handler(asked, CONTEXT)
+    assert answer["statusCode"] == 401
+    assert json.loads(answer["body"])["error"] == "WrongToken"
 
 
 @pytest.mark.parametrize("body", ["{", "[" * 100_000, '"x"', "[]", "null", "NaN", b"\xff\xfe", b"{"])

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -22,7 +23,14 @@ from htcgrid_controlplane.errors import (
     UnknownPartition,
 )
 from htcgrid_controlplane.observability import control_plane, count, logger, observed
-from htcgrid_controlplane.rules.request_faults import RequestUnreadable, check_body, parse_json, sentence_of
+from htcgrid_controlplane.rules.request_faults import (
+    RequestUnreadable,
+    check_body,
+    check_query,
+    check_token,
+    parse_json,
+    sentence_of,
+)
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_events import (
     VERSION,
@@ -52,6 +60,7 @@ from htcgrid_events import (
     TaskRecord,
     UploadPlaces,
     UploadRequest,
+    Written,
 )
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=parse_json)
@@ -65,6 +74,16 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
     UnknownPartition: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotAllowed: HTTPStatus.FORBIDDEN,
 }
+
+
+def _known_query(resolver: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Response[Any]:
+    """Refuse parameters that the route does not know: their sender expects an effect that they would not have."""
+    known = {parameter.alias for parameter in resolver.context["_route"].dependant.query_params}
+    check_query(resolver.current_event.query_string_parameters, known)
+    return next_middleware(resolver)
+
+
+app.use([_known_query])
 
 
 @app.put("/sessions/<session_id>")
@@ -125,8 +144,8 @@ def cancel_session(session_id: Annotated[SessionId, Path()]) -> Response[Session
 @app.get("/sessions/<session_id>/buckets/<bucket>/chunks")
 def get_chunks(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[BucketNumber, Path()],
-    after: Annotated[After, Query()] = -1,
+    bucket: Annotated[BucketNumber, Written, Path()],
+    after: Annotated[After, Written, Query()] = -1,
 ) -> ChunkPage:
     """Chunks of one bucket as they are now."""
     return grid.queries.chunk_page(_tenant(), session_id, bucket, after)
@@ -135,21 +154,21 @@ def get_chunks(
 @app.get("/sessions/<session_id>/buckets/<bucket>/outcomes")
 def get_outcomes(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[BucketNumber, Path()],
-    after: Annotated[After, Query()] = -1,
+    bucket: Annotated[BucketNumber, Written, Path()],
+    after: Annotated[After, Written, Query()] = -1,
 ) -> OutcomePage:
     """Finished chunks of one bucket."""
     return grid.queries.outcomes(_tenant(), session_id, bucket, after)
 
 
 @app.get("/sessions/<session_id>/tasks/<index>")
-def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Path()]) -> TaskRecord:
+def get_task(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Written, Path()]) -> TaskRecord:
     """The record of one task."""
     return grid.queries.task(_tenant(), session_id, index)
 
 
 @app.get("/sessions/<session_id>/tasks/<index>/event")
-def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Path()]) -> TaskInput:
+def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[TaskIndex, Written, Path()]) -> TaskInput:
     """What one task was given."""
     return grid.queries.task_input(_tenant(), session_id, index)
 
@@ -157,8 +176,8 @@ def get_task_event(session_id: Annotated[SessionId, Path()], index: Annotated[Ta
 @app.get("/sessions/<session_id>/dead-letters")
 def get_dead_letters(
     session_id: Annotated[SessionId, Path()],
-    bucket: Annotated[BucketNumber, Query()] = 0,
-    after: Annotated[After, Query()] = -1,
+    bucket: Annotated[BucketNumber, Written, Query()] = 0,
+    after: Annotated[After, Written, Query()] = -1,
 ) -> DeadLetterPage:
     """Tasks that failed for good."""
     return grid.dead_letters.page(_tenant(), session_id, bucket, after)
@@ -219,6 +238,12 @@ def refuse_invalid(error: RequestValidationError) -> Response[ErrorBody]:
     return _error(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", sentence_of(faults))
 
 
+@app.exception_handler(RequestUnreadable)  # type: ignore[untyped-decorator]
+def refuse_unreadable(error: RequestUnreadable) -> Response[ErrorBody]:
+    """Say what the request should have been."""
+    return _error(error.status, error.name, str(error))
+
+
 @app.exception_handler(RecursionError)  # type: ignore[untyped-decorator]
 def refuse_nested(_: RecursionError) -> Response[ErrorBody]:
     """JSON can be nested deeper than a parser goes."""
@@ -264,9 +289,12 @@ def _error(status: HTTPStatus, name: str, message: str) -> Response[ErrorBody]:
 
 def _tenant() -> str:
     """The tenant is the signed-in user, as the authorizer verified it: nothing that the client can choose."""
-    authorizer = app.current_event.request_context.authorizer
-    claims = authorizer.jwt_claim if authorizer else {}
-    return str(claims["sub"])
+    return str(_claims(app.current_event.raw_event)["sub"])
+
+
+def _claims(event: dict[str, Any]) -> dict[str, str]:
+    claims: dict[str, str] = event["requestContext"]["authorizer"]["jwt"]["claims"]
+    return claims
 
 
 def _count_submitted(request: AddChunks) -> None:
@@ -277,13 +305,15 @@ def _count_submitted(request: AddChunks) -> None:
 @observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
+    headers = event.get("headers", {})
     try:
-        check_body(event.get("headers", {}), event.get("body"), is_base64=event.get("isBase64Encoded", False))
+        check_token(_claims(event))
+        check_body(headers, event.get("body"), is_base64=event.get("isBase64Encoded", False))
     except RequestUnreadable as error:
-        body = ErrorBody(error="InvalidRequest", message=str(error))
         return {
             "statusCode": error.status,
             "headers": {"Content-Type": "application/json"},
-            "body": body.model_dump_json(),
+            "body": ErrorBody(error=error.name, message=str(error)).model_dump_json(),
         }
-    return app.resolve(event, context)
+    # What is left is JSON. The framework compares the text.
+    return app.resolve({**event, "headers": {**headers, "content-type": "application/json"}}, context)

@@ -123,7 +123,10 @@ def _as_sent(option: Option, value: object) -> object:
     """A value as the contract has it."""
     if option.kind is Kind.ERRORS and isinstance(value, Iterable):
         return tuple(_error_type(error) for error in value)
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if option.kind is Kind.WHOLE_DURATION and isinstance(seconds, float) and seconds.is_integer():
+        return int(seconds)
+    return seconds
 
 
 def _error_type(error: object) -> object:

@@ -72,6 +72,7 @@ from htcgrid_events.model import (
     SubscriberId,
     TaskIndex,
     TimestampMs,
+    Written,
 )
 from htcgrid_events.options import NON_RETRYABLE, Priority, RetryPolicy, SessionOptions
 from htcgrid_events.outcome import (
@@ -181,6 +182,7 @@ __all__ = [
     "UploadPlaces",
     "UploadRequest",
     "WorkDone",
+    "Written",
     "bucket_of",
     "new_id",
     "task_id",

@@ -25,6 +25,8 @@ from htcgrid_events.model import (
     SubscriberId,
     TaskIndex,
     TimestampMs,
+    Whole,
+    Written,
     known_fields_of,
 )
 from htcgrid_events.options import SessionOptions
@@ -43,9 +45,9 @@ class ChunkInput(Request):
     chunk: ChunkNumber
     first_task: TaskIndex
     """The tasks of the chunks before it; chunks hold the tasks in the order of their numbers."""
-    size: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
+    size: Annotated[Whole, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
-    stored_bytes: Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)] | None = None
+    stored_bytes: Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> "ChunkInput":
@@ -59,8 +61,8 @@ class ChunkInput(Request):
 class Totals(Request):
     """How much the whole session holds. Saying it closes the session to further chunks."""
 
-    chunks: Annotated[int, Field(ge=1, le=MAX_CHUNKS)]
-    tasks: Annotated[int, Field(ge=1, le=MAX_TASKS)]
+    chunks: Annotated[Whole, Field(ge=1, le=MAX_CHUNKS)]
+    tasks: Annotated[Whole, Field(ge=1, le=MAX_TASKS)]
 
 
 class AddChunks(Request):
@@ -383,7 +385,7 @@ class UploadRequest(Request):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
     sizes: Annotated[
-        dict[ChunkNumber, Annotated[int, Field(ge=1, le=MAX_STORED_BYTES)]],
+        dict[Annotated[ChunkNumber, Written], Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)]],
         Field(min_length=1, max_length=BUCKET_SIZE),
         BeforeValidator(AtMost(BUCKET_SIZE)),
     ]

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from htcgrid_events.limits import MAX_TASK_BYTES
-from htcgrid_events.model import After, AtMost, BucketNumber, Contract, Request, TaskIndex, TimestampMs
+from htcgrid_events.model import After, AtMost, BucketNumber, Contract, Request, TaskIndex, TimestampMs, Written
 from htcgrid_events.outcome import FailureKind
 from htcgrid_events.views import Shown, counted, moment, shortened
 
@@ -88,7 +88,7 @@ class RedriveTasks(_Selection):
     A request goes as far as its time allows; its answer says where to go on."""
 
     events: Annotated[
-        dict[TaskIndex, Annotated[str, Field(max_length=MAX_TASK_BYTES)]],
+        dict[Annotated[TaskIndex, Written], Annotated[str, Field(max_length=MAX_TASK_BYTES)]],
         Field(max_length=MAX_TASKS_PER_REQUEST),
         BeforeValidator(AtMost(MAX_TASKS_PER_REQUEST)),
     ] = Field(default_factory=dict)

@@ -2,10 +2,20 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
 
 from htcgrid_events.identifiers import bucket_of
 from htcgrid_events.limits import MAX_CHUNKS, MAX_TASKS
@@ -13,11 +23,29 @@ from htcgrid_events.limits import MAX_CHUNKS, MAX_TASKS
 TimestampMs = Annotated[int, Field(ge=0, description="Milliseconds since the Unix epoch.")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SubscriberId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-TaskIndex = Annotated[int, Field(ge=0, lt=MAX_TASKS)]
-ChunkNumber = Annotated[int, Field(ge=0, lt=MAX_CHUNKS)]
-After = Annotated[int, Field(ge=-1, lt=MAX_CHUNKS)]
+Whole = Annotated[int, Strict()]
+"""A whole number in a JSON text; neither `true` nor `"1"` nor `1.0` is one."""
+Real = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
+TaskIndex = Annotated[Whole, Field(ge=0, lt=MAX_TASKS)]
+ChunkNumber = Annotated[Whole, Field(ge=0, lt=MAX_CHUNKS)]
+After = Annotated[Whole, Field(ge=-1, lt=MAX_CHUNKS)]
 """The number of a chunk behind which a page begins; -1 for the first page."""
-BucketNumber = Annotated[int, Field(ge=0, lt=bucket_of(MAX_CHUNKS))]
+BucketNumber = Annotated[Whole, Field(ge=0, lt=bucket_of(MAX_CHUNKS))]
+
+
+def _number_of(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not _DIGITS.fullmatch(text):
+        raise ValueError("is not a whole number as it is written in decimal digits")
+    return int(text)
+
+
+_DIGITS = re.compile(r"0|-?[1-9][0-9]{0,37}")
+"""One text for each number that DynamoDB stores."""
+Written = BeforeValidator(_number_of)
+"""For a whole number in an address, or one that names a field of an object: there it is a text."""
 
 
 def _bytes_of(value: Any) -> Any:

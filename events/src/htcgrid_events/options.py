@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from htcgrid_events.model import Contract
+from htcgrid_events.model import Contract, Flag, Real, Whole
 
 NON_RETRYABLE = "NonRetryableError"
 """An error of this type is never tried again, in whatever session and language: a handler raises a class of this name
@@ -29,16 +29,16 @@ class RetryPolicy(Contract):
     ("Exponential Backoff And Jitter", AWS Architecture Blog).
     """
 
-    max_retries: Annotated[int, Field(ge=0, le=20)] = 2
+    max_retries: Annotated[Whole, Field(ge=0, le=20)] = 2
     """How often a task that failed is run again. Default: 2, so at most 3 attempts."""
 
-    retry_base_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.0
+    retry_base_seconds: Annotated[Real, Field(ge=0, le=3_600)] = 1.0
     """Longest wait before the first retry, in seconds. Default: 1."""
 
-    retry_factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    retry_factor: Annotated[Real, Field(ge=1, le=10)] = 2.0
     """By how much the longest wait grows with each retry. Default: 2."""
 
-    retry_cap_seconds: Annotated[float, Field(ge=0, le=43_200)] = 300.0
+    retry_cap_seconds: Annotated[Real, Field(ge=0, le=43_200)] = 300.0
     """Longest wait before any retry, in seconds. Default: 300; at most 12 h, the longest SQS visibility."""
 
     non_retryable: Annotated[tuple[ErrorType, ...], Field(max_length=32)] = ()
@@ -58,22 +58,22 @@ class SessionOptions(RetryPolicy):
     priority: Priority = Priority.NORMAL
     """`high`, `normal` or `low`. Default: `normal`."""
 
-    task_timeout_seconds: Annotated[int, Field(ge=1, le=43_200)] = 900
+    task_timeout_seconds: Annotated[Whole, Field(ge=1, le=43_200)] = 900
     """Longest run of one task, in seconds. Default: 900, as on Lambda; at most 12 h, the longest SQS visibility."""
 
-    session_timeout_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 86_400
+    session_timeout_seconds: Annotated[Whole, Field(ge=1, le=30 * 86_400)] = 86_400
     """Time from creation after which open tasks are cancelled and the verdict is TIMED_OUT. Default: one day."""
 
-    max_failures: Annotated[int, Field(ge=0)] | None = None
+    max_failures: Annotated[Whole, Field(ge=0)] | None = None
     """The failure budget: once more tasks than this have failed for good, the session stops. Default: no limit."""
 
-    max_failure_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    max_failure_share: Annotated[Real, Field(ge=0, lt=1)] | None = None
     """The same as a share of the session's tasks, judged once the session is closed. Default: no limit."""
 
-    publish_completions: bool = False
+    publish_completions: Flag = False
     """Whether every finished chunk is also put on the event bus. Default: no."""
 
-    publish_outcomes: bool = False
+    publish_outcomes: Flag = False
     """Whether what subscribers are pushed is also published on the notification topic. Default: no."""
 
     @property
