@@ -402,6 +402,33 @@ print(given == lambda_runtime.execution_credentials(config), [given[name] == gue
     assert run.stdout.strip() == "True [False, False, False]"
 
 
+# --- requests without end ---
+
+
+@pytest.mark.parametrize("kind", ["request", "websocket"])
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        (f"?ticket={'a' * 20_000}", {}, 414),
+        (f"/{'a' * 20_000}", {}, 414),
+        ("", {"x-long": "a" * 20_000}, 431),
+        ("", {f"x-{number}": "a" for number in range(200)}, 431),
+        (f"?ticket={'a' * 2_000}", {"x-long": "a" * 2_000}, None),
+    ],
+    ids=["query", "path", "header", "headers", "none of it"],
+)
+def test_an_api_answers_to_what_is_too_long(
+    emulator: Emulator, kind: str, address: str, headers: dict[str, str], status: int | None
+) -> None:
+    upgrade = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }  # fmt: skip
+    asked = {**headers, **(upgrade if kind == "websocket" else {})}
+    response = _send(emulator, "GET", f"/_aws/execute-api/absent/stage{address}", asked)
+    assert response.status == (status or (403 if kind == "websocket" else 404))
+
+
 # --- another user of the machine ---
 
 

@@ -17,6 +17,7 @@ from . import (
     gate,
     invocation_logs,
     layers,
+    long_requests,
     permissions,
     queues,
     refusals,
@@ -37,6 +38,7 @@ layers.unpack_once()
 permissions.authorise_as_aws_does()
 authorisations.note_permissions()
 user_pools.obey_template()
+long_requests.refuse()
 workflows.evaluate_timeouts()
 # What a deployment needs, imported while the deployer itself still starts.
 threading.Thread(target=importlib.import_module, args=["samtranslator.translator.transform"], daemon=True).start()

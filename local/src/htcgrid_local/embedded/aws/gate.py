@@ -12,6 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from ministack import app as ministack
@@ -20,6 +21,7 @@ from ministack.core.iam_evaluator import ResolvedCredential
 from ministack.core.router import detect_service
 from ministack.services import cognito
 
+from .long_requests import excess
 from .signatures import Refused, Request
 
 _APIS = "/_aws/execute-api/"
@@ -67,6 +69,11 @@ async def _http(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     headers = scope["headers"]
     if reason := _foreign(headers) or _closed(scope):
         await _answer(send, *_message(403, reason))
+        return
+    if long := _excess(scope):
+        await _answer(
+            send, long.value, {"content-type": "application/json"}, json.dumps({"message": long.phrase}).encode()
+        )
         return
     send = _without_cors(send)
     if _has_other_credentials(scope):
@@ -138,6 +145,12 @@ def _closed(scope: Scope) -> str:
     if path in ministack._HEALTH_PATHS or (path.startswith("/_") and not path.startswith((_APIS, _OWN))):
         return "The embedded AWS is administered by the grid alone."
     return ""
+
+
+def _excess(scope: Scope) -> HTTPStatus | None:
+    if not scope["path"].startswith(_APIS):
+        return None
+    return excess(scope["raw_path"] + b"?" + scope["query_string"], scope["headers"])
 
 
 def _has_other_credentials(scope: Scope) -> bool:
