@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from connector.tests.cli_runs import Shell
 from connector.tests.stub_grid import PASSWORD, USER, Answer, Failing, StubGrid
+from tests.support.modes import open_to_others
 
 from htcgrid import Grid, GridUnreachable, Profile
 from htcgrid.cli.findings import advice_on
@@ -38,6 +39,15 @@ def test_a_profile_is_written_for_its_owner_alone(shell: Shell) -> None:
     assert (profile.api_url, profile.username) == ("https://api.example.com", "ada")
     assert profile.password is not None
     assert profile.password.get_secret_value() == "right-Horse-7"
+
+
+def test_what_lies_in_a_new_home_is_its_owners_alone(tmp_path: Path) -> None:
+    new = Shell(None, tmp_path / "around/home")
+    fields = [part for pair in FIELDS.items() for part in pair]
+    new.succeed("config", "set", *fields, "--profile", "made")
+    new.succeed("config", "use", "made")
+    assert (new.home / "current_profile").read_text() == "made\n"
+    assert open_to_others(new.home.parent) == {}
 
 
 def test_a_profile_is_changed_where_something_is_given(shell: Shell) -> None:

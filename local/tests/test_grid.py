@@ -17,6 +17,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 from local.tests.recording_proxy import RecordingProxy
+from tests.support.modes import open_to_others
 
 from api.configuration import read_configuration
 from htcgrid.profile import Profile
@@ -72,6 +73,11 @@ def test_no_request_on_the_loopback_takes_the_proxy(grid: LocalGrid, proxy: Reco
 
     assert any("example.com" in line for line in proxy.asked)
     assert [line for line in proxy.asked if "127.0.0.1" in line or "localhost" in line] == []
+
+
+def test_everything_in_the_home_is_its_owners_alone(grid: LocalGrid) -> None:
+    assert (_home(grid).root / "local/sam").is_dir()
+    assert open_to_others(_home(grid).root) == {}
 
 
 def test_the_profile_of_its_name_lies_in_the_home_for_its_owner_alone(grid: LocalGrid) -> None:

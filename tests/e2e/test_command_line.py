@@ -11,6 +11,7 @@ import pytest
 from htcgrid import Grid
 from htcgrid_local import LocalGrid
 from tests.e2e.waiting import until
+from tests.support.modes import open_to_others
 
 pytestmark = pytest.mark.grid
 
@@ -104,3 +105,8 @@ def test_a_program_of_the_first_grid_runs(local_grid: LocalGrid) -> None:
     assert results["metadata"] == {"tasks_in_response": 2}
     assert list(grid.cancel_sessions([resp["session_id"]])) == [resp["session_id"]]
     grid.close()
+
+
+def test_everything_in_the_home_of_a_grid_is_its_owners_alone(local_grid: LocalGrid, grid: Grid) -> None:
+    assert grid.submit([{"value": 1}]).results(timeout=60) == [1]
+    assert open_to_others(local_grid.first_grid_configuration.parents[1]) == {}

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from htcgrid_local.private_files import write_private
+from htcgrid.private_files import write_private
 
 _VALID = timedelta(days=1)
 

@@ -10,7 +10,8 @@ import yaml
 from kubernetes import client, config, dynamic
 from kubernetes.client.exceptions import ApiException
 
-from htcgrid_local.private_files import make_private_folder, write_private
+from htcgrid.private_files import write_private
+from htcgrid_local.private_files import make_private_folder
 from htcgrid_local.processes import Processes
 from tests.kubernetes.certificates import Authority
 from tests.kubernetes.part import Part, answers

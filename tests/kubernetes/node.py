@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from htcgrid_local.private_files import make_private_folder, write_private
+from htcgrid.private_files import write_private
+from htcgrid_local.private_files import make_private_folder
 from tests.kubernetes.control_plane import PROGRAM, Cluster
 from tests.kubernetes.part import Part
 from tests.kubernetes.places import BRIDGE, BUILT, HOST, INSIDE, POD_NETWORK, STATE

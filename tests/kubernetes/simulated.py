@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from htcgrid_local.private_files import make_private_folder, write_private
+from htcgrid.private_files import write_private
+from htcgrid_local.private_files import make_private_folder
 from tests.kubernetes.control_plane import Cluster
 from tests.kubernetes.part import Part, answers
 from tests.kubernetes.places import BUILT, STATE

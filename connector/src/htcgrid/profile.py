@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, StringCon
 from htcgrid import profiles
 from htcgrid.errors import ProfileInvalid, ProfileMissing
 from htcgrid.escaping import visible
+from htcgrid.private_files import make_folders, write_private
 
 
 def _with_host(url: str) -> str:
@@ -148,19 +148,11 @@ class Profile(BaseModel):
         place = self.default_path() if given is None else self.path_of(given)
         self._check_that_it_may_replace(place)
         target = place.resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         values = self.model_dump(exclude_none=True)
         if self.password is not None:
             values["password"] = self.password.get_secret_value()
-        handle, draft = tempfile.mkstemp(dir=target.parent, prefix=".profile-")  # mode 0600 from its first byte on
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(values, file, indent=2)
-                file.write("\n")
-            Path(draft).replace(target)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        write_private(target, json.dumps(values, indent=2) + "\n")
         return place
 
     @classmethod

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from htcgrid.errors import ProfileMissing
+from htcgrid.private_files import make_folders, write_private
 
 DEFAULT = "default"
 """The name of the profile that is used when no other was chosen."""
@@ -71,8 +72,8 @@ def choose(name: str) -> None:
     if not is_name(name) or not path_of(name).is_file():
         there_are = f"there are {', '.join(names())}" if names() else "there is none yet: write one with `config set`"
         raise ProfileMissing(f"there is no profile {name!r}; {there_are}")
-    _choice().parent.mkdir(parents=True, exist_ok=True)
-    _choice().write_text(f"{name}\n", encoding="utf-8")
+    make_folders(_choice().parent)
+    write_private(_choice(), f"{name}\n")
 
 
 def _choice() -> Path:

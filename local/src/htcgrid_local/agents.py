@@ -14,12 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from htcgrid.private_files import write_private
 from htcgrid_local.emulator import inherited_environment
 from htcgrid_local.errors import AgentStartError
 from htcgrid_local.home import Home
 from htcgrid_local.keys import REGION, Key
 from htcgrid_local.log_excerpts import last_line
-from htcgrid_local.private_files import write_private
 from htcgrid_local.processes import Child, Processes, kill_group
 
 _LOG = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from htcgrid_local.errors import DeployError
 from htcgrid_local.home import Home
 from htcgrid_local.keys import REGION
 from htcgrid_local.log_excerpts import failure_reason
+from htcgrid_local.private_files import PRIVATE_UMASK
 from htcgrid_local.processes import Processes
 from htcgrid_local.project import Project
 
@@ -67,6 +68,7 @@ def _run_sam_build(project: Project, home: Home, processes: Processes) -> None:
         },
         log=log,
         folder=project.root,
+        umask=PRIVATE_UMASK,
     )  # fmt: skip
     child.process.wait()
     if code := processes.end(child):
@@ -84,7 +86,7 @@ def sam_environment(home: Home) -> dict[str, str]:
     }
     return without_proxy(kept) | {
         "SAM_CLI_TELEMETRY": "0",
-        "__SAM_CLI_APP_DIR": str(home.root / "local/sam"),
+        "__SAM_CLI_APP_DIR": str(home.sam),
         # It asks a stack's progress every 5 s unless told otherwise.
         "SAM_CLI_POLL_DELAY": "0.2",
         "PYTHONUNBUFFERED": "1",

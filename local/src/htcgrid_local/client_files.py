@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from htcgrid.errors import ProfileInvalid
+from htcgrid.private_files import write_private
 from htcgrid.profile import Profile
 from htcgrid_local.errors import HomeError
 from htcgrid_local.home import Home
-from htcgrid_local.private_files import write_private
 
 _WRITER: Final = "htcgrid local up"
 """Stands in the profile; only what has it is overwritten or removed."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from htcgrid.private_files import write_private
 from htcgrid_local.emulator import client
 from htcgrid_local.home import Home
 from htcgrid_local.keys import Key
-from htcgrid_local.private_files import write_private
 
 
 def save_function_logs(home: Home, endpoint_url: str) -> None:

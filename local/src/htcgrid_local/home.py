@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from htcgrid import profiles
+from htcgrid.private_files import make_folders
 from htcgrid_local.errors import GridRunningError, HomeError
-from htcgrid_local.private_files import FOLDER, append_private, make_private_folder
+from htcgrid_local.private_files import append_private, make_private_folder
 
 HOME_VARIABLE: Final = "HTCGRID_HOME"
 _NAME_ANOTHER: Final = f"set {HOME_VARIABLE} to a directory that you may write to."
@@ -82,6 +83,11 @@ class Home:
         return self.root / "local/redis"
 
     @property
+    def sam(self) -> Path:
+        """What the SAM CLI keeps of itself."""
+        return self.root / "local/sam"
+
+    @property
     def reload_request(self) -> Path:
         """Lies there while somebody wants the agents to run the function as it is now."""
         return self.root / "local/reload"
@@ -129,8 +135,8 @@ class Home:
         """
         self.check()
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=FOLDER)
-            for folder in (self.state.parent, self.logs):
+            make_folders(self.root)
+            for folder in (self.state.parent, self.logs, self.profile.parent):
                 make_private_folder(folder)
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
@@ -157,6 +163,21 @@ class Home:
         lock.flush()
         self._lock = lock
 
+    def owner(self) -> int | None:
+        """The process that has the home; none if nobody has it.
+
+        The kernel knows, whatever a file says: a process that was killed has nothing any more.
+        """
+        try:
+            with (self.root / "local/lock").open(encoding="ascii") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(lock.read() or 0) or None
+        except FileNotFoundError:
+            pass
+        return None
+
     def release(self) -> None:
         """Give the home back."""
         if self._lock is not None:
@@ -166,6 +187,8 @@ class Home:
     def clear(self) -> None:
         """Remove what an earlier grid left: its logs and its temporary files."""
         self.make()
+        # Written by earlier releases, whose build left them open.
+        shutil.rmtree(self.sam, ignore_errors=True)
         self.clear_scratch()
         for log in self.logs.glob("*.log"):
             if log == self.log("supervisor"):

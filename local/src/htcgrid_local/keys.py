@@ -14,8 +14,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from htcgrid.private_files import write_private
 from htcgrid_local.errors import NoGridError
-from htcgrid_local.private_files import write_private
 
 REGION: Final = "us-east-1"
 _PROFILE: Final = "default"

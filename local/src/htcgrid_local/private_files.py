@@ -1,28 +1,15 @@
-"""Files and folders that only their owner may read, whatever the umask."""
+"""Files and folders of a local grid that only their owner may read, whatever the umask."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import IO, Final
 
-FOLDER: Final = 0o700
+from htcgrid.private_files import FOLDER
+
 FILE: Final = 0o600
 PRIVATE_UMASK: Final = 0o077
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace the file as a whole, so that a reader sees the old text or the new one."""
-    # Made with mode 600 and a name of its own.
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
 
 
 def append_private(path: Path) -> IO[bytes]:

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from htcgrid.private_files import write_private
 from htcgrid_local.emulator import HOST, inherited_environment
 from htcgrid_local.errors import NotInstalledError
 from htcgrid_local.home import Home
-from htcgrid_local.private_files import make_private_folder, write_private
+from htcgrid_local.private_files import make_private_folder
 from htcgrid_local.processes import Processes
 
 NAME: Final = "redis"

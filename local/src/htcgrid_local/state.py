@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from htcgrid_local.private_files import write_private
+from htcgrid.private_files import write_private
 
 
 class Phase(enum.StrEnum):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from htcgrid.cli.exits import BadInput, OutputFailed
 from htcgrid.cli.tasks_file import Format
+from htcgrid.private_files import make_folders, write_private
 from htcgrid.profiles import home_directory
 
 
@@ -30,8 +31,8 @@ class SubmissionState(BaseModel):
         """Write it to its place, before anything is sent. Raises `OutputFailed` when that cannot be written."""
         place = _place(self.session_id)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            place.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            make_folders(place.parent)
+            write_private(place, self.model_dump_json(indent=2) + "\n")
         except OSError as error:
             what = f"{place}, which would tell how to continue the submission, cannot be written: {error.strerror}"
             raise OutputFailed(f"{what}; set HTCGRID_HOME to a folder that can, nothing was sent") from error
