@@ -68,7 +68,7 @@ def test_without_a_grid_status_fails_and_down_succeeds(shell: Shell) -> None:
 
     code, output, _ = shell.run("down")
     assert code == 0
-    assert "No grid runs" in output
+    assert output == f"No grid runs in {shell.home.root}, and nothing is left of one.\n"
 
 
 @pytest.mark.parametrize("extra", [[], ["--detach"]])
@@ -135,19 +135,44 @@ def test_a_detached_grid_lives_until_down(shell: Shell, function: Path) -> None:
     assert mine.read_text() == '{"api_url": "https://a.example.com"}'
 
 
-def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path) -> None:
+@pytest.mark.parametrize("guarded", [True, False])
+def test_down_clears_up_after_a_killed_supervisor(shell: Shell, function: Path, guarded: bool) -> None:
     process = shell.start("up", "--function", str(function))
-    state = shell.wait_for(lambda state: bool(state.endpoint_url))
+    state = shell.wait_for(lambda state: bool(state.endpoint_url) and bool(state.children))
+    (guard,) = (child for child in psutil.Process(process.pid).children() if "guard.py" in " ".join(child.cmdline()))
+    if not guarded:
+        guard.kill()
     process.kill()
     process.communicate()
+    psutil.wait_procs([guard])
 
     code, output, _ = shell.run("status")
     assert code == 1
     assert "No grid runs" in output
-    assert shell.run("down")[0] == 0
+    assert "`htcgrid local down` clears up after it" in output
+    left = "none of its processes was left" if guarded else "ended what was left of it: emulator"
+    code, output, _ = shell.run("down")
+    assert code == 0
+    assert output.startswith(f"No grid runs in {shell.home.root}: one had been killed; {left}")
     assert not shell.home.state.exists()
     assert not list(shell.home.scratch.iterdir())
     assert not [child for child in state.children if child.alive]
+    assert shell.run("down")[1].endswith("nothing is left of one.\n")
+
+
+def test_down_stops_a_grid_whose_state_is_lost(shell: Shell, function: Path) -> None:
+    process = shell.start("up", "--function", str(function))
+    state = shell.wait_for(lambda state: "deploy" in state.step)
+    process.send_signal(signal.SIGSTOP)
+    shell.home.state.unlink()
+    down = shell.start("down")
+    process.send_signal(signal.SIGCONT)
+
+    output, _ = down.communicate(timeout=60)
+    process.communicate(timeout=60)
+
+    assert output == "The grid is down.\n"
+    assert not [child for child in (state.supervisor, *state.children) if child.alive]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -127,7 +127,7 @@ def down() -> None:
     """Stop the grid, and whatever a crashed one left behind."""
     with _errors_shown(), _console.status("stopping …"):
         text = detached.stop(_home())
-    _console.print(text)
+    _console.print(text, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -147,8 +147,12 @@ def status() -> None:
     with _errors_shown():
         home = _home()
         state = read_state(home.state)
-    if state is None or (state.phase is not Phase.FAILED and not state.supervisor.alive):
-        _console.print(f"No grid runs in {home.root}.")
+    if state is None:
+        _console.print(f"No grid runs in {home.root}.", highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    if state.phase is not Phase.FAILED and not state.supervisor.alive:
+        killed = f"No grid runs in {home.root}: one was killed, and `htcgrid local down` clears up after it."
+        _console.print(killed, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     lost = _lost(home, state)
     condition = "emptied" if lost else state.phase

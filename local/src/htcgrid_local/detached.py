@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+import psutil
+
 from htcgrid_local.client_files import remove_client_files
 from htcgrid_local.errors import LocalGridError, NoGridError
 from htcgrid_local.home import HOME_VARIABLE, Home, already_runs
@@ -18,7 +21,7 @@ from htcgrid_local.log_excerpts import failure_reason
 from htcgrid_local.private_files import append_private
 from htcgrid_local.processes import kill_leftovers
 from htcgrid_local.progress import StartupProgress
-from htcgrid_local.state import Phase, State, read_state
+from htcgrid_local.state import Phase, ProcessId, State, read_state
 
 _STOP_WITHIN: Final = timedelta(seconds=20)
 
@@ -94,27 +97,42 @@ def _ready(home: Home) -> State:
 
 
 def stop(home: Home) -> str:
-    """Stop the grid in `home`, gently or not, and return what happened."""
+    """Stop the grid in `home`, gently or not, clear up what is left of it, and return what happened.
+
+    Raises:
+        GridRunningError: another one has been started meanwhile.
+    """
     state = read_state(home.state)
-    if state is None:
-        return f"No grid runs in {home.root}."
-    was_alive = state.supervisor.alive
-    if was_alive:
-        os.kill(state.supervisor.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_WITHIN.total_seconds()
-        while state.supervisor.alive and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if state.supervisor.alive:
-            os.kill(state.supervisor.pid, signal.SIGKILL)
+    supervisor = home.owner()
+    if supervisor is not None:
+        _end(supervisor)
+    elif state is None:
+        return f"No grid runs in {home.root}, and nothing is left of one."
     # Under the lock, so that a grid which somebody starts meanwhile is left alone.
     home.acquire()
     try:
-        left = kill_leftovers(latest.children if (latest := read_state(home.state)) else ())
+        left = kill_leftovers(latest.children if (latest := read_state(home.state) or state) else ())
         home.state.unlink(missing_ok=True)
         home.clear_scratch()
         remove_client_files(home)
     finally:
         home.release()
-    if left:
-        return f"The grid is down (ended what was left of it: {', '.join(left)})."
-    return "The grid is down." if was_alive else f"No grid runs in {home.root}."
+    ended = f"ended what was left of it: {', '.join(left)}" if left else "none of its processes was left"
+    if supervisor is None:
+        return f"No grid runs in {home.root}: one had {_fate(state)}; {ended}, and its files are cleared up."
+    return f"The grid is down ({ended})." if left else "The grid is down."
+
+
+def _end(supervisor: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        process = ProcessId.of("supervisor", supervisor)
+        os.kill(supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_WITHIN.total_seconds()
+        while process.alive:
+            if time.monotonic() > deadline:
+                os.kill(supervisor, signal.SIGKILL)
+            time.sleep(0.05)
+
+
+def _fate(state: State | None) -> str:
+    return "failed" if state is not None and state.phase is Phase.FAILED else "been killed"
