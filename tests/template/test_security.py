@@ -207,6 +207,40 @@ def test_a_role_uses_the_key_through_the_services_that_it_calls_and_no_other(rol
     assert through == called & ENCRYPTED
 
 
+CONTEXTS = {
+    "dynamodb": ("AWS::DynamoDB::Table", "aws:dynamodb:tableName", {"Ref"}),
+    "s3": ("AWS::S3::Bucket", "aws:s3:arn", {"Fn::GetAtt"}),
+    "sns": ("AWS::SNS::Topic", "aws:sns:topicArn", {"Ref"}),
+    "sqs": ("AWS::SQS::Queue", "aws:sqs:arn", {"Fn::GetAtt"}),
+}
+"""By which key each service names what it encrypts, and how the template gives that: a table's name, ARNs else. With
+bucket keys, as here, S3 names the bucket."""
+
+
+@pytest.mark.parametrize("role", sorted({each.role for each in STATEMENTS if "kms:Decrypt" in each.actions}))
+def test_a_role_uses_the_key_for_its_own_tables_queues_topics_and_buckets_alone(role: str) -> None:
+    mine = [each for each in STATEMENTS if each.role == role]
+    used = {
+        context: {
+            name
+            for each in mine
+            if any(action.startswith(f"{service}:") for action in each.actions)
+            for name in references(list(each.resources)) & set(names(kind))
+        }
+        for service, (kind, context, _) in CONTEXTS.items()
+    }
+    [key] = [each for each in mine if "kms:Decrypt" in each.actions]
+    allowed = dict(key.condition["StringEqualsIfExists"])
+    for _, context, how in CONTEXTS.values():
+        given = many(allowed.pop(f"kms:EncryptionContext:{context}", []))
+        assert references(given) == used[context]
+        assert all(value.keys() == how for value in given)
+    assert not allowed
+    [bucket] = of_type("AWS::S3::Bucket").values()
+    [rule] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["BucketKeyEnabled"] is True
+
+
 def test_the_key_serves_the_logs_of_this_stack_alone_and_each_service_for_its_purpose() -> None:
     [key] = of_type("AWS::KMS::Key").values()
     conditions = {each["Sid"]: each.get("Condition") for each in key["KeyPolicy"]["Statement"]}
