@@ -62,7 +62,7 @@ def test_what_does_not_look_like_a_ticket_costs_no_request(ticket: str) -> None:
 def test_a_subscriber_belongs_to_one_tenant(store: SubscriberStore) -> None:
     me = new_id()
     ticket = store.issue_ticket(me, TENANT, START)
-    with pytest.raises(SessionConflict):
+    with pytest.raises(SessionConflict, match=f"The id {me} has been used for a subscriber before: choose a new one."):
         store.issue_ticket(me, "thief", START)
     assert store.belongs_to(me, TENANT)
     assert not store.belongs_to(me, "thief")

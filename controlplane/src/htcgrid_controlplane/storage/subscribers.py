@@ -65,7 +65,10 @@ class SubscriberStore:
             )
         except ClientError as error:
             if condition_failed(error):
-                raise SessionConflict(f"Subscriber {subscriber_id} is not yours.") from error
+                # As for a session: whose it is, or was, is nobody else's business.
+                raise SessionConflict(
+                    f"The id {subscriber_id} has been used for a subscriber before: choose a new one."
+                ) from error
             raise
         return PushTicket(subscriber_id=subscriber_id, ticket=f"{subscriber_id}.{secret}", expires_at=ticket_expires_at)
 
