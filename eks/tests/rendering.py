@@ -34,14 +34,14 @@ def merged(values: Mapping[str, Any], others: Mapping[str, Any]) -> Object:
     return result
 
 
-def render(values: Mapping[str, Any]) -> list[Object]:
+def render(values: Mapping[str, Any], namespace: str = NAMESPACE) -> list[Object]:
     """All objects of a release.
 
     Raises:
         HelmError: the values are refused.
     """
     with helm_python.Chart.load(CHART) as chart:
-        texts = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
+        texts = chart.render(dict(values), name=RELEASE, namespace=namespace)
     manifests = [text for name, text in texts.items() if not name.endswith(".txt")]
     return [each for text in manifests for each in yaml.safe_load_all(text) if each]
 
