@@ -226,6 +226,14 @@ def test_a_role_of_pods_is_taken_by_one_service_account_of_this_cluster() -> Non
     assert trusted == associated
 
 
+def test_agents_fetch_functions_from_one_bucket_and_only_where_it_is_named() -> None:
+    policy = RESOURCES["AgentFunctions"]
+    assert policy["Condition"] == "HasFunctionBucket"
+    [statement] = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "s3:GetObject"
+    assert value(statement["Resource"]).endswith(":s3:::${FunctionBucket}/*")
+
+
 def test_what_aws_keeps_up_is_all_that_is_not_written_here() -> None:
     for role in of_type(CLUSTER, "AWS::IAM::Role").values():
         attached = {value(arn).rsplit("/", 1)[1] for arn in role.get("ManagedPolicyArns", [])}
