@@ -23,7 +23,8 @@ class Keda:
         """`environment` says as whom it asks AWS, and where that is."""
         self._cluster = cluster
         self.operator, self.adapter = self._parts(
-            dict(environment) | {"POD_NAMESPACE": _NAMESPACE, "WATCH_NAMESPACE": ""}
+            dict(environment)
+            | {"POD_NAMESPACE": _NAMESPACE, "KEDA_CLUSTER_OBJECT_NAMESPACE": _NAMESPACE, "WATCH_NAMESPACE": ""}
         )
 
     def start(self) -> None:
