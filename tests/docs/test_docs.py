@@ -11,6 +11,7 @@ import pytest
 
 from htcgrid import Profile
 from htcgrid_agent.settings import Settings
+from htcgrid_eks import node_drainer
 from htcgrid_events import SessionState
 from tests.template.stack import TEMPLATE
 
@@ -137,7 +138,8 @@ def test_targets_of_make_exist(document: Path) -> None:
 
 @every_document
 def test_names_exist_in_the_code(document: Path) -> None:
-    settings = {f"HTCGRID_{field.upper()}" for field in Settings.model_fields}
+    fields = [*Settings.model_fields, *node_drainer.Settings.model_fields]
+    settings = {f"HTCGRID_{field.upper()}" for field in fields}
     metrics = {f"Sessions{state.title().replace('_', '')}" for state in SessionState if state.ended}
     known = words() | settings | metrics | OF_AWS | PLACEHOLDERS
     named = {word for span in spans(document) for word in re.findall(r"[\w-]+", span) if NAME.match(word)}

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import boto3
+import urllib3
 from kubernetes.client import ApiClient, Configuration
 
 from htcgrid_eks.eks_token import eks_token
 
+_RETRIES: Final = urllib3.Retry(total=5, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(500, 502, 503, 504))
+"""Within about 15 s. Requests that are not idempotent are repeated only if no connection was made."""
 _TOKEN_SECONDS: Final = 600
 """How long a token is used, of the 15 minutes that it is valid."""
 
@@ -36,6 +39,7 @@ def connect(cluster: Cluster, session: boto3.Session, monotonic: Callable[[], fl
     """
     configuration = Configuration()
     configuration.host = cluster.endpoint
+    configuration.retries = _RETRIES
     configuration.ssl_ca_cert = str(_ca_file(cluster))
     configuration.api_key_prefix["authorization"] = "Bearer"
     made_at = -float(_TOKEN_SECONDS)

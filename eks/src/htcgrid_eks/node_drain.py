@@ -16,6 +16,7 @@ import urllib3
 from kubernetes.client import CoreV1Api, V1DeleteOptions, V1Eviction, V1ObjectMeta, V1Preconditions
 from kubernetes.client.exceptions import ApiException
 
+from htcgrid_eks.errors import PodsUnknown
 from htcgrid_eks.node_pods import force_at, is_told, pods_to_drain
 from htcgrid_eks.objects import ObjectList, Pod, body, read
 
@@ -98,26 +99,32 @@ class NodeDrain:
         """Cordon a node, have its pods go, and wait for that until `until`.
 
         `host_ends` says when the host is lost whatever happens, if it is; `while_waiting` is called every few seconds.
+        An API server that does not answer is asked again.
 
         Raises:
-            ApiException: the API server refuses that the node is cordoned.
-            urllib3.exceptions.HTTPError: the API server cannot be reached at all.
+            ApiException: the API server does not allow it.
+            PodsUnknown: it did not answer in time.
         """
-        self._cordon(node)
         told: Counter[Told] = Counter()
         refusals: dict[str, _Refusals] = {}
-        pods: list[Pod] = []
+        pods: list[Pod] | None = None
+        cordoned = False
         with ThreadPoolExecutor(_PARALLEL, "evict") as threads:
-            while True:
+            while pods != []:
                 while_waiting()
-                pods = self._pods(node, otherwise=pods)
+                # Before the pods are listed, so that none comes unseen.
+                cordoned = cordoned or self._cordon(node)
+                listed = self._list(node)
+                pods = pods if listed is None else listed
                 now = self._now()
-                if not pods or now >= until:
+                if now >= until:
                     break
-                due = [pod for pod in pods if not is_told(pod)]
-                due = [pod for pod in due if refusals.setdefault(pod.metadata.uid, _Refusals(now)).again_at <= now]
+                waiting = [pod for pod in listed or () if not is_told(pod)]
+                due = [pod for pod in waiting if refusals.setdefault(pod.metadata.uid, _Refusals(now)).again_at <= now]
                 told.update(threads.map(lambda pod: self._tell(pod, refusals[pod.metadata.uid], host_ends), due))
                 self._sleep(min(_POLL, until - now).total_seconds())
+        if pods is None:
+            raise PodsUnknown(f"The API server did not say in time which pods node {node} has: look at the cluster.")
         report = DrainReport(
             node=node,
             evicted=told[Told.EVICTED],
@@ -128,21 +135,29 @@ class NodeDrain:
         _LOG.log(logging.INFO if report.done else logging.WARNING, "the node has been drained: %s", report)
         return report
 
-    def _cordon(self, node: str) -> None:
+    def _cordon(self, node: str) -> bool:
+        """Whether no pod can come to the node any more."""
         try:
             self._core.patch_node(node, {"spec": {"unschedulable": True}}, _request_timeout=_TIMEOUT)
-        except ApiException as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+        except _PASSING as error:
+            if _is_forbidden(error):
                 raise
+            if not _is_gone(error):
+                _LOG.warning("node %s is not cordoned yet: %s", node, _reason(error))
+                return False
+        return True
 
-    def _pods(self, node: str, otherwise: list[Pod]) -> list[Pod]:
+    def _list(self, node: str) -> list[Pod] | None:
+        """The pods that are to go; None if that is not known."""
         try:
             listed = self._core.list_pod_for_all_namespaces(
                 field_selector=f"spec.nodeName={node}", _preload_content=False, _request_timeout=_TIMEOUT
             )
         except _PASSING as error:
+            if _is_forbidden(error):
+                raise
             _LOG.warning("the pods of node %s cannot be listed: %s", node, _reason(error))
-            return otherwise
+            return None
         return pods_to_drain(read(ObjectList[Pod], listed).items)
 
     def _tell(self, pod: Pod, refusals: _Refusals, host_ends: datetime | None) -> Told:
@@ -186,6 +201,11 @@ class NodeDrain:
 def _only_this(pod: Pod) -> V1DeleteOptions:
     # A pod of the same name may have come elsewhere meanwhile.
     return V1DeleteOptions(preconditions=V1Preconditions(uid=pod.metadata.uid))
+
+
+def _is_forbidden(error: Exception) -> bool:
+    # Only an administrator can mend it.
+    return isinstance(error, ApiException) and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def _is_gone(error: Exception) -> bool:

@@ -87,7 +87,8 @@ class NodeDrainer:
         An Auto Scaling group may then end the instance, unless time was over before the pods were.
 
         Raises:
-            ApiException: the API server refuses what only an administrator can mend, or does not work.
+            ApiException: the API server does not allow it, or does not work.
+            PodsUnknown: the API server did not answer in time.
             urllib3.exceptions.HTTPError: the API server cannot be reached.
             ClientError: the lifecycle action cannot be completed.
         """
