@@ -14,8 +14,8 @@ from tests.kubernetes.places import BUILT
 @pytest.fixture(scope="module")
 def definitions(cluster: Cluster) -> None:
     """Karpenter's kinds, those of its provider for AWS among them."""
-    for part in ("karpenter", "karpenter-provider-aws"):
-        cluster.apply(BUILT / "definitions" / part)
+    for folder in sorted((BUILT / "definitions").glob("karpenter*")):
+        cluster.apply(folder)
 
 
 def rendered(case: str) -> list[dict[str, Any]]:
