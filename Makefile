@@ -116,8 +116,10 @@ lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, hadolint, cfn-lin
 
 # Apart from lint, because it brings a hundred packages for the sake of a few files.
 .PHONY: checkov
-checkov: .tools/checkov/.installed ## check the templates against the rules of checkov
+checkov: .tools/checkov/.installed $(VENV) ## check the templates and what the chart renders against the rules of checkov
 	.tools/checkov/bin/checkov --config-file .checkov.yaml --file $(TEMPLATES)
+	rm -rf .tools/rendered && PYTHONPATH=$(CURDIR) .venv/bin/python -m eks.tests.rendering .tools/rendered
+	.tools/checkov/bin/checkov --config-file .checkov.yaml --framework kubernetes --directory .tools/rendered
 
 # Not locked, since its answers change with its database anyway; it installs nothing of what it reads.
 .PHONY: audit

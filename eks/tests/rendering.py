@@ -1,5 +1,9 @@
-"""Renders the chart of the agents, as Helm does it, with the values files beside this module."""
+"""Renders the chart of the agents, as Helm does it, with the values files beside this module.
 
+`python -m eks.tests.rendering FOLDER` writes what it renders into files, for tools that read them.
+"""
+
+import sys
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -90,3 +94,24 @@ def environment(container: Object) -> dict[str, Any]:
 
 def _read(case: str) -> Object:
     return dict(yaml.safe_load((VALUES / f"{case}.yaml").read_text(encoding="utf-8")))
+
+
+def main(folder: Path) -> None:
+    """Write a file for each values file. The job that KEDA would make of a ScaledJob stands there as a Job."""
+    folder.mkdir(parents=True)
+    for case in CASES:
+        jobs = [
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": each["metadata"],
+                "spec": each["spec"]["jobTargetRef"],
+            }
+            for each in objects(case)
+            if each["kind"] == "ScaledJob"
+        ]
+        (folder / f"{case}.yaml").write_text(yaml.safe_dump_all([*objects(case), *jobs]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
