@@ -44,9 +44,10 @@ CLIENTS = {
     "java": (
         "exec java -cp /var/task:/var/task/*:/var/task/lib/* com.amazonaws.services.lambda.runtime.api.client.AWSLambda"
     ),
-    "provided": "exec /var/task/bootstrap",
+    "provided": None,
 }
-"""Of each base that stands in for Lambda's: how it starts its runtime client. Java's is in the function's folder."""
+"""Of each base that stands in for Lambda's: how it starts its runtime client, unless the function brings one. Java's is
+in the function's folder."""
 NODE_CLIENT = ROOT / ".tools/node/node_modules"
 _LAMBDA_ENTRYPOINT = """#!/bin/sh
 # As in Lambda's base images, but for the emulator that theirs starts where there is no Runtime API.
@@ -70,10 +71,10 @@ class Image:
 def image(name: str) -> Image:
     """The image that `eks/images/<name>/Dockerfile` describes, built if need be."""
     result = Image(f"localhost/htcgrid/{name}:test", FOLDER / f"{name}.tar")
-    with _locked():
+    with locked():
         base, wheels = _base(BASES[name]), _wheels()
         sources = [*_files(ROOT / "eks/images" / name), *_context()]
-        with _made_once(result.archive, [base, BASES[name], _digest(sources)]) as due:
+        with made_once(result.archive, [base, BASES[name], _digest(sources)]) as due:
             if due:
                 _build(name, result, base, wheels)
     return result
@@ -81,7 +82,7 @@ def image(name: str) -> Image:
 
 def lambda_image(kind: str) -> str:
     """The name of an image that stands in for one of Lambda's base images, as it is."""
-    with _locked():
+    with locked():
         return _base(kind)
 
 
@@ -104,7 +105,7 @@ def _base(kind: str) -> str:
         return _root_file_system(kind)
     below, name = _root_file_system("runtimes"), f"localhost/htcgrid/base-{kind}:{SUITE}"
     stamp = FOLDER / f"base-{kind}"
-    with _made_once(stamp, [below, CLIENTS[kind], _LAMBDA_ENTRYPOINT]) as due:
+    with made_once(stamp, [below, str(CLIENTS[kind]), _LAMBDA_ENTRYPOINT]) as due:
         if due:
             with tempfile.TemporaryDirectory() as folder:
                 _lambda_files(Path(folder), kind)
@@ -122,18 +123,21 @@ def _lambda_files(root: Path, kind: str) -> None:
         folder.mkdir(parents=True)
     root.chmod(0o755)
     programs = {root / "lambda-entrypoint.sh": _LAMBDA_ENTRYPOINT}
-    programs[runtime / "bootstrap"] = f'#!/bin/sh\n{CLIENTS[kind]} "$_HANDLER"\n'
+    if client := CLIENTS[kind]:
+        programs[runtime / "bootstrap"] = f'#!/bin/sh\n{client} "$_HANDLER"\n'
     for path, text in programs.items():
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
     if kind == "nodejs":
+        if not NODE_CLIENT.exists():
+            raise RuntimeError(f"{NODE_CLIENT} is missing: install what `make install` says that it needs for Node.js.")
         shutil.copytree(NODE_CLIENT, runtime / "node_modules", symlinks=True)
 
 
 def _root_file_system(kind: str) -> str:
     name = f"localhost/htcgrid/base-{kind}:{SUITE}"
     stamp = FOLDER / f"base-{kind}"
-    with _made_once(stamp, [SUITE, *PACKAGES[kind]]) as due:
+    with made_once(stamp, [SUITE, *PACKAGES[kind]]) as due:
         if due:
             tar = FOLDER / f"base-{kind}.tar"
             left_out = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in _LEFT_OUT]
@@ -151,7 +155,7 @@ def _wheels() -> Path:
     """A folder with the locked wheels of all images."""
     folder = FOLDER / "wheels"
     locks = [ROOT / f"requirements/{lock}.txt" for lock in ("agent", "client", "controller", "worker-python")]
-    with _made_once(folder, [PYTHON, _digest(locks)]) as due:
+    with made_once(folder, [PYTHON, _digest(locks)]) as due:
         if due:
             machine = platform.machine()
             kinds = [f"manylinux_2_{minor}_{machine}" for minor in (17, 28, 34)] + [f"manylinux2014_{machine}"]
@@ -183,6 +187,11 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
+def tree_digest(folder: Path) -> str:
+    """Of a folder of the repository: what its files are called and hold."""
+    return _digest(_files(folder))
+
+
 def _digest(files: Iterable[Path]) -> str:
     content = hashlib.sha256()
     for file in sorted(files):
@@ -192,7 +201,7 @@ def _digest(files: Iterable[Path]) -> str:
 
 
 @contextmanager
-def _made_once(target: Path, made_of: Sequence[str]) -> Iterator[bool]:
+def made_once(target: Path, made_of: Sequence[str]) -> Iterator[bool]:
     """Whether the target is missing, or was made of something else. It is noted of what, unless making it fails."""
     note = target.with_name(f"{target.name}.made-of")
     words = "\n".join(made_of)
@@ -204,7 +213,7 @@ def _made_once(target: Path, made_of: Sequence[str]) -> Iterator[bool]:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
     """One process at a time."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
