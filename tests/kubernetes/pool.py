@@ -69,6 +69,12 @@ class Pool:
         """The pods of the agents that work."""
         return self.cluster.ready_pods(NAMESPACE, SELECTOR)
 
+    def wait_for_agents(self) -> list[Any]:
+        """The pods of the agents that work, once there are some and no other is about to come or to go."""
+        return until(
+            lambda: found if len(found := self.agents()) == len(self.pods()) else [], "all agents of the pool work"
+        )
+
     def wait_for(self, count: int) -> None:
         """Return once so many agents work, and no other is there."""
         until(lambda: len(self.agents()) == len(self.pods()) == count, f"{count} agents")
@@ -96,13 +102,13 @@ class Pool:
                 "endpointUrl": self.grid.endpoint_url,
             },
             "credentials": {"source": "secret", "secretName": _SECRET, "scalingSecretName": _SCALING_SECRET},
-            # Leases short enough to be lost within a test.
+            # Leases short enough to be lost within a test, and long enough to be kept on a busy machine.
             "agent": {
                 "image": images.image("agent").reference,
                 "imagePullPolicy": "Never",
                 "cpu": 10,
                 "memory": 256,
-                "leaseSeconds": 10,
+                "leaseSeconds": 30,
             },
             "worker": {"image": _WORKER, "imagePullPolicy": "Never", "minCPU": 10, "minMemory": 256},
             "function": {"handler": "pool_function.handler"},
