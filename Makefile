@@ -250,13 +250,13 @@ KUBERNETES_VERSION = $$(cd $(<D) && go list -m -f '{{.Version}}' k8s.io/kubernet
 
 GO_TOOLS := github.com/kedacore/keda/v2/cmd/operator=keda-operator github.com/kedacore/keda/v2/cmd/adapter=keda-adapter \
 	sigs.k8s.io/kwok/cmd/kwok=kwok sigs.k8s.io/karpenter/kwok=karpenter
-GO_DEFINITIONS := github.com/kedacore/keda/v2=config/crd/bases sigs.k8s.io/karpenter=pkg/apis/crds \
-	sigs.k8s.io/karpenter=kwok/apis/crds github.com/aws/karpenter-provider-aws=pkg/apis/crds \
-	sigs.k8s.io/kwok=kustomize/stage
+# Folder below definitions, module, folder in it.
+GO_DEFINITIONS := keda=github.com/kedacore/keda/v2=config/crd/bases kwok=sigs.k8s.io/kwok=kustomize/stage \
+	karpenter/kwok=sigs.k8s.io/karpenter=kwok/apis/crds karpenter/aws=github.com/aws/karpenter-provider-aws=pkg/apis/crds
 .tools/kubernetes/.tools: $(addprefix tests/kubernetes/tools/,go.mod go.sum crds.go)
 	mkdir -p $(@D)/bin && rm -rf $(@D)/definitions
 	cd $(<D) && for tool in $(GO_TOOLS); do $(GO_BUILD) -ldflags '-s -w' -o $(CURDIR)/$(@D)/bin/$${tool#*=} $${tool%=*}; done
-	cd $(<D) && for part in $(GO_DEFINITIONS); do \
-		module=$${part%=*}; folder=$${part#*=}; to=$(CURDIR)/$(@D)/definitions/$$(basename $$module)/$$folder; mkdir -p $$to; \
-		cp -r --no-preserve=mode "$$(go list -m -f '{{.Dir}}' $$module)/$$folder/." $$to; done
+	cd $(<D) && for part in $(GO_DEFINITIONS); do IFS='=' read -r name module folder <<<"$$part"; \
+		mkdir -p $(CURDIR)/$(@D)/definitions/$$name; \
+		cp -r --no-preserve=mode "$$(go list -m -f '{{.Dir}}' $$module)/$$folder/." $(CURDIR)/$(@D)/definitions/$$name; done
 	@touch $@

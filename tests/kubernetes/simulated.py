@@ -25,7 +25,7 @@ class Kwok:
         stages = [
             stage.read_text(encoding="utf-8")
             for name in _STAGES
-            for stage in sorted((_DEFINITIONS / "kwok/kustomize/stage" / name).glob("*.yaml"))
+            for stage in sorted((_DEFINITIONS / "kwok" / name).glob("*.yaml"))
             if stage.name != "kustomization.yaml"
         ]
         write_private(folder / "stages.yaml", "\n---\n".join(stages))
@@ -78,7 +78,6 @@ class Karpenter:
     def start(self) -> None:
         """Start it, and return once it answers. EC2NodeClass is defined as well; nobody acts on it."""
         self._cluster.apply(_DEFINITIONS / "karpenter")
-        self._cluster.apply(_DEFINITIONS / "karpenter-provider-aws")
         self.part.start()
         self.part.wait()
 

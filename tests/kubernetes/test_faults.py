@@ -34,7 +34,7 @@ def test_an_agent_is_evicted_and_finishes_what_it_runs(pool: Pool) -> None:
 
         work.complete()
 
-        assert set(work.attempts()) == {1}
+        assert not work.interrupted()
 
 
 def _evict(pool: Pool, name: str) -> bool:
@@ -52,16 +52,16 @@ def test_the_node_is_drained_and_comes_back(pool: Pool) -> None:
     with work_of(pool, naps(16)) as work:
         work.wait_until_busy(2)
         try:
-            drain = NodeDrain(pool.cluster.core, timedelta(seconds=PATIENCE))
+            # No other node takes the agents in, so their budget lets only some be evicted; the others are deleted.
+            drain = NodeDrain(pool.cluster.core, timedelta(seconds=5))
             report = drain.run(pool.node.name, datetime.now(UTC) + timedelta(seconds=PATIENCE))
         finally:
             pool.cluster.core.patch_node(pool.node.name, {"spec": {"unschedulable": False}})
         assert report.done
-        assert not report.deleted
 
         work.complete()
 
-        assert set(work.attempts()) == {1}
+        assert not work.interrupted()
 
 
 def test_a_task_that_takes_all_memory_fails_and_its_neighbours_complete(pool: Pool) -> None:
@@ -96,12 +96,12 @@ def test_a_worker_image_that_crashes_takes_no_work(pool: Pool) -> None:
     try:
         with work_of(pool, naps(8)) as work:
             until(lambda: _restarts(pool) >= 2, "workers of the wrong image restart")
-            assert set(work.attempts()) == {0}, "an agent without a worker took work"
+            assert work.claimed() == 0, "an agent without a worker took work"
             pool.upgrade({})
 
             work.complete()
 
-            assert set(work.attempts()) == {1}
+            assert not work.interrupted()
     finally:
         pool.upgrade({})
 
@@ -130,7 +130,7 @@ def test_agents_are_replaced_under_load_without_losing_work(pool: Pool) -> None:
         finally:
             pool.upgrade({})
 
-        assert set(work.attempts()) == {1}
+        assert not work.interrupted()
 
 
 def test_keda_is_gone_for_a_while(pool: Pool, keda: Keda) -> None:

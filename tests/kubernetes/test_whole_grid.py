@@ -11,8 +11,8 @@ from portfolio_demo.in_process import load_handler
 from portfolio_demo.tasks import event_for, group, positions_of
 
 from htcgrid import JSON
-from tests.e2e.stored import Stored
 from tests.kubernetes.pool import MAX_AGENTS, Pool
+from tests.kubernetes.work import Work
 
 GROUPS = 60
 
@@ -41,8 +41,7 @@ def test_a_portfolio_is_valued_by_agents_that_come_with_the_work_and_go_with_it(
     valued = positions_of([results[index] for index in range(GROUPS)], book)
     assert differences(valued, positions_of([load_handler(FUNCTION)(event_for(book, market), None)], book)) == []
     assert 1 < most <= MAX_AGENTS
-    rows = Stored(pool.grid.local).rows(session.id)
-    assert {row.attempt for row in rows} == {1}, "an agent was taken away from its work"
+    assert not Work(pool, session).interrupted(), "an agent was taken away from its work"
 
     pool.wait_for(0)
     gone = time.monotonic() - began - last

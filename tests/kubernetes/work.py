@@ -1,6 +1,5 @@
 """A session that a pool works on while a test disturbs it, and what must hold of it in the end."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,9 +24,16 @@ class Work:
         self._pool = pool
         self._stored = Stored(pool.grid.local)
 
-    def attempts(self) -> Counter[int]:
-        """How many chunks were claimed how often."""
-        return Counter(row.attempt for row in self._stored.rows(self.session.id))
+    def claimed(self) -> int:
+        """How many chunks were ever claimed."""
+        return sum(row.attempt > 0 for row in self._stored.rows(self.session.id))
+
+    def interrupted(self) -> dict[int, Any]:
+        """The chunks whose tasks did not complete at their first try, and what ended that.
+
+        An agent that hands back what it has not begun interrupts nothing.
+        """
+        return {row.key.chunk: row.history for row in self._stored.rows(self.session.id) if row.history}
 
     def busy(self) -> set[str]:
         """The pods that hold a task: an agent's id is the name of its pod."""
