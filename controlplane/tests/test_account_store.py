@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.control_plane_harness import START, TENANT, create_table
+from tests.template.stack import of_type
 
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import SessionChanged
@@ -55,6 +56,16 @@ def ledger(empty_dynamodb: None) -> Ledger:
 
 def outcome(chunk: int, outcomes: str = "C") -> ChunkOutcome:
     return ChunkOutcome(chunk=chunk, first_task=chunk, outcomes=outcomes, attempt=1, agent="a", stages=Stages())
+
+
+def test_agents_may_write_no_attribute_of_an_account(ledger: Ledger) -> None:
+    ledger.submit({FIRST: 1})
+    ledger.record([outcome(FIRST).model_copy(update={"function_digests": ("a",)})])
+    [account] = boto3.client("dynamodb").scan(TableName="chunks")["Items"]
+    policy = of_type("AWS::IAM::Role")["AgentRole"]["Policies"][0]["PolicyDocument"]["Statement"]
+    [condition] = [statement["Condition"] for statement in policy if statement["Action"] == "dynamodb:PartiQLUpdate"]
+    written = set(condition["ForAllValues:StringEquals"]["dynamodb:Attributes"])
+    assert set(account) & written == {"bucket", "chunk"}
 
 
 def test_chunks_are_counted_as_submitted_once(ledger: Ledger) -> None:

@@ -10,10 +10,20 @@ import boto3
 import pytest
 from tests.support.control_plane_harness import TENANT, Harness, inputs
 
+from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_controlplane.errors import AccountOpen, SessionClosed, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_events import Account, AddChunks, SessionEndedFrame, SessionState, Totals, new_id
+from htcgrid_events import (
+    Account,
+    AddChunks,
+    FailureKind,
+    SessionEndedFrame,
+    SessionState,
+    TaskState,
+    Totals,
+    new_id,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
@@ -254,3 +264,43 @@ def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(harness
         ended.account,
         ended.ended_at,
     )
+
+
+DAMAGED = {
+    "attempt": {"S": "x"},
+    "tries": {"S": '{"0": "x"}'},
+    "history": {"S": "x"},
+    "outcomes": {"S": "Z"},
+    "state": {"S": "x"},
+    "results_bytes": {"N": "-5"},
+    "results_attempt": {"N": "1.5"},
+    "finished_at": {"S": "x"},
+    "progressed": {"M": {}},
+    "returned": {"L": []},
+    "message_id": {"N": "1"},
+    "function_digests": {"N": "1"},
+}
+"""What an agent that somebody has taken over may write into a row, and nobody could read."""
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_row_that_cannot_be_read_holds_up_no_verdict_and_no_answer(harness: Harness, name: str) -> None:
+    session = harness.create(2, 1)
+    for chunk in (0, -1):
+        boto3.client("dynamodb").update_item(
+            TableName=harness.grid.settings.chunks_table,
+            Key={"bucket": {"S": ChunkKey(session.session_id, 0).partition_key}, "chunk": {"N": str(chunk)}},
+            UpdateExpression="SET #name = :value",
+            ExpressionAttributeNames={"#name": name},
+            ExpressionAttributeValues={":value": DAMAGED[name]},
+        )
+    task = harness.grid.queries.task(TENANT, session.session_id, 1)
+    assert task.state is TaskState.FAILED
+    assert task.error is not None
+    assert task.error.kind is FailureKind.LOST
+    assert harness.grid.queries.task_input(TENANT, session.session_id, 1).inputs is not None
+    assert harness.grid.queries.outcomes(TENANT, session.session_id, 0, -1).partial[0].outcomes == "FF"
+    assert harness.grid.lifecycle.settle(session.session_id, EndReason.CANCELLED, 0) is None
+    ended = harness.grid.lifecycle.end(session.session_id, EndReason.CANCELLED)
+    assert ended.account is not None
+    assert (ended.account.failed, ended.account.cancelled) == (2, 1)

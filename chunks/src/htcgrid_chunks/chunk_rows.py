@@ -1,16 +1,23 @@
 """The row of a chunk: how its attributes are written and read."""
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from htcgrid_chunks.attributes import Item, binary, number, text
 from htcgrid_chunks.chunk import Chunk, ChunkKey, Payload
 from htcgrid_chunks.history import decode_history
 from htcgrid_chunks.state import ChunkState
-from htcgrid_events import OutcomeCode, Stages
+from htcgrid_dataplane import encode_lines
+from htcgrid_events import MAX_STORED_BYTES, FailureKind, OutcomeCode, Stages, TaskError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_LOG = logging.getLogger(__name__)
+_TOO_MANY = 1 << 31
+"""Attempts that no chunk comes to."""
+_LOST = "What the grid knew of this task was damaged, so its outcome is lost: submit it anew."
 
 
 def key_attributes(key: ChunkKey) -> "dict[str, AttributeValueTypeDef]":
@@ -53,7 +60,54 @@ def stored_results(results: Payload, attempt: int) -> "list[tuple[str, Attribute
 
 
 def chunk_of(key: ChunkKey, item: Item) -> Chunk:
-    """The chunk that a row describes."""
+    """The chunk that a row describes.
+
+    Agents write much of a row, and one that somebody took over may write anything. A chunk whose row cannot be read has
+    failed: what says whose it is and which tasks it holds no agent can write, so its session gets its verdict.
+    """
+    try:
+        chunk = _read(key, item)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return _damaged(key, item)
+    return chunk if _is_sound(chunk) else _damaged(key, item)
+
+
+def _is_sound(chunk: Chunk) -> bool:
+    codes = set(chunk.outcomes)
+    return (
+        len(chunk.outcomes) == chunk.size
+        and codes <= set(OutcomeCode)
+        and not (chunk.finished and OutcomeCode.OPEN in codes)
+        and 0 <= chunk.attempt < _TOO_MANY
+        and 0 <= chunk.results_attempt < _TOO_MANY
+        and 0 <= (chunk.results.stored_bytes or 0) <= MAX_STORED_BYTES
+        and all(isinstance(count, int) for count in chunk.tries.values())
+    )
+
+
+def _damaged(key: ChunkKey, item: Item) -> Chunk:
+    ids = {"bucket": key.partition_key, "chunk": key.chunk}
+    _LOG.error("the row of a chunk cannot be read: its tasks failed", extra=ids)
+    size = item.number("size")
+    error = TaskError(kind=FailureKind.LOST, type="Row.Damaged", message=_LOST)
+    return Chunk(
+        key=key,
+        tenant=item.text("tenant"),
+        state=ChunkState.FINISHED,
+        first_task=item.number("first_task"),
+        size=size,
+        # Above all that a redrive can have seen of it, or it would not be counted again.
+        attempt=_TOO_MANY,
+        inputs=_payload(item, "inputs"),
+        inputs_edition=item.text("inputs_edition"),
+        outcomes=OutcomeCode.FAILED.value * size,
+        results=Payload(encode_lines([error.model_dump_json().encode()] * size)),
+        stages=Stages(submitted_at=item.number("submitted_at")),
+        expires_at=item.number("expires_at"),
+    )
+
+
+def _read(key: ChunkKey, item: Item) -> Chunk:
     size = item.number("size")
     return Chunk(
         key=key,

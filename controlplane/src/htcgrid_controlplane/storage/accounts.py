@@ -6,12 +6,14 @@
     reopened          map             chunk number → the attempt that was counted before its tasks were redriven
     redrives          number          how often a chunk was taken out of `finished` for that; see `storage/redrive.py`
     submitted, completed, failed, cancelled    tasks
-    function_digests  string set      versions of the function that tasks of finished chunks ran on
+    versions          string set      versions of the function that tasks of finished chunks ran on
     tenant, expires_at                whose it is; see `storage/ownership.py`
 
 A counter moves only in the write that adds to the set or map that it counts, on condition that the chunk is not yet
 in it. So a message that comes twice changes nothing. One that tells of an attempt before a redrive changes nothing
 either: whether there was one is a condition of every such write.
+
+No attribute is called as one that agents may write, since their policy cannot tell the rows of chunks from these.
 """
 
 import random
@@ -319,7 +321,7 @@ def _counts(outcomes: Collection[ChunkOutcome]) -> "tuple[str, dict[str, Attribu
         ":cancelled": number(codes.count(OutcomeCode.CANCELLED.value)),
     }
     if digests := {digest for outcome in outcomes for digest in outcome.function_digests}:
-        values[":function_digests"] = texts(digests)
+        values[":versions"] = texts(digests)
     return ", ".join(f"{name[1:]} {name}" for name in values), values
 
 
@@ -337,7 +339,7 @@ def _account(bucket: int, item: Item) -> BucketAccount:
         reopened={int(chunk): attempt for chunk, attempt in item.number_map("reopened").items()},
         redrives=item.number("redrives"),
         edges=item.number("edges") if "edges" in item else None,
-        function_digests=item.texts("function_digests"),
+        function_digests=item.texts("versions"),
         expected=item.number("expected", BUCKET_SIZE),
     )
 
