@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tests.support.control_plane_harness import START, TENANT, create_table
 from tests.template.stack import of_type
 
+from htcgrid_chunks.chunk import bucket_key
 from htcgrid_chunks.errors import StorageUnavailable
+from htcgrid_chunks.store import ACCOUNT_ROW
 from htcgrid_controlplane.errors import SessionChanged
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
@@ -61,7 +63,8 @@ def outcome(chunk: int, outcomes: str = "C") -> ChunkOutcome:
 def test_agents_may_write_no_attribute_of_an_account(ledger: Ledger) -> None:
     ledger.submit({FIRST: 1})
     ledger.record([outcome(FIRST).model_copy(update={"function_digests": ("a",)})])
-    [account] = boto3.client("dynamodb").scan(TableName="chunks")["Items"]
+    key = {"bucket": {"S": bucket_key(ledger.session.session_id, 7)}, "chunk": {"N": str(ACCOUNT_ROW)}}
+    account = boto3.client("dynamodb").get_item(TableName="chunks", Key=key, ConsistentRead=True)["Item"]
     policy = of_type("AWS::IAM::Role")["AgentRole"]["Policies"][0]["PolicyDocument"]["Statement"]
     [condition] = [statement["Condition"] for statement in policy if statement["Action"] == "dynamodb:PartiQLUpdate"]
     written = set(condition["ForAllValues:StringEquals"]["dynamodb:Attributes"])

@@ -337,8 +337,8 @@ def test_a_chunk_that_cannot_be_dealt_with_holds_up_no_other(
     boto3.client("dynamodb").update_item(
         TableName=harness.grid.settings.chunks_table,
         Key={"bucket": {"S": f"{session.session_id}#0"}, "chunk": {"N": "1"}},
-        UpdateExpression="SET tries = :broken",
-        ExpressionAttributeValues={":broken": {"S": "{"}},
+        UpdateExpression="SET first_task = :broken",
+        ExpressionAttributeValues={":broken": {"S": "which no agent may write"}},
     )
     keys = [ChunkKey(session.session_id, chunk) for chunk in range(3)]
     done = harness.grid.recovery.recover(keys, RecoveryRequest(harness.clock()))
