@@ -266,7 +266,7 @@ def test_a_verdict_is_announced_to_the_bus_the_topic_and_the_subscribers(harness
     )
 
 
-DAMAGED = {
+DAMAGED: dict[str, Any] = {
     "attempt": {"S": "x"},
     "tries": {"S": '{"0": "x"}'},
     "history": {"S": "x"},
