@@ -88,6 +88,35 @@ def test_the_namespace_of_metrics_is_no_condition_key_without_the_bridge() -> No
     ]
 
 
+_METRICS = """
+import json, time
+from ministack.services import cloudwatch
+{bridge}
+now = time.time()
+for minute, value in ((2, 1), (1, 2)):
+    datum = {{"MetricName": "m", "Value": value, "Timestamp": now - 60 * minute}}
+    cloudwatch._put_metric_data({{}}, {{"Namespace": "n", "MetricData": [datum]}}, False, True)
+stat = {{"Metric": {{"Namespace": "n", "MetricName": "m"}}, "Period": 60, "Stat": "Maximum"}}
+for order in ("TimestampDescending", "TimestampAscending"):
+    for is_cbor in (False, True):
+        queries = [{{"Id": "a", "MetricStat": stat}}]
+        request = {{"MetricDataQueries": queries, "StartTime": now - 600, "EndTime": now, "ScanBy": order}}
+        _, _, body = cloudwatch._get_metric_data({{}}, request, is_cbor, not is_cbor)
+        if is_cbor:
+            import cbor2
+        answer = cbor2.loads(body) if is_cbor else json.loads(body)
+        print(answer["MetricDataResults"][0]["Values"])
+"""
+
+
+def test_metrics_come_oldest_first_without_the_bridge() -> None:
+    assert in_emulator(_METRICS.format(bridge="")).splitlines() == ["[1.0, 2.0]"] * 4
+    folder = str(PROJECT.root / "local/src/htcgrid_local/embedded")
+    bridge = f"import sys; sys.path.insert(0, {folder!r}); from aws import metrics; metrics.give_newest_first()"
+    found = in_emulator(_METRICS.format(bridge=bridge)).splitlines()
+    assert found == ["[2.0, 1.0]"] * 2 + ["[1.0, 2.0]"] * 2
+
+
 def test_errors_of_functions_have_one_name() -> None:
     source = in_emulator(
         "import inspect; from ministack.services import lambda_svc; "

@@ -49,11 +49,12 @@ class Kwok:
 
     def add_node(self, name: str, cpu: str = "64", memory: str = "256Gi", pods: int = 500, **labels: str) -> None:
         """Add a simulated node, which takes only pods that tolerate it."""
+        labels = {"type": "kwok", "kubernetes.io/os": "linux", **labels}
         capacity = {"cpu": cpu, "memory": memory, "pods": str(pods)}
         node: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "annotations": {ANNOTATION: SIMULATED}, "labels": {"type": "kwok", **labels}},
+            "metadata": {"name": name, "annotations": {ANNOTATION: SIMULATED}, "labels": labels},
             "spec": {"taints": [{"key": ANNOTATION, "value": SIMULATED, "effect": "NoSchedule"}]},
             "status": {"capacity": capacity, "allocatable": capacity},
         }

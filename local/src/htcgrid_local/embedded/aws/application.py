@@ -18,6 +18,7 @@ from . import (
     invocation_logs,
     layers,
     long_requests,
+    metrics,
     permissions,
     queues,
     refusals,
@@ -36,6 +37,7 @@ refusals.refuse_as_dynamodb_does()
 queues.answer_at_once()
 layers.unpack_once()
 permissions.authorise_as_aws_does()
+metrics.give_newest_first()
 authorisations.note_permissions()
 user_pools.obey_template()
 long_requests.refuse()
