@@ -48,7 +48,7 @@ def agent(local_grid: LocalGrid) -> Agent:
 
 
 def _account(agent: Agent) -> list[Callable[[], Any]]:
-    columns = ("submitted", "completed", "failed", "cancelled", "finished", "expected", "submitted_chunks")
+    columns = ("submitted", "completed", "failed", "cancelled", "finished", "expected", "submitted_chunks", "versions")
     return [lambda name=name: agent.update(f"SET {name} = 0") for name in columns]  # type: ignore[misc]
 
 
@@ -163,6 +163,10 @@ CAN: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
         lambda: agent.client("s3").put_object(
             Bucket=agent.outputs["DataBucket"], Key="tenant/nobody/results/0.1", Body=b""
         )
+    ],
+    "make the row of a chunk unreadable": lambda agent: [lambda: agent.update("SET tries = 'x'")],
+    "list the row of an account in the index of leases": lambda agent: [
+        lambda: agent.update("SET lease_shard = 0 SET claimable_at = 1")
     ],
     "take, hide and delete messages of the task queues": _messages,
     "send any event of any session's tasks": lambda agent: [_event(agent)],
