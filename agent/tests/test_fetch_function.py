@@ -87,6 +87,8 @@ BAD: dict[str, tuple[list[Entry], str]] = {
     "pipe": ([("pipe", b"", stat.S_IFIFO | 0o666)], "neither a file nor"),
     "twice": ([("a.py", b"1", FILE), ("./a.py", b"2", FILE)], "two entries"),
     "in a file": ([("a", b"1", FILE), ("a/b", b"2", FILE)], "no folder"),
+    "folder in a file": ([("a", b"1", FILE), ("a/b/", b"", stat.S_IFDIR)], "no folder"),
+    "file and folder": ([("a", b"1", FILE), ("a/", b"", stat.S_IFDIR)], "no folder"),
     "link out": ([("link", b"../../etc/passwd", LINK)], "leads out"),
     "absolute link": ([("link", b"/etc/passwd", LINK)], "leads out"),
     "through a link": ([("link", b"..", LINK), ("link/escaped", b"", FILE)], "no folder"),
@@ -131,6 +133,30 @@ def test_what_is_no_archive_is_refused(folder: Path) -> None:
     for content in (b"", b"no archive", good[:-30], torn):
         with pytest.raises(FunctionNotFetched, match="no zip archive"):
             unpack(io.BytesIO(content), folder)
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_is_damaged_anywhere_is_refused_or_was_not_read_there(folder: Path, method: int) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as opened:
+        opened.writestr("data", bytes(range(256)))
+    good, refused = made.getvalue(), 0
+    for place in range(len(good)):
+        damaged = bytearray(good)
+        damaged[place] ^= 0x55
+        try:
+            unpack(io.BytesIO(damaged), folder)
+        except FunctionNotFetched:
+            refused += 1
+            assert list(folder.iterdir()) == []
+    assert refused > 256
+
+
+def test_an_archive_without_files_is_refused(folder: Path) -> None:
+    for empty in (archive(), archive(("lib/", b"", stat.S_IFDIR))):
+        with pytest.raises(FunctionNotFetched, match="no files"):
+            unpack(empty, folder)
         assert list(folder.iterdir()) == []
 
 

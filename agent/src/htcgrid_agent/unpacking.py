@@ -1,5 +1,6 @@
 """Unpacks the zip archive of a function, all of it or nothing, into a folder that nothing of it can leave."""
 
+import lzma
 import os
 import shutil
 import stat
@@ -21,6 +22,8 @@ _ENCRYPTED: Final = 0x1
 _EXECUTABLE: Final = 0o111
 _FOLDER_MODE: Final = 0o555
 _BLOCK: Final = 65_536
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+"""What the standard library raises for an archive that is damaged, or of a kind that it cannot read."""
 
 
 def unpack(archive: IO[bytes], folder: Path) -> int:
@@ -36,11 +39,11 @@ def unpack(archive: IO[bytes], folder: Path) -> int:
     try:
         with zipfile.ZipFile(archive) as opened:
             return _unpack(opened, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError) as error:
+    except BaseException as error:
         _empty(folder)
-        raise FunctionNotFetched(f"The function is no zip archive that can be unpacked: {error}.") from error
-    except BaseException:
-        _empty(folder)
+        # An error of the system has a number; those of bz2 are of the same class and have none.
+        if isinstance(error, _DAMAGED) or (isinstance(error, OSError) and error.errno is None):
+            raise FunctionNotFetched(f"The function is no zip archive that can be unpacked: {error}.") from error
         raise
 
 
@@ -76,6 +79,7 @@ def _checked(entries: list[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, 
     if len(entries) > MAX_FILES:
         raise FunctionNotFetched(f"The archive has {len(entries)} files; {MAX_FILES} are the most that are unpacked.")
     seen: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     for entry in entries:
         name = PurePosixPath(entry.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in entry.filename or not name.parts:
@@ -87,13 +91,17 @@ def _checked(entries: list[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, 
             raise FunctionNotFetched(
                 f"The archive's entry {entry.filename!r} is neither a file nor a folder nor a link."
             )
-        if not entry.is_dir():
-            if name in seen:
-                raise FunctionNotFetched(f"The archive has two entries {entry.filename!r}.")
+        if entry.is_dir():
+            folders.add(name)
+        elif name in seen:
+            raise FunctionNotFetched(f"The archive has two entries {entry.filename!r}.")
+        else:
             seen.add(name)
         yield entry, name
-    for name in seen:
-        if not seen.isdisjoint(name.parents):
+    if not seen:
+        raise FunctionNotFetched("The archive has no files.")
+    for name in seen | folders:
+        if not seen.isdisjoint([name, *name.parents] if name in folders else name.parents):
             raise FunctionNotFetched(f"The archive's entry {str(name)!r} lies in another one that is no folder.")
 
 
