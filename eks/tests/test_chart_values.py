@@ -59,6 +59,8 @@ WRONG: list[tuple[str, Any]] = [
     ("worker.minMemory", "2Gi"),
     ("worker.maxMemory", -1),
     ("worker.extraResources", {"cpu": 1}),
+    ("worker.extraResources", {"nvidia.com/gpu": "many"}),
+    ("worker.extraResources", {"nvidia.com/gpu": -1}),
     ("worker.tmpSize", 0.5),
     ("worker.runAsUser", 0),
     ("worker.runAsUser", 10001),
@@ -83,6 +85,8 @@ WRONG: list[tuple[str, Any]] = [
     ("scaling.idleSeconds", 0),
     ("serviceAccount.name", "Agents"),
     ("networkPolicy.https", ["10.0.0.0"]),
+    ("networkPolicy.https", ["999.1.1.1/8"]),
+    ("networkPolicy.dns", ["10.0.0.0/33"]),
     ("networkPolicy.egress", [{"cidr": "10.0.0.0/8"}]),
     ("networkPolicy.egress", [{"cidr": "10.0.0.0/8", "port": 65536}]),
     ("disruptionBudget.maxUnavailable", 0),
@@ -98,6 +102,11 @@ WRONG: list[tuple[str, Any]] = [
     ("metrics.annotations", "on"),
     ("metrics.interval", "often"),
     ("podLabels", {"a": 1}),
+    ("podLabels", {"app.kubernetes.io/name": "other"}),
+    ("podAnnotations", {"eks.amazonaws.com/skip-containers": "none"}),
+    ("test.profileSecret", ""),
+    ("test.event", "x = 1"),
+    ("test.event", '{"x":\n1}'),
     ("test.timeoutSeconds", 0),
 ]
 """Values, each wrong by itself, over those of `grid`."""
@@ -138,6 +147,11 @@ def test_a_value_that_is_not_known_is_refused_by_name(section: str) -> None:
     assert "additional properties 'colour' not allowed" in refusal(nested(name, "blue"))
 
 
+@pytest.mark.parametrize("name", [each.name for each in EVERY if each.default is not None])
+def test_null_takes_nothing_away(name: str) -> None:
+    assert f"missing property '{name.rpartition('.')[2]}'" in refusal(nested(name, None))
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
@@ -146,6 +160,10 @@ def test_a_value_that_is_not_known_is_refused_by_name(section: str) -> None:
         ({"scaling": {"minAgents": 5, "maxAgents": 4}}, "scaling.minAgents: 5 are more than the 4"),
         ({"credentials": {"source": "secret"}}, "/credentials/secretName"),
         ({"function": {"location": "s3://bucket/lambda.zip"}}, "/function/sha256"),
+        ({"function": {"sha256": "0" * 64}}, "/function/sha256"),
+        ({"grid": {"store": "s3+redis"}}, "/grid/storeSettings"),
+        ({"region": "us-east-1"}, "region: us-east-1 is not that of grid.taskQueueUrls.high"),
+        ({"metrics": {"podMonitor": True}}, "metrics.namespace: name the namespace"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name: name the service account"),
         ({"mode": "job", "scaling": {"minAgents": 1}}, "/scaling/minAgents"),
         ({"mode": "job", "scaling": {"enabled": False}}, "/scaling/enabled"),

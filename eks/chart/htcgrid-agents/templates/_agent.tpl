@@ -1,4 +1,5 @@
 {{- define "htcgrid.agent" -}}
+{{- include "htcgrid.checkRegion" . -}}
 name: agent
 image: {{ .Values.agent.image }}
 imagePullPolicy: {{ .Values.agent.imagePullPolicy }}

@@ -70,3 +70,12 @@ seccompProfile:
 {{- define "htcgrid.functionMemory" -}}
 {{- max 128 (div (include "htcgrid.workerMemory" . | int) (int .Values.worker.count)) }}
 {{- end }}
+
+{{- define "htcgrid.checkRegion" -}}
+{{- range $priority, $url := .Values.grid.taskQueueUrls }}
+{{- $region := regexReplaceAll "^https://sqs\\.([a-z0-9-]+)\\.amazonaws\\.com.*$" $url "${1}" }}
+{{- if not (or (eq $region $url) (eq $region $.Values.region)) }}
+{{- fail (printf "region: %s is not that of grid.taskQueueUrls.%s, which is in %s." $.Values.region $priority $region) }}
+{{- end }}
+{{- end }}
+{{- end }}
