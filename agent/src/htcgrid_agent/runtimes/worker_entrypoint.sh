@@ -12,6 +12,9 @@
 # Needs a POSIX shell, cat, mkdir, mkfifo, rm and sleep, so that it runs in nearly any image. Where there are also find,
 # sort, readlink and sha256sum, the agent is told which version of the function runs.
 set -eu
+# As the first process of a container it would not hear what it has no handler for, and a pod that goes before all is
+# started would stay for its whole grace period.
+trap 'exit 0' TERM INT
 : "${HTCGRID_WORKERS:?}" "${HTCGRID_WORKER_DIR:?}" "${HTCGRID_RUNTIME_PORT:?}" "${1:?names no program}"
 
 # What belongs to the grid is none of the function's business, credentials least of all. With what a process began
