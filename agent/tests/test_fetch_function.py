@@ -230,6 +230,5 @@ def test_without_region_or_way_to_aws_it_says_so(
     assert main(given) == 1
     assert "region" in capsys.readouterr().err
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     assert main(given) == 1
     assert "credentials" in capsys.readouterr().err

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import urlsplit
 
-import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 from prometheus_client import CollectorRegistry, Counter
 
@@ -26,6 +25,7 @@ from htcgrid_agent.aws.endpoints import refuse_unsupported
 from htcgrid_agent.errors import AgentError, FunctionNotFetched, error_code
 from htcgrid_agent.unpacking import MEBIBYTE, unpack
 from htcgrid_chunks.backoff import Backoff
+from htcgrid_dataplane.aws_session import open_session
 
 MAX_ARCHIVE_BYTES: Final = 512 * MEBIBYTE
 """Ten times what Lambda takes as a zip."""
@@ -120,7 +120,7 @@ def _why(error: ClientError) -> str:
 
 def _getter(location: str) -> Get:
     """What reads the object at a location, with the AWS client of the agent."""
-    session = botocore.session.get_session()
+    session = open_session()
     refuse_unsupported(session)
     config = ClientConfig(
         session=session,

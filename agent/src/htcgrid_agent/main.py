@@ -9,7 +9,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-import botocore.session
 import uvloop
 from botocore.exceptions import BotoCoreError
 
@@ -26,6 +25,7 @@ from htcgrid_agent.runtimes.sandbox.host import secrets_of
 from htcgrid_agent.runtimes.sidecar import Pod
 from htcgrid_agent.settings import Settings, load_settings
 from htcgrid_agent.telemetry.json_log import set_up
+from htcgrid_dataplane.aws_session import open_session
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def main() -> int:
     check = parser.parse_args().check
     try:
         settings = load_settings()
-        session = botocore.session.get_session()
+        session = open_session()
         refuse_unsupported(session)
         launcher, arn, isolation = _runtimes(settings, session.get_config_variable("region") or "")
         if check:

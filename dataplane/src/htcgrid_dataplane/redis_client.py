@@ -41,9 +41,9 @@ def _login(settings: "RedisSettings") -> redis.CredentialProvider | None:
 
     if settings.auth == "file" and settings.password_file:
         return FilePassword(settings.user, settings.password_file)
-    import botocore.session
+    from htcgrid_dataplane.aws_session import open_session
 
-    session = botocore.session.get_session()
+    session = open_session()
     if settings.auth == "secret" and settings.secret:
         client: Any = session.create_client("secretsmanager")
         return SecretPassword(
