@@ -98,6 +98,15 @@ def test_the_whole_internet_is_no_range(ranges: str, legal: bool) -> None:
     assert (re.fullmatch(pattern, ranges) is not None) is legal
 
 
+@pytest.mark.parametrize(("given", "needed"), [("VpcId", "SubnetIds"), ("SubnetIds", "VpcId")])
+def test_a_vpc_and_its_subnets_are_named_together(given: str, needed: str) -> None:
+    [rule] = [each for each in CLUSTER["Rules"].values() if references(each["RuleCondition"]) == {given}]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": given}, ""]}]}
+    [assertion] = rule["Assertions"]
+    assert assertion["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": needed}, ""]}]}
+    assert needed in assertion["AssertDescription"]
+
+
 def test_access_is_by_entries_alone_and_who_creates_the_stack_has_none() -> None:
     assert RESOURCES["Cluster"]["Properties"]["AccessConfig"] == {
         "AuthenticationMode": "API",
