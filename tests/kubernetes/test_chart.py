@@ -5,7 +5,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from tests.kubernetes import images
 from tests.kubernetes.control_plane import Cluster
 from tests.kubernetes.grid import KubernetesGrid
 from tests.kubernetes.identity import ADDRESS, PodIdentity
-from tests.kubernetes.keda import Keda
 from tests.kubernetes.node import Node
 from tests.kubernetes.places import BUILT, HOST
 from tests.kubernetes.waiting import until
@@ -76,67 +74,6 @@ def test_keda_s_definitions_refuse_a_field_that_they_do_not_know(cluster: Cluste
     scaled["spec"]["fallback"]["behaviour"] = "currentReplicas"
     with pytest.raises(ApiException, match="behaviour"):
         cluster.apply(scaled, restricted)
-
-
-# --- what KEDA makes of it ---
-
-
-def publish(grid: KubernetesGrid, partition: str, **metrics: float) -> None:
-    """Metrics of the scaling function, of a minute that has passed: of the present one KEDA takes none."""
-    dimensions = [{"Name": "Grid", "Value": "htcgrid"}, {"Name": "Partition", "Value": partition}]
-    at = datetime.now(UTC) - timedelta(minutes=2)
-    data = [
-        {"MetricName": name, "Dimensions": dimensions, "Timestamp": at, "Value": value}
-        for name, value in metrics.items()
-    ]
-    grid.client("cloudwatch").put_metric_data(Namespace="HTCGrid", MetricData=data)
-
-
-@pytest.mark.parametrize(
-    ("partition", "metrics", "agents"),
-    [
-        ("unknown", {}, 8),
-        ("short", {"DesiredAgents": 1, "AgentsPerMillionChunks": 250_000}, 2),
-        ("busy", {"DesiredAgents": 5, "AgentsPerMillionChunks": 10_000}, 5),
-    ],
-)
-def test_there_are_as_many_agents_as_the_work_is_worth(
-    partition: str,
-    metrics: dict[str, float],
-    agents: int,
-    cluster: Cluster,
-    grid: KubernetesGrid,
-    keda: Keda,
-) -> None:
-    sqs = grid.client("sqs")
-    queues = {
-        level: sqs.create_queue(QueueName=f"chart-{partition}-{level}")["QueueUrl"]
-        for level in ("high", "normal", "low")
-    }
-    for level in ("high", "normal", "normal", "low", "low", "low", "low", "low"):
-        sqs.send_message(QueueUrl=queues[level], MessageBody="{}")
-    publish(grid, partition, **metrics)
-    namespace = cluster.new_namespace(f"chart-{partition}")
-    keys = {name: value for name, value in grid.keda_environment.items() if "KEY" in name}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "scaling"}, "stringData": keys}
-    cluster.apply(secret, namespace)
-    values = values_of(grid, "", "")
-    values["partition"], values["grid"]["taskQueueUrls"] = partition, queues
-    values["credentials"] = {"source": "secret", "secretName": "agents", "scalingSecretName": "scaling"}
-    values["scaling"] = {"pollingSeconds": 1}
-    rendered = render(values, namespace)
-    cluster.apply(rendered, namespace)
-    try:
-        wanted = until(lambda: replicas(cluster, namespace, more_than=1), "KEDA wants agents")
-        assert wanted == agents
-    finally:
-        cluster.delete(rendered, namespace)
-
-
-def replicas(cluster: Cluster, namespace: str, more_than: int) -> int:
-    """How many agents are wanted, once that has become more than KEDA starts with."""
-    wanted = cluster.apps.read_namespaced_deployment("pool", namespace).spec.replicas or 0
-    return wanted if wanted > more_than else 0
 
 
 # --- what user code finds in a real pod ---
