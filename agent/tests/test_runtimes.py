@@ -100,8 +100,12 @@ class Pod:
         self.agent = self.place.agent(worker_dir=self.folder, runtime_port=self.ports, workers=2, **settings)
 
     def start_workers(self, command: list[str], function: Path = FUNCTION) -> None:
+        # A container has a folder for temporary files that no other has.
+        temporary = self.folder.parent / "tmp"
+        temporary.mkdir(exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"],
+            "TMPDIR": str(temporary),
             "PLACE": self.place.mark,
             "HTCGRID_WORKERS": "2",
             "HTCGRID_WORKER_DIR": str(self.folder),

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+# Each worker may be a user of its own, and another one may go on with a note.
+os.umask(0)
+
 
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Do what the event says under `do`, with `note` as a file that tells of the start."""

@@ -1,8 +1,12 @@
 """A function that behaves as each task tells it to."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
+
+# Each worker may be a user of its own, and another one may go on with a note.
+os.umask(0)
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
