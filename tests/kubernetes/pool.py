@@ -1,5 +1,6 @@
 """A pool of agents: a release of the agents' chart, with images and a function that are built here."""
 
+import importlib.metadata
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import helm_python
-import QuantLib
 
 from htcgrid_local.keys import REGION
 from tests.kubernetes import images
@@ -147,8 +147,11 @@ def _build_worker() -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in (FUNCTION, _OWN_FUNCTION):
         shutil.copytree(folder, context / "function", ignore=ignored, dirs_exist_ok=True)
-    library = Path(str(QuantLib.__file__)).parent
-    shutil.copytree(library, context / "function" / library.name, ignore=ignored)
+    for file in importlib.metadata.files("QuantLib") or ():
+        if not file.parts[0].endswith(".dist-info") and "__pycache__" not in file.parts:
+            copy = context / "function" / file
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file.locate(), copy)
     (context / "Dockerfile").write_text(f"FROM {base}\nCOPY function /var/task\n")
     archive = images.FOLDER / "pool.tar"
     archive.unlink(missing_ok=True)

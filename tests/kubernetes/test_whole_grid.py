@@ -32,8 +32,8 @@ def test_a_portfolio_is_valued_by_agents_that_come_with_the_work_and_go_with_it(
         first = 0.0
         for task in session.as_completed():
             first = first or time.monotonic() - began
-            most = max(most, len(pool.pods()))
-            results[task.index] = task.result
+            most = max(most, sum(pod.metadata.deletion_timestamp is None for pod in pool.pods()))
+            results[task.index] = task.get()
         last = time.monotonic() - began
         status = session.wait()
 
