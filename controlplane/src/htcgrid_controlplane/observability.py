@@ -1,6 +1,7 @@
 """What all Lambda functions share: logger, tracer, metrics, the decorator of a handler, and the control plane."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ _PACKAGES = ("htcgrid_controlplane", "htcgrid_chunks")
 logger = Logger()
 tracer = Tracer()
 metrics = Metrics()
+# Most calls count nothing, and each would write a line.
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 
 def count(name: str, value: int) -> None:
