@@ -59,10 +59,11 @@ def test_nothing_is_written_into_the_folder_under_a_mount_that_goes_away(store: 
     assert store.get(KEY, 1) == b"1"
 
 
-def test_what_lies_there_is_not_written_over(store: FilesystemStore) -> None:
+def test_what_is_replaced_leaves_nothing(store: FilesystemStore, folder: Path) -> None:
     store.put(KEY, b"first")
     store.put(KEY, b"other")
-    assert store.get(KEY, 5) == b"first"
+    assert store.get(KEY, 5) == b"other"
+    assert len(files(folder)) == 1
 
 
 def test_a_full_file_system_is_told_apart_and_leaves_nothing(

@@ -56,13 +56,11 @@ def test_every_key_expires_and_no_value_is_large(store: RedisStore, client: redi
 
 
 @pytest.mark.parametrize("size", [5, LARGE])
-def test_what_lies_there_is_not_written_over_and_the_other_leaves_nothing(
-    store: RedisStore, client: redis.Redis, size: int
-) -> None:
+def test_what_is_replaced_leaves_nothing(store: RedisStore, client: redis.Redis, size: int) -> None:
     store.put(KEY, b"1" * size)
     before = client.dbsize()
     store.put(KEY, b"2" * size)
-    assert store.get(KEY, size) == b"1" * size
+    assert store.get(KEY, size) == b"2" * size
     assert client.dbsize() == before
 
 

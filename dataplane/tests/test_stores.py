@@ -91,7 +91,7 @@ class Strangers:
         self.payloads: dict[str, bytes] = {}
 
     def put(self, key: str, data: bytes) -> None:
-        self.payloads.setdefault(key, data)
+        self.payloads[key] = data
 
     def get(self, key: str, size: int) -> bytes:
         from htcgrid_dataplane import PayloadCorrupt, PayloadMissing

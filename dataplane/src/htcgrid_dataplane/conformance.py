@@ -79,6 +79,13 @@ class StoreConformance:
             store.put(key, b"the same")
         assert store.get(key, 8) == b"the same"
 
+    @pytest.mark.parametrize("size", [5, 20 * _MIB])
+    def test_later_results_replace_a_checkpoint(self, store: PayloadStore, key: str, size: int) -> None:
+        """Of the same size too: an attempt writes both under one key."""
+        for content in (b"1", b"2"):
+            store.put(key, content * size)
+            assert store.get(key, size) == content * size
+
     def test_keys_do_not_meet(self, store: PayloadStore, key: str) -> None:
         """Not those that begin alike, differ in case, or look like folders of each other."""
         keys = [

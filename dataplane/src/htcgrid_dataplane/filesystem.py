@@ -1,7 +1,7 @@
 """Payloads in a file system that all hosts mount: Amazon FSx for Lustre, Amazon EFS, or any other that is POSIX.
 
-A payload is written beside its place, flushed, and linked into it, so that whoever sees it sees all of it, and none is
-written over. A folder holds few files, and none is ever listed but by `expire`.
+A payload is written beside its place, flushed, and renamed into it, so that whoever sees it sees all of it. A folder
+holds few files, and none is ever listed but by `expire`.
 """
 
 import errno
@@ -74,7 +74,7 @@ class FilesystemStore:
         os.close(self._root)
 
     def put(self, key: str, data: bytes) -> None:
-        """See `PayloadStore.put`. What lies there already stays as it is.
+        """See `PayloadStore.put`.
 
         Raises:
             StoreFull: the file system or the quota is full.
@@ -85,11 +85,11 @@ class FilesystemStore:
             beside = f".{name[: _LONGEST_NAME - 40]}.{secrets.token_hex(8)}.new"
             try:
                 self._write(folder, beside, data)
-                with suppress(FileExistsError):
-                    os.link(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
+                os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
                 with suppress(FileNotFoundError):
                     os.unlink(beside, dir_fd=folder)
+                raise
             os.fsync(folder)
 
     def get(self, key: str, size: int) -> bytes:

@@ -97,18 +97,19 @@ class RedisStore:
                 )
 
     def put(self, key: str, data: bytes) -> None:
-        """See `PayloadStore.put`. What lies there already stays as it is.
+        """See `PayloadStore.put`.
 
         Raises:
             StoreFull: the server has no memory left.
         """
         what = f"did not take {key} ({len(data)} bytes)"
         if len(data) < _PART:
-            self._tried(what, lambda client: client.set(key, _WHOLE + data, ex=self._keep_seconds, nx=True))
+            self._tried(what, lambda client: client.set(key, _WHOLE + data, ex=self._keep_seconds))
             return
+        before = self._tried(what, lambda client: client.getrange(key, 0, _LONGEST_HEAD))
         token = secrets.token_hex(8)
         head = _PARTS + f"{len(data)} {token}".encode()
-        places = [_part_key(key, token, number) for number in range(-(-len(data) // _PART))]
+        places = _part_keys(key, head)
         try:
             for place, start in zip(places, range(0, len(data), _PART), strict=True):
                 self._put_part(what, place, data[start : start + _PART])
@@ -116,11 +117,9 @@ class RedisStore:
             self._remove(places)
             raise
         # From here on parts stay if it is not known whether the head was written: it may refer to them.
-        if not self._tried(what, lambda client: client.set(key, head, ex=self._keep_seconds, nx=True)) and (
-            # A refusal may be the second answer to a request whose first one was lost.
-            self._tried(what, lambda client: client.getrange(key, 0, _LONGEST_HEAD)) != head
-        ):
-            self._remove(places)
+        self._tried(what, lambda client: client.set(key, head, ex=self._keep_seconds))
+        if before[:1] == _PARTS:
+            self._remove(_part_keys(key, cast(bytes, before)))
 
     def get(self, key: str, size: int) -> bytes:
         """See `PayloadStore.get`."""
@@ -136,11 +135,11 @@ class RedisStore:
                 raise PayloadCorrupt(f"the payload {key} does not have its {size} bytes")
             yield data
             return
-        found, _, token = data.decode().partition(" ")
-        if int(found) != size:
+        found = int(data.partition(b" ")[0])
+        if found != size:
             raise PayloadCorrupt(f"the payload {key} has {found} bytes, and not {size}")
-        for number, start in enumerate(range(0, size, _PART)):
-            yield self._range(key, _part_key(key, token, number), min(_PART, size - start) - 1)
+        for place, start in zip(_part_keys(key, value), range(0, size, _PART), strict=True):
+            yield self._range(key, place, min(_PART, size - start) - 1)
 
     def _put_part(self, what: str, key: str, part: bytes) -> None:
         self._tried(what, lambda client: client.set(key, part, ex=self._keep_seconds))
@@ -183,5 +182,7 @@ class RedisStore:
             pause = min(pause * 2, 1)
 
 
-def _part_key(key: str, token: str, number: int) -> str:
-    return f"{key}#{token}.{number}"
+def _part_keys(key: str, head: bytes) -> list[str]:
+    """Where the parts of a payload are to which `head` refers."""
+    size, _, token = head.removeprefix(_PARTS).decode().partition(" ")
+    return [f"{key}#{token}.{number}" for number in range(-(-int(size) // _PART))]

@@ -6,7 +6,8 @@ from typing import Protocol
 
 
 class PayloadStore(Protocol):
-    """Keeps blobs by key. A key is written once with one content, so a repeated put is harmless."""
+    """Keeps blobs by key. A put may be repeated, and what is put later replaces what lies there: the results of an
+    attempt replace its checkpoints."""
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, durably when this returns.
