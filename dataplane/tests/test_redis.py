@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import redis
-from dataplane.tests.redis_server import Server, make_certificate, running
+from dataplane.tests.redis_server import Server, running
 
 from htcgrid_dataplane import PayloadMissing, PayloadStore, StoreFull, StoreMisconfigured, StoreUnavailable
 from htcgrid_dataplane.conformance import StoreConformance
 from htcgrid_dataplane.redis import RedisStore
+from htcgrid_local.certificates import make_certificate
 
 KEY = "tenant/session/results/0.1"
 KEEP = timedelta(days=1)
