@@ -1,0 +1,1 @@
+"""One file describes an HTC-Grid."""
