@@ -138,3 +138,19 @@ def test_stored_inputs_have_a_bounded_size(size: int) -> None:
         ChunkInput(chunk=0, first_task=0, size=1, stored_bytes=size)
     with pytest.raises(ValidationError, match="sizes"):
         UploadRequest(sizes={0: size})
+
+
+def test_the_store_of_inputs_is_said_where_it_is_not_s3() -> None:
+    """A grid of before knows no such field, and refuses it."""
+    chunk = ChunkInput(chunk=0, first_task=0, size=1, stored_bytes=9)
+    assert chunk.store == "s3"
+    assert '"store"' not in AddChunks(chunks=(chunk,)).to_json()
+    elsewhere = chunk.model_copy(update={"store": "redis"})
+    assert '"store":"redis"' in elsewhere.to_json()
+    assert ChunkInput.model_validate_json(elsewhere.to_json()) == elsewhere
+
+
+@pytest.mark.parametrize("store", ["", "a b", "/", "é", "s" * 65])
+def test_the_name_of_a_store_is_a_short_word(store: str) -> None:
+    with pytest.raises(ValidationError, match="store"):
+        ChunkInput(chunk=0, first_task=0, size=1, stored_bytes=9, store=store)

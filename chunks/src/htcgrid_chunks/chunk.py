@@ -37,10 +37,11 @@ def bucket_key(session_id: str, bucket: int) -> str:
 
 @dataclass(frozen=True)
 class Payload:
-    """Encoded lines: in the row (`data`), or in the data plane (`stored_bytes`)."""
+    """Encoded lines: in the row (`data`), or in the data plane (`stored_bytes`, in the store of the name `store`)."""
 
     data: bytes | None = None
     stored_bytes: int | None = None
+    store: str = "s3"
 
     def parts(self, store: PayloadStore, key: str) -> Iterable[bytes]:
         """The encoded lines in parts: from the row, or from `store`, where they lie under `key`.

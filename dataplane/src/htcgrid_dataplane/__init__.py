@@ -22,15 +22,24 @@ from htcgrid_dataplane.errors import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from htcgrid_dataplane.store import PayloadLinks, PayloadStore, input_key, result_key
+from htcgrid_dataplane.store import (
+    RELAY_PART_BYTES,
+    PayloadLinks,
+    PayloadRelay,
+    PayloadStore,
+    input_key,
+    result_key,
+)
 
 __all__ = [
     "MAX_ENCODED_BYTES",
     "MAX_EXPANDED_BYTES",
+    "RELAY_PART_BYTES",
     "DataPlaneError",
     "PayloadCorrupt",
     "PayloadLinks",
     "PayloadMissing",
+    "PayloadRelay",
     "PayloadStore",
     "PayloadTooLarge",
     "StoreFull",

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+RELAY_PART_BYTES: Final = 4 * 1024 * 1024
+"""The size of every part of an upload but its last. The grid's API passes on no larger ones."""
 
 
 class PayloadStore(Protocol):
@@ -42,6 +45,48 @@ class PayloadLinks(Protocol):
     @property
     def upload_headers(self) -> dict[str, str]:
         """Headers that a PUT to an upload URL must carry."""
+
+
+class PayloadRelay(Protocol):
+    """Gives and takes payloads in parts, so that those who cannot reach the store are served through the grid's API.
+
+    An upload is one way to write one payload. Its name is made by whoever uploads, so that each request of it may be
+    repeated; uploads of the same key do not meet until one of them is finished. What is left unfinished expires.
+    """
+
+    def read(self, key: str, size: int, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on of what lies under `key`, which was announced to have `size` bytes; fewer
+        where it ends before.
+
+        Raises:
+            PayloadMissing: nothing lies there.
+            PayloadCorrupt: it has another size.
+            StoreUnavailable: the store could not be reached.
+        """
+
+    def put_part(self, key: str, upload: str, offset: int, part: bytes) -> None:
+        """Keep a part of an upload, unseen by readers. The parts come in order, each but the last of
+        `RELAY_PART_BYTES`. A part may be put again, as long as its upload is not finished.
+
+        Args:
+            key: where the payload will lie.
+            upload: names the upload: 32 hexadecimal digits.
+            offset: where in the payload the part begins, in bytes.
+            part: its bytes.
+
+        Raises:
+            PayloadMissing: parts before it are missing: the upload has expired. `finish` may say so in its place.
+            StoreUnavailable: the store could not be reached.
+        """
+
+    def finish(self, key: str, upload: str, size: int) -> bool:
+        """Make the parts of an upload, `size` bytes together, the payload under `key`; false if another payload lies
+        there, which stays. Repeating it changes nothing, and gives what the first call gave.
+
+        Raises:
+            PayloadMissing: parts of the upload are missing.
+            StoreUnavailable: the store could not be reached.
+        """
 
 
 def input_key(tenant: str, session_id: str, chunk: int, edition: str = "") -> str:

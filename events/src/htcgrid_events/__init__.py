@@ -62,6 +62,7 @@ from htcgrid_events.limits import (
     MAX_TASK_BYTES,
     MAX_TASKS,
     MAX_TASKS_PER_CHUNK,
+    RELAY_PART_BYTES,
 )
 from htcgrid_events.model import (
     After,
@@ -69,6 +70,7 @@ from htcgrid_events.model import (
     Contract,
     Request,
     SessionId,
+    StoreName,
     SubscriberId,
     TaskIndex,
     TimestampMs,
@@ -106,6 +108,7 @@ __all__ = [
     "MAX_TASK_BYTES",
     "NON_RETRYABLE",
     "PUSH_FRAME",
+    "RELAY_PART_BYTES",
     "SESSION_ENDED",
     "SOURCE",
     "VERSION",
@@ -168,6 +171,7 @@ __all__ = [
     "SessionTimedOut",
     "Stages",
     "StopReason",
+    "StoreName",
     "SubscriberId",
     "TaskDeadLettered",
     "TaskError",

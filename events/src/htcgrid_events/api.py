@@ -22,6 +22,7 @@ from htcgrid_events.model import (
     Contract,
     Request,
     SessionId,
+    StoreName,
     SubscriberId,
     TaskIndex,
     TimestampMs,
@@ -39,6 +40,11 @@ def _moment(timestamp_ms: int) -> datetime:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 
+def _is_s3(store: str) -> bool:
+    # Grids of before know no field for it, and refuse what they do not know.
+    return store == "s3"
+
+
 class ChunkInput(Request):
     """One chunk to be submitted. Its inputs are JSON lines, compressed: here when small, else already uploaded."""
 
@@ -48,6 +54,8 @@ class ChunkInput(Request):
     size: Annotated[Whole, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
     stored_bytes: Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)] | None = None
+    store: Annotated[StoreName, Field(exclude_if=_is_s3)] = "s3"
+    """In which payload store uploaded inputs lie, as `UploadPlaces` said."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "ChunkInput":
@@ -305,6 +313,8 @@ class GridInfo(Shown, Contract):
     """The caller, as the grid knows it."""
     now: TimestampMs
     """The grid's clock."""
+    store: StoreName = "s3"
+    """The payload store that takes new inputs."""
 
     def _summary(self) -> str:
         return f"version {self.version} in {self.region}, as {self.tenant}"
@@ -313,6 +323,7 @@ class GridInfo(Shown, Contract):
         return {
             "partitions": ", ".join(self.partitions),
             "notification topic": self.notification_topic or "-",
+            "store": self.store,
             "clock": moment(self.now),
         }
 
@@ -378,7 +389,7 @@ class TaskInput(Contract):
     lines: Annotated[int, Field(ge=1)]
     inputs: Blob | None = None
     url: Annotated[str | None, Field(repr=False)] = None
-    """Where the inputs can be fetched for a short while."""
+    """Where the inputs can be fetched for a short while: an absolute URL, or a path of the API."""
 
 
 class UploadRequest(Request):
@@ -394,12 +405,16 @@ class UploadRequest(Request):
 
 class UploadPlaces(Contract):
     """Where to PUT each chunk's inputs, and the headers that the request must carry beside its `Content-Length`. A
-    place takes one upload: to a further one it answers 412."""
+    place takes one upload: to a further one it answers 412.
+
+    A place is an absolute URL, or a path of the API itself: that one takes the inputs in parts."""
 
     urls: Annotated[dict[int, str], Field(repr=False)]
     headers: dict[str, str]
     taken: dict[int, str] = Field(default_factory=dict)
     """Where to GET what lies in a place already, for those who were answered 412 and ask whether it is theirs."""
+    store: StoreName = "s3"
+    """The payload store in which these places are: to be said again with the chunks."""
 
 
 class PushTicket(Contract):

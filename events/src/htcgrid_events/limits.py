@@ -30,5 +30,9 @@ MAX_STORED_BYTES = 257 * 1024 * 1024
 """Largest encoded input or result of a chunk in the data plane: a chunk's text has 256 MiB at most, and encoding adds
 little to what does not compress. Whoever reads a payload reads no more, so that none fills its reader's memory."""
 
+RELAY_PART_BYTES = 4 * 1024 * 1024
+"""Largest part of a payload in one request or answer of the API: in base64, as API Gateway and Lambda pass it on, below
+the 6 MB of a Lambda function's request and answer ("Lambda quotas")."""
+
 MAX_PUSH_BYTES = 120 * 1024
 """Largest push frame: "Amazon API Gateway quotas" allow 128 KB a WebSocket message."""

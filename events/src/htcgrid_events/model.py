@@ -23,6 +23,8 @@ from htcgrid_events.limits import MAX_CHUNKS, MAX_TASKS
 TimestampMs = Annotated[int, Field(ge=0, description="Milliseconds since the Unix epoch.")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SubscriberId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+StoreName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$")]
+"""The name of a payload store, such as `s3`."""
 Whole = Annotated[int, Strict()]
 """A whole number in a JSON text; neither `true` nor `"1"` nor `1.0` is one."""
 Real = Annotated[float, Strict()]

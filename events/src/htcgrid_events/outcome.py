@@ -108,7 +108,8 @@ class PartialOutcome(Contract):
     results: Blob | None = None
     stored_bytes: Annotated[int, Field(ge=0)] | None = None
     url: Annotated[str | None, Field(repr=False)] = None
-    """Where the stored results can be fetched for a short while; only in answers of the API."""
+    """Where the stored results can be fetched for a short while, an absolute URL or a path of the API; only in answers
+    of the API."""
 
     @property
     def size(self) -> int:
