@@ -56,7 +56,7 @@ REQUESTS = [name for name in NAMES if issubclass(CONTRACTS[name], Request)]
 
 
 def test_requests_are_what_clients_send_to_the_api() -> None:
-    names = ("AddChunks", "CancelSessions", "CreateSession", "PurgeTasks", "RedriveTasks", "UploadRequest")
+    names = ("AddChunks", "CancelSessions", "CreateSession", "PurgeTasks", "PutData", "RedriveTasks", "UploadRequest")
     assert [f"api.{name}" for name in names] == REQUESTS
 
 

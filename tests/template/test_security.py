@@ -152,19 +152,18 @@ def test_every_action_exists_in_aws(statement: Statement) -> None:
 
 
 def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
-    granted = {
-        action: {str(sorted(references(resource))) for resource in statement.resources}
-        for statement in STATEMENTS
-        if statement.role == "AgentRole"
-        for action in statement.actions
-    }
+    granted: dict[str, set[str]] = {}
+    for statement in STATEMENTS:
+        for action in statement.actions if statement.role == "AgentRole" else ():
+            named = {str(sorted(references(resource))) for resource in statement.resources}
+            granted[action] = granted.get(action, set()) | named
     tasks = {"['TaskQueueHigh']", "['TaskQueueNormal']", "['TaskQueueLow']"}
     assert granted == {
         "sqs:ReceiveMessage": tasks,
         "sqs:DeleteMessage": tasks,
         "sqs:ChangeMessageVisibility": tasks,
         "sqs:SendMessage": {"['TaskEventsQueue']"},
-        "dynamodb:GetItem": {"['ChunksTable']"},
+        "dynamodb:GetItem": {"['ChunksTable']", "['PartitionsTable']"},
         "dynamodb:PartiQLUpdate": {"['ChunksTable']"},
         "s3:GetObject": {"['DataBucket']"},
         "s3:PutObject": {"['DataBucket']"},
@@ -186,6 +185,16 @@ def test_an_agent_writes_no_attribute_but_those_of_an_attempt() -> None:
     assert not named & {"tenant", "inputs", "inputs_bytes", "inputs_edition", "size", "first_task", "expires_at"}
     # nor anything of a bucket's account, which lies in the same table.
     assert not named & {"submitted", "completed", "failed", "cancelled", "finished", "expected", "submitted_chunks"}
+
+
+def test_an_agent_sees_what_its_partition_preloads_and_nothing_else_of_partitions() -> None:
+    table = {"Fn::GetAtt": ["PartitionsTable", "Arn"]}
+    [read] = [each for each in STATEMENTS if each.role == "AgentRole" and table in each.resources]
+    assert (read.actions, read.resources) == (("dynamodb:GetItem",), (table,))
+    assert read.condition["ForAllValues:StringEquals"] == {
+        "dynamodb:LeadingKeys": ["default"],
+        "dynamodb:Attributes": ["partition", "entry", "preload"],
+    }
 
 
 ENCRYPTED = {"dynamodb", "s3", "sqs", "sns"}

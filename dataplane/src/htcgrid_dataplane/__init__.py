@@ -27,6 +27,7 @@ from htcgrid_dataplane.store import (
     PayloadLinks,
     PayloadRelay,
     PayloadStore,
+    data_key,
     input_key,
     result_key,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "StoreFull",
     "StoreMisconfigured",
     "StoreUnavailable",
+    "data_key",
     "decode_lines",
     "decoded_size",
     "encode_lines",

@@ -98,3 +98,8 @@ def input_key(tenant: str, session_id: str, chunk: int, edition: str = "") -> st
 def result_key(tenant: str, session_id: str, chunk: int, attempt: int) -> str:
     """Where the results of one attempt at a chunk lie. A late attempt has another key, which no row refers to."""
     return f"{tenant}/{session_id}/results/{chunk}.{attempt}"
+
+
+def data_key(tenant: str, sha256: str) -> str:
+    """Where shared data of a tenant lies, always in the grid's bucket. No session has the id `data`."""
+    return f"{tenant}/data/{sha256}"

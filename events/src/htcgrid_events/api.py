@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from htcgrid_events.data import Digests, References
 from htcgrid_events.identifiers import BUCKET_SIZE
 from htcgrid_events.limits import (
     INLINE_BYTES,
     MAX_CHUNKS,
     MAX_CHUNKS_PER_REQUEST,
+    MAX_DATA_PER_REQUEST,
     MAX_STORED_BYTES,
     MAX_TASKS,
     MAX_TASKS_PER_CHUNK,
@@ -82,6 +84,8 @@ class AddChunks(Request):
         BeforeValidator(AtMost(MAX_CHUNKS_PER_REQUEST)),
     ] = ()
     totals: Totals | None = None
+    data: Digests = ()
+    """The shared data to which the tasks of this request refer. If some is not there, the request is refused."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "AddChunks":
@@ -89,12 +93,30 @@ class AddChunks(Request):
             raise ValueError("a chunk number occurs twice")
         return self
 
+    @property
+    def all_data(self) -> frozenset[str]:
+        """The digests of all shared data that it names."""
+        return frozenset(self.data)
+
 
 class CreateSession(AddChunks):
     """`PUT /sessions/{session_id}`, with the id made by the client. Repeating it changes nothing."""
 
     options: Annotated[SessionOptions, known_fields_of(SessionOptions)] = SessionOptions()
     subscriber_id: SubscriberId | None = None
+    preload: References = ()
+    """Shared data that the agents of the session's partition are to fetch before its tasks want it."""
+
+    @property
+    def all_data(self) -> frozenset[str]:
+        """The digests of all shared data that it names."""
+        return super().all_data | {reference.sha256 for reference in self.preload}
+
+    @model_validator(mode="after")
+    def _few_data(self) -> "CreateSession":
+        if len(self.all_data) > MAX_DATA_PER_REQUEST:
+            raise ValueError(f"data and preload name more than {MAX_DATA_PER_REQUEST} digests together")
+        return self
 
 
 class Account(Shown, Contract):

@@ -36,3 +36,12 @@ the 6 MB of a Lambda function's request and answer ("Lambda quotas")."""
 
 MAX_PUSH_BYTES = 120 * 1024
 """Largest push frame: "Amazon API Gateway quotas" allow 128 KB a WebSocket message."""
+
+MAX_DATA_BYTES = 5 * 1024**3
+"""Largest shared data, 5 GiB: S3 copies no more at once ("Amazon S3 API Reference", CopyObject)."""
+
+MAX_DATA_NAME_BYTES = 255
+"""Longest name of shared data in UTF-8: the longest of a file on Linux (NAME_MAX)."""
+
+MAX_DATA_PER_REQUEST = 100
+"""Most shared data to which one request refers: DynamoDB reads as many rows at once (BatchGetItem)."""

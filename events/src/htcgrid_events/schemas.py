@@ -28,6 +28,7 @@ from htcgrid_events.api import (
     UploadRequest,
 )
 from htcgrid_events.bus import BUS_EVENTS, TasksRetrying
+from htcgrid_events.data import DataDeleted, DataPage, DataPlace, DataRecord, DataReference, PutData
 from htcgrid_events.dead_letters import DeadLetterPage, DeadLettersDone, PurgeTasks, RedriveTasks
 from htcgrid_events.model import Contract
 from htcgrid_events.outcome import ChunkFinished, ChunkQueued
@@ -39,9 +40,10 @@ CONTRACTS: Mapping[str, type[Contract]] = {
     **{f"bus.{name.replace(' ', '')}": model for name, model in BUS_EVENTS.items()},
     **{f"queue.{model.__name__}": model for model in (ChunkQueued, ChunkFinished, TasksRetrying)},
     **{f"push.{model.__name__}": model for model in (ChunksFrame, SessionEndedFrame, PingFrame, PongFrame)},
+    "event.DataReference": DataReference,
     **{
         f"api.{model.__name__}": model
-        for model in (CreateSession, AddChunks, UploadRequest, CancelSessions, RedriveTasks, PurgeTasks)
+        for model in (CreateSession, AddChunks, UploadRequest, PutData, CancelSessions, RedriveTasks, PurgeTasks)
     },
     **{
         f"api.{model.__name__}": model
@@ -57,6 +59,10 @@ CONTRACTS: Mapping[str, type[Contract]] = {
             DeadLetterPage,
             DeadLettersDone,
             UploadPlaces,
+            DataPlace,
+            DataRecord,
+            DataPage,
+            DataDeleted,
             PushTicket,
             GridInfo,
             ErrorBody,
