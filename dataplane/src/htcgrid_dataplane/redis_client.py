@@ -7,7 +7,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from htcgrid_dataplane.redis import Client
+from htcgrid_dataplane.redis_calls import Client
 
 if TYPE_CHECKING:
     from htcgrid_dataplane.store_settings import RedisSettings

@@ -58,7 +58,9 @@ def open_s3_behind_redis(settings: Mapping[str, str], s3: PayloadStore) -> Paylo
     from htcgrid_dataplane.write_through import WriteThroughStore
 
     place = read_settings(RedisSettings, settings)
-    cache = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours), patience=timedelta(0))
+    cache = RedisStore(
+        lambda: connect(place), timedelta(hours=place.keep_hours), patience=timedelta(0), replicated=False
+    )
     return WriteThroughStore(s3, cache)
 
 
