@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 
 import botocore.session
 import pytest
 import urllib3
 from agent.tests.harness import Place
+from agent.tests.proxy import Fate, Network, network
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -34,7 +37,7 @@ from htcgrid_agent.aws.signing import (
 )
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_chunks.backoff import Backoff
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable
 from htcgrid_dataplane.s3 import S3Store
 
 words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=40)
@@ -46,18 +49,27 @@ words = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1,
     st.none() | words,
     st.binary(),
     st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)),  # noqa: DTZ001
-    st.sampled_from([("sqs", "POST", "/"), ("s3", "PUT", "/bucket/a%20b/c.1"), ("s3", "GET", "/t/s/inputs/7")]),
+    st.sampled_from(
+        [
+            ("sqs", "POST", "/", ""),
+            ("s3", "PUT", "/bucket/a%20b/c.1", ""),
+            ("s3", "GET", "/t/s/inputs/7", ""),
+            ("s3", "POST", "/t/s/results/7.1", "uploads="),
+            ("s3", "PUT", "/t/s/results/7.1", "partNumber=12&uploadId=a.b~c_%2B%2F%3D"),
+        ]
+    ),
 )
 def test_signatures_are_those_of_botocore(
-    access: str, secret: str, token: str | None, body: bytes, moment: datetime, target: tuple[str, str, str]
+    access: str, secret: str, token: str | None, body: bytes, moment: datetime, target: tuple[str, str, str, str]
 ) -> None:
-    service, method, path = target
+    service, method, path, query = target
     headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": "A.B", "host": "eu-west-1.aws:444"}
     keys = Keys(access, secret, token)
-    signed = Signer(service, "eu-west-1").sign(method, path, headers, body, keys, moment.replace(tzinfo=UTC))
+    signed = Signer(service, "eu-west-1").sign(method, path, headers, body, keys, moment.replace(tzinfo=UTC), query)
     make = S3SigV4Auth if service == "s3" else SigV4Auth
     auth = make(Credentials(access, secret, token), service, "eu-west-1")
-    request = AWSRequest(method, f"https://eu-west-1.aws:444{path}", headers=headers, data=body)
+    url = f"https://eu-west-1.aws:444{path}" + (f"?{query}" if query else "")
+    request = AWSRequest(method, url, headers=headers, data=body)
     request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
     request.headers["X-Amz-Date"] = request.context["timestamp"]
     if service == "s3":
@@ -86,7 +98,8 @@ def serving(monkeypatch: pytest.MonkeyPatch, service: Service) -> Iterator[JsonC
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            service.requests.append((self.headers["x-amz-target"], json.loads(body)))
+            target = self.headers["x-amz-target"]
+            service.requests.append((target or self.path, json.loads(body) if target else {}))
             answer = service.answers.pop(0)
             if answer is None:
                 self.close_connection = True
@@ -185,6 +198,53 @@ def test_objects_come_back_from_the_embedded_aws_as_they_were(place: Place, monk
         store.get("tenant+1 ü/session/results/0.1", 9)
     with pytest.raises(PayloadMissing):
         store.get("tenant/other", 1)
+
+
+@pytest.fixture
+def wired(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """The embedded AWS behind a network, as the environment of this process."""
+    with network(place.embedded.url) as net:
+        for name, value in place.environment().items():
+            if name.startswith("AWS_"):
+                monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", net.url)
+        yield net
+
+
+def test_large_objects_go_in_parts_some_of_which_fail(place: Place, wired: Network) -> None:
+    store = S3Store(s3(ObjectClient(place.mark, reach(Service([])))), place.mark)
+    data = secrets.token_bytes(40 * 1024 * 1024 + 1)
+    fates = {name: [Fate.DROP, Fate.RESET, Fate.FAIL] for name in ("PutObject", "GetObject")}
+    wired.before = lambda request: fates[request.name].pop() if fates.get(request.name) else Fate.PASS
+    store.put("tenant+1 ü/session/results/0.1", data)
+    assert store.get("tenant+1 ü/session/results/0.1", len(data)) == data
+    assert place.payloads.get("tenant+1 ü/session/results/0.1", len(data)) == data
+    assert [wired.count(name) for name in fates] == [6 + 3] * 2
+
+
+def test_an_upload_in_parts_that_fails_is_aborted(place: Place, wired: Network) -> None:
+    store = S3Store(s3(ObjectClient(place.mark, reach(Service([])))), place.mark)
+    key = "tenant/aborted/results/0.1"
+    parts = count(1)
+    wired.before = lambda request: (
+        Fate.FAIL if request.name == "PutObject" and next(parts) > 2 else Fate.PASS  # the parts of an upload are PUT
+    )
+    with pytest.raises(StoreUnavailable, match="did not take"):
+        store.put(key, bytes(40 * 1024 * 1024))
+    assert wired.count("DELETE") == 1
+    with pytest.raises(PayloadMissing):
+        place.payloads.get(key, 40 * 1024 * 1024)
+
+
+def test_a_refusal_that_comes_after_success_was_announced_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = b"<?xml version='1.0'?>\n<Error><Code>InternalError</Code><Message>We failed</Message></Error>"
+    service = Service([(200, refused), (200, b"<CompleteMultipartUploadResult/>"), *[(200, refused)] * 4])
+    with serving(monkeypatch, service):
+        objects = ObjectClient("data", reach(service))
+        objects.end_upload("a/b", "upload", [(1, '"etag"')])
+        assert len(service.answers) == 4
+        with pytest.raises(ClientError, match=r"InternalError.*We failed"):
+            objects.end_upload("a/b", "upload", [(1, '"etag"')])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
 """The S3 store: what every payload store does, and links for those without credentials."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import IncompleteReadError, ReadTimeoutError
 from moto import mock_aws
@@ -90,7 +96,7 @@ class _Cut:
         self._error = error
         self.closed = False
 
-    def read(self, amount: int) -> bytes:
+    def read(self, amount: int | None = None) -> bytes:
         raise self._error
 
     def close(self) -> None:
@@ -112,9 +118,153 @@ def test_a_body_that_is_cut_may_be_whole_later(
     assert body.closed
 
 
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def uploads(store: S3Store) -> Callable[[], list[str]]:
+    """The uploads in parts that are neither finished nor aborted."""
+
+    def names() -> list[str]:
+        return [upload["Key"] for upload in store._client.list_multipart_uploads(Bucket="payloads").get("Uploads", [])]
+
+    return names
+
+
+def losing_answers(store: S3Store, operation: str, statuses: list[int]) -> list[int]:
+    """Let the next answers of an operation be these; 0 is that of S3. Gives what is left of them."""
+
+    def answer(request: AWSPreparedRequest, **rest: object) -> Any:
+        status = statuses.pop(0) if statuses else 0
+        body = SimpleNamespace(stream=lambda **rest: [b""])
+        return AWSResponse(request.url, status, HTTPHeaders(), body) if status else None
+
+    store._client.meta.events.register_first(f"before-send.s3.{operation}", answer)
+    return statuses
+
+
+def refusing(store: S3Store, operation: str) -> None:
+    """Let S3 refuse an operation once."""
+    events, answers = store._client.meta.events, [{"Error": {"Code": "Oh", "Message": "no"}}]
+
+    def refuse(**call: object) -> Any:
+        return (SimpleNamespace(status_code=403), answers.pop()) if answers else None
+
+    events.register(f"before-call.s3.{operation}", refuse)
+
+
+@pytest.mark.parametrize("size", [16 * MIB, 16 * MIB + 1])
+def test_what_is_larger_than_16_mib_goes_in_parts(store: S3Store, size: int) -> None:
+    asked: list[str] = []
+    store._client.meta.events.register("before-call.s3", lambda model, **rest: asked.append(model.name))
+    store.put(KEY, bytes(size))
+    assert store.get(KEY, size) == bytes(size)
+    begun, ended = ["CreateMultipartUpload"], ["CompleteMultipartUpload"]
+    in_parts = [*begun, *["UploadPart"] * 3, *ended, *["GetObject"] * 3]
+    assert asked == (["PutObject", "GetObject"] if size == 16 * MIB else in_parts)
+
+
+def test_a_part_that_fails_is_sent_again(store: S3Store, uploads: Callable[[], list[str]]) -> None:
+    data = secrets.token_bytes(20 * MIB)
+    left = losing_answers(store, "UploadPart", [500, 0, 503, 500])
+    store.put(KEY, data)
+    assert not left
+    assert store.get(KEY, len(data)) == data
+    assert not uploads()
+
+
+@pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload"])
+def test_an_upload_that_fails_leaves_nothing(store: S3Store, uploads: Callable[[], list[str]], operation: str) -> None:
+    refusing(store, operation)
+    with pytest.raises(StoreUnavailable, match=f"did not take {KEY} .{20 * MIB} bytes"):
+        store.put(KEY, bytes(20 * MIB))
+    assert not uploads()
+    with pytest.raises(PayloadMissing):
+        store.get(KEY, 20 * MIB)
+    store.put(KEY, bytes(20 * MIB))
+    assert store.get(KEY, 20 * MIB) == bytes(20 * MIB)
+
+
+def test_an_upload_that_cannot_be_aborted_is_told_as_what_it_is(
+    store: S3Store, uploads: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing(store, "UploadPart")
+    refusing(store, "AbortMultipartUpload")
+    with pytest.raises(StoreUnavailable, match="UploadPart"):
+        store.put(KEY, bytes(20 * MIB))
+    assert uploads() == [KEY]
+    assert f"parts of {KEY} stay until the bucket removes them" in caplog.text
+
+
+def test_parts_are_never_of_two_objects(store: S3Store) -> None:
+    size = 48 * MIB
+    store.put(KEY, b"1" * size)
+    parts = store.stream(KEY, size)
+    assert set(next(parts)) == {ord("1")}
+    store.put(KEY, b"2" * size)
+    with pytest.raises(StoreUnavailable, match="was replaced while it was read") as refusal:
+        assert {byte for part in parts for byte in set(part)} == {ord("1")}
+    assert refusal.value.retryable
+    assert store.get(KEY, size) == b"2" * size
+
+
+@pytest.mark.parametrize(("found", "announced"), [(0, 20 * MIB), (11, 20 * MIB), (21 * MIB, 20 * MIB)])
+def test_a_large_payload_of_another_size_is_refused_before_much_of_it_is_read(
+    store: S3Store, found: int, announced: int
+) -> None:
+    store.put(KEY, bytes(found))
+    asked: list[str] = []
+    store._client.meta.events.register("before-call.s3.GetObject", lambda model, **rest: asked.append(model.name))
+    with pytest.raises(PayloadCorrupt, match=f"{KEY} has {found} bytes, and not {announced}"):
+        store.get(KEY, announced)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("cuts", "first"), [(2, 0), (2, 1), (3, 0), (3, 1)])
+def test_a_large_payload_whose_parts_are_cut_is_read_again(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch, cuts: int, first: int
+) -> None:
+    data = secrets.token_bytes(20 * MIB)
+    store.put(KEY, data)
+    bodies: list[_Cut] = []
+    get, numbers = store._client.get_object, count()
+
+    def cut(**request: Any) -> Any:
+        answer: Any = get(**request)
+        if next(numbers) >= first and len(bodies) < cuts and request["Range"].startswith(f"bytes={first * 8 * MIB}-"):
+            bodies.append(_Cut(ProtocolError()))
+            answer["Body"] = bodies[-1]
+        return answer
+
+    monkeypatch.setattr(store._client, "get_object", cut)
+    if cuts == 3:
+        with pytest.raises(StoreUnavailable, match=f"all of {KEY}"):
+            store.get(KEY, len(data))
+    assert store.get(KEY, len(data)) == data
+    assert len(bodies) == cuts
+
+
+def test_no_more_parts_are_held_than_are_on_their_way(store: S3Store) -> None:
+    size = 80 * MIB
+    store.put(KEY, bytes(size))
+    asked: list[str] = []
+    store._client.meta.events.register("before-call.s3.GetObject", lambda model, **rest: asked.append(model.name))
+    parts = store.stream(KEY, size)
+    next(parts)
+    assert len(asked) <= 5
+    parts.close()  # type: ignore[attr-defined]
+    assert len(asked) <= 5
+
+
 def test_a_store_that_does_not_answer_may_answer_later(store: S3Store) -> None:
     nowhere = S3Store(boto3.client("s3", region_name="us-east-1"), "no-such-bucket")
-    for request in (lambda: nowhere.put(KEY, b"x"), lambda: nowhere.get(KEY, 1)):
+    large = 20 * MIB
+    for request in (
+        lambda: nowhere.put(KEY, b"x"),
+        lambda: nowhere.put(KEY, bytes(large)),
+        lambda: nowhere.get(KEY, 1),
+        lambda: nowhere.get(KEY, large),
+    ):
         with pytest.raises(StoreUnavailable) as refusal:
             request()
         assert refusal.value.retryable

@@ -167,6 +167,7 @@ def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
         "dynamodb:PartiQLUpdate": {"['ChunksTable']"},
         "s3:GetObject": {"['DataBucket']"},
         "s3:PutObject": {"['DataBucket']"},
+        "s3:AbortMultipartUpload": {"['DataBucket']"},
         "kms:Decrypt": {"['Key']"},
         "kms:GenerateDataKey": {"['Key']"},
     }
@@ -274,6 +275,17 @@ def test_nobody_writes_results_but_who_runs_tasks_or_gives_them_up() -> None:
         if "s3:PutObject" in each.actions and any("inputs" not in resource["Fn::Sub"] for resource in each.resources)
     }
     assert writers == {"AgentRole", "ExpiredLeasesRole", "UndeliverableRole"}
+
+
+def test_who_writes_results_may_abort_the_upload_of_a_large_one() -> None:
+    for each in STATEMENTS:
+        writes = "s3:PutObject" in each.actions and any("results" in resource["Fn::Sub"] for resource in each.resources)
+        assert writes == ("s3:AbortMultipartUpload" in each.actions), (each.role, each.sid)
+    [bucket] = of_type("AWS::S3::Bucket").values()
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}.items() <= {
+        name: value for rule in rules for name, value in rule.items() if rule["Status"] == "Enabled"
+    }.items()
 
 
 def test_no_role_has_policies_that_others_write() -> None:

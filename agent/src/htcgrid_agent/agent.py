@@ -56,6 +56,7 @@ from htcgrid_chunks.clock import (
 )
 from htcgrid_chunks.store import ChunkStore
 from htcgrid_dataplane.s3 import S3Store
+from htcgrid_dataplane.s3_parts import PARTS_AT_ONCE
 from htcgrid_dataplane.stores import open_store
 
 _LOG = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class Agent:
             session=session,
             breaker=self._breakers[service],
             requests=self._metrics.requests,
-            connections=len(self._settings.task_queue_urls) + _TRANSFER_THREADS,
+            connections=len(self._settings.task_queue_urls) + _TRANSFER_THREADS + PARTS_AT_ONCE,
             read_timeout=timedelta(seconds=MAX_WAIT_SECONDS + 10),
         )
 

@@ -133,4 +133,4 @@ def _getter(location: str) -> Get:
     parts = urlsplit(location)
     objects = ObjectClient(parts.netloc, config)
     key = location.removeprefix(f"s3://{parts.netloc}/")
-    return lambda first, last: objects.get(key, {"range": f"bytes={first}-{last}"})
+    return lambda first, last: objects.get(key, {"range": f"bytes={first}-{last}"}).data

@@ -35,7 +35,7 @@ class StoreConformance:
         """A key that nobody has used."""
         return result_key("tenant", secrets.token_hex(8), 0, 1)
 
-    @pytest.mark.parametrize("size", [0, 1, 1_000, _MIB + 1, 20 * _MIB])
+    @pytest.mark.parametrize("size", [0, 1, 1_000, _MIB + 1, 20 * _MIB, 40 * _MIB + 1])
     def test_what_was_put_is_got(self, store: PayloadStore, key: str, size: int) -> None:
         """Of any size, whole and in parts."""
         data = secrets.token_bytes(size)

@@ -7,9 +7,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
 
-from htcgrid_dataplane.errors import PayloadCorrupt, PayloadMissing, StoreUnavailable
+from htcgrid_dataplane.errors import PayloadCorrupt, StoreUnavailable
+from htcgrid_dataplane.s3_parts import BODY_CUT, LARGE, S3Parts, open_range
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CONTENT_TYPE = "application/zlib"
 _ABSENT = "*"
 """The condition that nothing lies under a key ("How to prevent object overwrites with conditional writes", S3)."""
-_PART = 1024 * 1024
+_READ = 1024 * 1024
 
 
 class S3Store:
@@ -27,11 +27,15 @@ class S3Store:
     def __init__(self, client: "S3Client", bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._parts = S3Parts(client, bucket)
 
     def put(self, key: str, data: bytes) -> None:
         """See `PayloadStore.put`."""
         try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=_CONTENT_TYPE)
+            if len(data) > LARGE:
+                self._parts.put(key, data, _CONTENT_TYPE)
+            else:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=_CONTENT_TYPE)
         except (ClientError, BotoCoreError) as error:
             raise StoreUnavailable(f"S3 did not take {key} ({len(data)} bytes): {error}") from error
 
@@ -41,6 +45,9 @@ class S3Store:
 
     def stream(self, key: str, size: int) -> Iterator[bytes]:
         """See `PayloadStore.stream`."""
+        return self._parts.stream(key, size) if size > LARGE else self._stream_small(key, size)
+
+    def _stream_small(self, key: str, size: int) -> Iterator[bytes]:
         received = 0
         with closing(self._body(key, size)) as body:
             while part := self._read(key, body):
@@ -53,21 +60,14 @@ class S3Store:
 
     def _body(self, key: str, size: int) -> "StreamingBody | BytesIO":
         # S3 sends one byte more than was announced, and never the rest of an object that is larger.
-        bounded = f"bytes=0-{size}"
-        try:
-            return self._client.get_object(Bucket=self._bucket, Key=key, Range=bounded)["Body"]
-        except self._client.exceptions.NoSuchKey as error:
-            raise PayloadMissing(f"no payload lies under {key}") from error
-        except (ClientError, BotoCoreError) as error:
-            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "InvalidRange":
-                return BytesIO()  # an empty object has no first byte
-            raise StoreUnavailable(f"S3 did not give {key}: {error}") from error
+        answer = open_range(self._client, self._bucket, key, 0, size + 1)
+        return answer["Body"] if answer else BytesIO()
 
     @staticmethod
     def _read(key: str, body: "StreamingBody | BytesIO") -> bytes:
         try:
-            return body.read(_PART)
-        except (BotoCoreError, HTTPError) as error:
+            return body.read(_READ)
+        except BODY_CUT as error:
             raise StoreUnavailable(f"S3 did not give all of {key}: {error}") from error
 
     def upload_url(self, key: str, size: int, valid_for: timedelta) -> str:

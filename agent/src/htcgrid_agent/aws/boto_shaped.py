@@ -73,13 +73,35 @@ class _S3:
     def put_object(self, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: N803
         self._client.put(Key, Body, ContentType)
 
-    def get_object(self, Bucket: str, Key: str, Range: str) -> dict[str, BytesIO]:  # noqa: N803
+    def get_object(self, **request: str) -> dict[str, Any]:
+        headers = {"range": request["Range"]}
+        if "IfMatch" in request:
+            headers["if-match"] = request["IfMatch"]
         try:
-            return {"Body": BytesIO(self._client.get(Key, {"range": Range}))}
+            answer = self._client.get(request["Key"], headers)
         except ClientError as error:
             if error.response["Error"]["Code"] == "NoSuchKey":
                 raise NoSuchKeyError(error.response, "GetObject") from error
             raise
+        return {
+            "Body": BytesIO(answer.data),
+            "ContentRange": answer.headers["content-range"],
+            "ETag": answer.headers["etag"],
+        }
+
+    def create_multipart_upload(self, **request: str) -> dict[str, str]:
+        return {"UploadId": self._client.begin_upload(request["Key"], request["ContentType"])}
+
+    def upload_part(self, **request: Any) -> dict[str, str]:
+        upload, number = request["UploadId"], request["PartNumber"]
+        return {"ETag": self._client.put_part(request["Key"], upload, number, request["Body"])}
+
+    def complete_multipart_upload(self, **request: Any) -> None:
+        parts = [(part["PartNumber"], part["ETag"]) for part in request["MultipartUpload"]["Parts"]]
+        self._client.end_upload(request["Key"], request["UploadId"], parts)
+
+    def abort_multipart_upload(self, **request: str) -> None:
+        self._client.drop_upload(request["Key"], request["UploadId"])
 
 
 def dynamodb(client: JsonClient) -> "DynamoDBClient":
@@ -101,5 +123,5 @@ def _decoded(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def s3(client: ObjectClient) -> "S3Client":
-    """A client with `put_object` and `get_object` for one bucket."""
+    """A client with `put_object`, `get_object` and the operations of multipart uploads, for one bucket."""
     return cast("S3Client", _S3(client))

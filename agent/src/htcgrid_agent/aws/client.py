@@ -9,12 +9,13 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+from xml.sax.saxutils import escape, unescape
 
 import botocore.session
 import urllib3
@@ -35,6 +36,9 @@ from htcgrid_agent.errors import CircuitOpen, is_transient
 from htcgrid_chunks.backoff import Backoff
 
 _MAX_TRIES: Final = 4
+_SUCCESS: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NO_CONTENT})
+_LATE_REFUSALS: Final = frozenset({"CompleteMultipartUpload"})
+"""Operations whose success S3 announces before it has an outcome ("CompleteMultipartUpload", S3 API Reference)."""
 _BACKOFF: Final = Backoff(base=timedelta(milliseconds=50), cap=timedelta(seconds=2))
 
 
@@ -70,8 +74,12 @@ class Service:
         self._host = urlsplit(url).netloc
         self._pool = connection_pool(url, config.session, config.connections, config.read_timeout)
 
-    def send(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    def send(
+        self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes, query: str = ""
+    ) -> urllib3.BaseHTTPResponse:
         """Make one request, and retry it after a backoff while its failure is transient.
+
+        `query` is encoded and sorted by its names.
 
         Raises:
             ClientError: the service refused.
@@ -83,7 +91,7 @@ class Service:
             if not breaker.allows():
                 raise CircuitOpen(service=self._name, seconds=breaker.seconds_left)
             try:
-                answer = self._send_once(operation, method, path, headers, body)
+                answer = self._send_once(operation, method, path, headers, body, query)
             except HTTPClientError:
                 self._note(operation, "unreachable", transient=True)
                 if retry == _MAX_TRIES:
@@ -98,20 +106,25 @@ class Service:
                 return answer
             self._config.sleep(_BACKOFF.wait(retry, random.random).total_seconds())
 
-    def _send_once(self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    def _send_once(
+        self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes, query: str
+    ) -> urllib3.BaseHTTPResponse:
         frozen = self._credentials.get_frozen_credentials()
         keys = Keys(frozen.access_key or "", frozen.secret_key or "", frozen.token)
-        signed = self._signer.sign(method, path, {**headers, "host": self._host}, body, keys, datetime.now(UTC))
+        signed = self._signer.sign(method, path, {**headers, "host": self._host}, body, keys, datetime.now(UTC), query)
+        url = f"{path}?{query}" if query else path
         try:
             # Not decoded: what somebody stored with a content encoding must not expand here.
             response = self._pool.urlopen(
-                method, path, body=body, headers=signed, retries=False, redirect=False, decode_content=False
+                method, url, body=body, headers=signed, retries=False, redirect=False, decode_content=False
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise HTTPClientError(error=error) from error
-        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        status = response.status
+        if status == HTTPStatus.OK and operation in _LATE_REFUSALS and b"<Error>" in response.data:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+        if status not in _SUCCESS:
             code, message = _refusal(response.data)
-            status = response.status
             raise ClientError(
                 {
                     "Error": {"Code": code or str(status), "Message": message},
@@ -119,7 +132,7 @@ class Service:
                 },
                 operation,
             )
-        return response.data
+        return response
 
     def _note(self, operation: str, error: str, *, transient: bool) -> None:
         self._config.requests.labels(operation, error).inc()
@@ -149,7 +162,7 @@ class JsonClient:
         """Make one request. Raises as `Service.send` does."""
         headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"{self._target}.{operation}"}
         body = json.dumps(request, separators=(",", ":")).encode()
-        data = self._service.send(operation, "POST", "/", headers, body)
+        data = self._service.send(operation, "POST", "/", headers, body).data
         try:
             answer = json.loads(data) if data else {}
         except ValueError as error:
@@ -182,9 +195,33 @@ class ObjectClient:
         """Store an object. Raises as `Service.send` does."""
         self._service.send("PutObject", "PUT", self._path(key), {"content-type": content_type}, data)
 
-    def get(self, key: str, headers: Mapping[str, str]) -> bytes:
+    def get(self, key: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """Fetch an object, or the range of it that the headers name. Raises as `Service.send` does."""
         return self._service.send("GetObject", "GET", self._path(key), headers, b"")
+
+    def begin_upload(self, key: str, content_type: str) -> str:
+        """Begin an object in parts, and give the id of the upload. Raises as `Service.send` does."""
+        path, headers = self._path(key), {"content-type": content_type}
+        answer = self._service.send("CreateMultipartUpload", "POST", path, headers, b"", "uploads=")
+        return _element(answer.data, b"UploadId")
+
+    def put_part(self, key: str, upload: str, number: int, data: bytes) -> str:
+        """Store a part of an upload, and give its ETag. Raises as `Service.send` does."""
+        query = f"partNumber={number}&{_upload_query(upload)}"
+        return self._service.send("UploadPart", "PUT", self._path(key), {}, data, query).headers["etag"]
+
+    def end_upload(self, key: str, upload: str, etags: Sequence[tuple[int, str]]) -> None:
+        """Make the object of its parts: their numbers, and their ETags. Raises as `Service.send` does."""
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>" for number, etag in etags
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        headers = {"content-type": "application/xml"}
+        self._service.send("CompleteMultipartUpload", "POST", self._path(key), headers, body, _upload_query(upload))
+
+    def drop_upload(self, key: str, upload: str) -> None:
+        """Remove the parts of an upload that does not come to its end. Raises as `Service.send` does."""
+        self._service.send("AbortMultipartUpload", "DELETE", self._path(key), {}, b"", _upload_query(upload))
 
     def _path(self, key: str) -> str:
         return f"{self._folder}/{quote(key, safe='/~')}"
@@ -197,14 +234,22 @@ def _region(session: botocore.session.Session) -> str:
     return str(region)
 
 
+def _upload_query(upload: str) -> str:
+    return f"uploadId={quote(upload, safe='~')}"
+
+
+def _element(data: bytes, name: bytes) -> str:
+    """The text of an element of an answer in XML; empty if it has none."""
+    found = re.search(rb"<%s>([^<]*)</%s>" % (name, name), data)
+    return unescape(found[1].decode(errors="replace")) if found else ""
+
+
 def _refusal(data: bytes) -> tuple[str, str]:
     """The code and the message of an error answer, in JSON or XML."""
     try:
         said = json.loads(data)
     except ValueError:
-        found = (re.search(rb"<%s>([^<]*)</%s>" % (name, name), data) for name in (b"Code", b"Message"))
-        code, message = (match[1].decode(errors="replace") if match else "" for match in found)
-        return code, message
+        return _element(data, b"Code"), _element(data, b"Message")
     if not isinstance(said, dict):
         return "", ""
     code = str(said.get("__type") or said.get("code") or "").rpartition("#")[2]

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 ("Create a signed AWS API request", IAM User Guide), for requests without a query."""
+"""AWS Signature Version 4 ("Create a signed AWS API request", IAM User Guide)."""
 
 import hashlib
 import hmac
@@ -25,11 +25,18 @@ class Signer:
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
     def sign(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, keys: Keys, now: datetime
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        keys: Keys,
+        now: datetime,
+        query: str = "",
     ) -> dict[str, str]:
         """The headers to send: those given (lower-case names, `host` among them) and what proves the sender.
 
-        `path` is encoded as it will be sent.
+        `path` and `query` are encoded as they will be sent, and the query is sorted by its names.
         """
         moment = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         day = moment[:8]
@@ -42,7 +49,7 @@ class Signer:
         names = sorted(signed)
         listed = ";".join(names)
         lines = "".join(f"{name}:{signed[name]}\n" for name in names)
-        request = f"{method}\n{path}\n\n{lines}\n{listed}\n{digest}"
+        request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{digest}"
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signature = _hmac(self._key(keys.secret_key, day), text).hex()
