@@ -51,14 +51,14 @@ class SimulatedPool:
         )
         self._helm = helm_python.Config(kubeconfig_path=cluster.kubeconfig, namespace=name)
 
-    def install(self, **node_labels: str) -> None:
-        """Install the chart; its pods want simulated nodes with these labels."""
+    def install(self, values: Mapping[str, Any]) -> None:
+        """Install the chart, with these values beside those of every simulated pool."""
         self._cluster.new_namespace(self.name)
         environment = self._grid.keda_environment
         keys = {key: value for key, value in environment.items() if "KEY" in key}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _SECRET}, "stringData": keys}
         self._cluster.apply(secret, self.name)
-        self._helm.install(str(CHART), RELEASE, merged(self._values(), {"scheduling": {"nodeSelector": node_labels}}))
+        self._helm.install(str(CHART), RELEASE, merged(self._values(), values))
 
     def uninstall(self) -> None:
         """Remove the release and its queues, and wait until its pods are gone."""

@@ -2,8 +2,7 @@
 
 import importlib
 import itertools
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,16 +33,17 @@ _numbers = itertools.count(1)
 
 
 class Clock:
-    """Time that passes when somebody sleeps, while the cluster gets a little real time."""
+    """Time that passes when somebody sleeps, however long the cluster takes to do first what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
         self.now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        self._settle = settle
 
     def __call__(self) -> datetime:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, 0.2))
+        self._settle()
         self.now += timedelta(seconds=seconds)
 
 
@@ -111,6 +111,16 @@ class Host:
     def running(self) -> list[str]:
         pods = self.cluster.ready_pods(self.namespace)
         return [pod.metadata.name for pod in pods if pod.spec.node_name == self.name]
+
+    def settle(self) -> None:
+        """Return once no pod is left that was told to end."""
+        until(lambda: not self._ending(), f"the pods of {self.name} that were told to end are gone")
+
+    def _ending(self) -> list[str]:
+        pods: list[Any] = self.cluster.core.list_pod_for_all_namespaces(
+            field_selector=f"spec.nodeName={self.name}"
+        ).items
+        return [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp]
 
     def cordoned(self) -> bool:
         node: Any = self.cluster.core.read_node(self.name)
@@ -211,7 +221,7 @@ def test_a_node_is_drained_and_its_group_goes_on(
     expect(auto_scaling, host.instance, heartbeats=1, completed=True)
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "HTCGrid")
     app = importlib.import_module("functions.node_drainer.app")
-    monkeypatch.setattr(app, "drainer", lambda: drainer(core, Clock()))
+    monkeypatch.setattr(app, "drainer", lambda: drainer(core, Clock(host.settle)))
     assert app.handler(termination(host.instance), Context()) == {
         "node": host.name,
         "evicted": AGENTS + 1,
@@ -238,7 +248,7 @@ class Context:
 def test_a_budget_is_waited_for_but_not_for_ever(host: Host, core: client.CoreV1Api, auto_scaling: Stubber) -> None:
     """Nothing else can run these pods, so the API server answers 429 however long one asks."""
     host.fill(most_unavailable=1)
-    clock = Clock()
+    clock = Clock(host.settle)
     began = clock()
     # One comes at the beginning, and one a minute while refused evictions are tried again.
     expect(auto_scaling, host.instance, heartbeats=2, completed=True)
@@ -249,7 +259,7 @@ def test_a_budget_is_waited_for_but_not_for_ever(host: Host, core: client.CoreV1
 
 def test_on_a_spot_notice_pods_have_their_grace_before_the_host_is_lost(host: Host, core: client.CoreV1Api) -> None:
     host.fill(grace=45, most_unavailable=1)
-    clock = Clock()
+    clock = Clock(host.settle)
     began = clock()
     report = handle(drainer(core, clock), interruption(host.instance, began))
     assert (report.evicted, report.deleted, report.left) == (2, AGENTS - 1, ())
@@ -259,7 +269,7 @@ def test_on_a_spot_notice_pods_have_their_grace_before_the_host_is_lost(host: Ho
 
 def test_pods_whose_grace_is_longer_than_a_notice_are_told_at_once(host: Host, core: client.CoreV1Api) -> None:
     host.fill(grace=3600, most_unavailable=1)
-    clock = Clock()
+    clock = Clock(host.settle)
     began = clock()
     report = handle(drainer(core, clock), interruption(host.instance, began))
     assert (report.evicted, report.deleted, report.left) == (2, AGENTS - 1, ())
@@ -280,7 +290,7 @@ def test_what_still_runs_when_time_is_over_is_reported_and_its_group_waits_on(
     assert (report.evicted, len(report.left), report.untold) == (AGENTS + 1, AGENTS + 1, ())
     # The event comes again: nothing is told twice.
     expect(auto_scaling, host.instance, heartbeats=1, completed=True)
-    report = handle(drainer(core, Clock()), termination(host.instance))
+    report = handle(drainer(core, Clock(host.settle)), termination(host.instance))
     assert (report.evicted, report.deleted, report.left) == (0, 0, ())
 
 
@@ -288,7 +298,7 @@ def test_two_drains_of_a_node_do_not_disturb_each_other(host: Host, core: client
     """The notice and the group's own event may come at the same time."""
     host.fill(most_unavailable="100%")
     with ThreadPoolExecutor() as threads:
-        clocks = [Clock(), Clock()]
+        clocks = [Clock(host.settle), Clock(host.settle)]
         reports = list(
             threads.map(lambda clock: handle(drainer(core, clock), interruption(host.instance, clock())), clocks)
         )
@@ -304,9 +314,9 @@ def test_an_instance_that_never_became_a_node_is_let_go(core: client.CoreV1Api, 
 
 def test_a_drain_goes_on_when_the_api_server_was_away(host: Host, core: client.CoreV1Api, cluster: Cluster) -> None:
     host.fill(most_unavailable="100%")
-    clock = Clock()
-    drain = NodeDrain(core, LONG, clock, clock.sleep)
     stopped: list[bool] = []
+    clock = Clock(lambda: None if len(stopped) == 1 else host.settle())
+    drain = NodeDrain(core, LONG, clock, clock.sleep)
 
     def stop_once() -> None:
         if not stopped:
