@@ -68,6 +68,17 @@ digest() {
 version=$(digest)
 version=${version%"${version#????????????????}"}
 
+# Does anybody listen at this port, given in hexadecimal digits? Where that cannot be seen, the runtime finds out.
+is_open() {
+    [ -r /proc/net/tcp ] || return 0
+    while read -r _ address _ state _; do
+        case "$address $state" in
+        *":$1 0A") return 0 ;;
+        esac
+    done </proc/net/tcp
+    return 1
+}
+
 # Kill the runtime of a place and all that it started: they share a variable that nobody else has.
 kill_all() {
     for process in /proc/[0-9]*; do
@@ -95,7 +106,17 @@ keep() {
     listener=$!
     ending=
     trap 'ending=1' TERM
+    agent=$((port + number))
     while [ -z "$ending" ]; do
+        [ -z "$version" ] || echo "function $version" >&4
+        # Without its agent a runtime would only fail, and begin again.
+        looks=0
+        until [ -n "$ending" ] || is_open "$(printf %04X "$agent")"; do
+            [ "$looks" != 0 ] || echo "Worker $number waits for its agent, which is to listen at port $agent." >&2
+            looks=$((looks + 1))
+            if [ "$looks" -lt 50 ]; then sleep 0.2; else sleep 1; fi
+        done
+        [ -z "$ending" ] || break
         (
             # SIGTERM is for the agent to act on: the runtime finishes its task, and ends when the agent does.
             trap '' TERM
@@ -108,14 +129,13 @@ keep() {
             exec "$@"
         ) &
         runtime=$!
-        [ -z "$version" ] || echo "function $version" >&4
         echo started >&4
         # A trapped signal ends the wait, but not the runtime.
         while wait "$runtime" && code=0 || code=$?; kill -0 "$runtime" 2>/dev/null; do :; done
         kill_all "$place"
         rm -rf "$temporary"
         echo "exited $code" >&4
-        # The agent may not be there yet, or the handler may be broken: not a busy loop.
+        # The handler may be broken: not a busy loop.
         [ -n "$ending" ] || sleep 0.2
     done
     kill -9 "$listener"
