@@ -61,9 +61,11 @@ class StubApi:
                 return self._add(session, request), session_id
             case "POST", ["sessions", session_id, "uploads"]:
                 wanted = UploadRequest.model_validate_json(body).sizes
-                urls = {n: f"{grid.url}/in/{session_id}/{n}?X-Amz-Signature=secret" for n in wanted}
+                urls = {n: grid.link("inputs", session_id, str(n), size) for n, size in wanted.items()}
                 headers = {"Content-Type": "application/zlib", "If-None-Match": "*"}
-                return ok(UploadPlaces(urls=urls, headers=headers, taken=urls)), None
+                return ok(UploadPlaces(urls=urls, headers=headers, taken=urls, store=grid.store)), None
+            case "GET" | "PUT", ["payloads", session_id, kind, name]:
+                return grid.relay.answer(method, (session_id, kind, name), query, body), None
             case _, ["sessions", session_id, *rest] if session_id in grid.sessions:
                 return self._of_session(method, grid.sessions[session_id], rest, query, body)
         return refusal(404, "SessionNotFound"), None
@@ -112,6 +114,7 @@ class StubApi:
             notification_topic=self._grid.topic,
             tenant="ada",
             now=int(time.time() * 1000),
+            store=self._grid.store,
         )
 
     def _list(self, query: Query) -> SessionPage:
@@ -141,6 +144,7 @@ class StubApi:
 
     def _add(self, session: StubSession, request: AddChunks) -> Answer:
         for chunk in request.chunks:
+            assert chunk.store == ("s3" if chunk.inputs is not None else self._grid.store)
             kept = chunk.model_copy(update={"inputs": b""}) if self._grid.forgetful else chunk
             session.chunks.setdefault(chunk.chunk, kept)
         if request.totals is not None:
@@ -153,7 +157,7 @@ class StubApi:
     def _input(self, session: StubSession, index: int) -> Answer:
         for number, chunk in session.chunks.items():
             if chunk.first_task <= index < chunk.first_task + chunk.size:
-                place = f"{self._grid.url}/in/{session.session_id}/{number}?X-Amz-Signature=secret"
+                place = self._grid.link("inputs", session.session_id, str(number), chunk.stored_bytes or 0)
                 url = None if chunk.inputs else place
                 line = index - chunk.first_task
                 return ok(TaskInput(index=index, line=line, lines=chunk.size, inputs=chunk.inputs, url=url))

@@ -1,5 +1,6 @@
 """A grid that speaks the API's contract over real sockets, with faults on request. It runs tasks when it is told to."""
 
+import hashlib
 import json
 import re
 import threading
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from connector.tests.stub_api import StubApi
 from connector.tests.stub_http import Answer, HttpServer
 from connector.tests.stub_push import StubPush
+from connector.tests.stub_relay import StubRelay
 from connector.tests.stub_session import StubSession
 
 from htcgrid import Profile
@@ -57,6 +59,8 @@ class StubGrid:
         """Whether pushes leave out results, as those that do not fit into a frame."""
         self.failure_kind = FailureKind.HANDLER
         """How tasks fail that raise `Failing`."""
+        self.ranges = True
+        """Whether stored results are given in ranges to those who ask for them."""
         self.keep_open = False
         """Whether sessions get no verdict."""
         self.forgetful = False
@@ -73,6 +77,9 @@ class StubGrid:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.push = StubPush(self.changed, listening=push)
+        self.store = "s3"
+        """Where payloads lie: other stores than `s3` are reached through the API alone."""
+        self.relay = StubRelay(self.payloads)
         self._tokens: set[str] = set()
         self._api = StubApi(self)
         self._http = HttpServer(self.answer)
@@ -105,6 +112,13 @@ class StubGrid:
             "password": PASSWORD,
         }
         return Profile.model_validate(values | changes)
+
+    def link(self, kind: str, session_id: str, name: str, size: int) -> str:
+        """Where a client finds a payload."""
+        if self.store != "s3":
+            return f"/payloads/{session_id}/{kind}/{name}?store={self.store}&size={size}"
+        folder = "in" if kind == "inputs" else "out"
+        return f"{self.url}/{folder}/{session_id}/{name}?X-Amz-Signature=secret"
 
     def count(self, pattern: str) -> int:
         """How many requests matched."""
@@ -174,9 +188,10 @@ class StubGrid:
         results = encode_lines(lines)
         place: dict[str, object] = {"results": results}
         if not self.inline:
-            path = f"/out/{session.session_id}/{chunk.chunk}.{attempt}"
-            self.payloads[path] = results
-            place = {"stored_bytes": len(results), "url": f"{self.url}{path}?X-Amz-Signature=secret"}
+            name = f"{chunk.chunk}.{attempt}"
+            self.payloads[f"/out/{session.session_id}/{name}"] = results
+            link = self.link("results", session.session_id, name, len(results))
+            place = {"stored_bytes": len(results), "url": link}
         values = {
             "chunk": chunk.chunk,
             "first_task": chunk.first_task,
@@ -253,4 +268,17 @@ class StubGrid:
             if path in self.payloads and headers.get("if-none-match") == "*":
                 return Answer(412, b"PreconditionFailed")
             self.payloads[path] = b"" if self.forgetful else body
-        return Answer(200, self.payloads[path]) if path in self.payloads else Answer(404, b"NoSuchKey")
+        if path not in self.payloads:
+            return Answer(404, b"NoSuchKey")
+        return self._object(self.payloads[path], headers)
+
+    def _object(self, content: bytes, headers: dict[str, str]) -> Answer:
+        """As S3 gives an object, or a range of it."""
+        tag = {"etag": f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'}
+        if headers.get("if-match", tag["etag"]) != tag["etag"]:
+            return Answer(412, b"PreconditionFailed")
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("range", ""))
+        if not asked or not self.ranges:
+            return Answer(200, content, tag)
+        begin, last = map(int, asked.groups())
+        return Answer(206, content[begin : last + 1], tag) if begin < len(content) else Answer(416, b"InvalidRange")

@@ -149,8 +149,8 @@ def checks(shell: Shell, profile: Profile | None = None) -> dict[str, dict[str, 
     return found
 
 
-ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "push connection", "probe task"]
-ALL += ["isolation"]  # of the agent, which is installed beside the connector here
+ALL = ["profile", "TLS", "sign-in", "sessions API", "versions", "clock", "permissions", "payloads"]
+ALL += ["push connection", "probe task", "isolation"]  # of the agent, which is installed beside the connector here
 
 
 @pytest.fixture
@@ -184,7 +184,8 @@ def test_a_wrong_password(stub: StubGrid, shell: Shell) -> None:
 @pytest.mark.parametrize(("kind", "good"), [("handler", True), ("timeout", True), ("init", False), ("crash", False)])
 def test_a_probe_task_that_fails(stub: StubGrid, shell: Shell, kind: str, good: bool) -> None:
     def refuse(event: object) -> object:
-        assert event == {"htcgrid_probe": True}
+        assert isinstance(event, dict)
+        assert event["htcgrid_probe"] is True
         raise Failing("no such module")
 
     stub.handler, stub.failure_kind = refuse, FailureKind(kind)

@@ -117,8 +117,8 @@ def test_no_more_of_a_payload_is_read_than_it_can_have(stub: StubGrid, time: Tim
         api = Api(stub.url, cast("Tokens", None), http)  # a presigned URL asks for no token
         try:
             with pytest.raises(ResultsUnavailable, match="more than the 1000 bytes"):
-                await api.get_payload(f"{stub.url}/thing", 1000)
-            assert await api.get_payload(f"{stub.url}/thing", 1) == b"x"
+                await api.payloads.get(f"{stub.url}/thing", 1000)
+            assert await api.payloads.get(f"{stub.url}/thing", 1) == b"x"
         finally:
             await http.close()
 

@@ -28,6 +28,20 @@ def address_without_user(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def _described(stores: dict[str, dict[str, str]] | None) -> dict[str, dict[str, str]] | None:
+    from htcgrid_dataplane import StoreMisconfigured
+    from htcgrid_dataplane.store_settings import check_settings
+
+    for name, settings in (stores or {}).items():
+        if name in ("s3", "s3+redis"):
+            raise ValueError(f"{name}: payloads in S3 are reached by presigned URLs, so that nothing is to be set")
+        try:
+            check_settings(name, settings)
+        except StoreMisconfigured as error:
+            raise ValueError(f"{name}: {error}") from None
+    return stores
+
+
 _HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://\S+$"), AfterValidator(_with_host)]
 _PushUrl = Annotated[str, StringConstraints(pattern=r"^(https?|wss?)://\S+$"), AfterValidator(_with_host)]
 _Word = Annotated[str, StringConstraints(min_length=1)]
@@ -44,6 +58,8 @@ _LEGAL = {
     "username": "a text or null",
     "password": "a text or null",
     "allow_unencrypted": "true or false",
+    "stores": "settings of payload stores that this machine reaches itself, texts by the name of each store, "
+    'such as {"redis": {"url": "rediss://cache.example.com:6379"}}',
     "written_by": "the command that writes this profile, or null for one that is yours",
 }
 
@@ -71,6 +87,10 @@ class Profile(BaseModel):
     allow_unencrypted: bool = False
     """Whether password, tokens and payloads may go to another machine without TLS. Default: no; this machine's own
     addresses need none."""
+
+    stores: Annotated[dict[str, dict[str, str]] | None, AfterValidator(_described)] = None
+    """Payload stores that this machine reaches itself, without the grid's API between them: the settings of each, as
+    agents have them in HTCGRID_STORE_SETTINGS, by its name. Default: none; payloads in S3 need nothing here."""
 
     written_by: str | None = None
     """The command that writes this profile anew whenever it is run, such as `htcgrid local up`. None where the profile
@@ -214,5 +234,7 @@ def first_fault(error: ValidationError) -> str:
     field = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"there is no field {field!r}; the fields are {', '.join(_LEGAL)}"
+    if field == "stores" and first["type"] == "value_error":
+        return f"in {field!r} is {first['msg'].removeprefix('Value error, ')}"
     what = "is missing" if first["type"] == "missing" else "is not legal"
     return f"{field!r} {what}: it is {_LEGAL[field]}"

@@ -40,6 +40,8 @@ class RedisSettings(S3Settings):
     """Certificates that are trusted in place of the system's."""
     keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] = 24
     """How long a payload is kept there."""
+    patience_seconds: Annotated[float, Field(ge=0, le=300)] = 60
+    """How long to try again while no node answers, as during a failover."""
 
     @field_validator("url")
     @classmethod
@@ -80,12 +82,13 @@ _OURS: Final[Mapping[str, type[S3Settings]]] = {
 
 
 def check_settings(name: str, settings: Mapping[str, str]) -> None:
-    """Look over the settings of one of our stores, and connect to nothing.
+    """Look over the settings of one of our stores, and connect to nothing. Those of other stores pass.
 
     Raises:
         StoreMisconfigured: one is missing or wrong.
     """
-    read_settings(_OURS[name], settings)
+    if name in _OURS:
+        read_settings(_OURS[name], settings)
 
 
 def read_settings(model: type[_Model], settings: Mapping[str, str]) -> _Model:

@@ -70,7 +70,8 @@ def open_redis(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
     from htcgrid_dataplane.redis_client import connect
 
     place = read_settings(RedisSettings, settings)
-    store = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours))
+    patience = timedelta(seconds=place.patience_seconds)
+    store = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours), patience)
     store.check()
     return store
 

@@ -56,7 +56,7 @@ class Client:
         hint = _LOCAL_HINT if profile.aws_endpoint_url is not None else ""
         self._http = Http(patience, trust_environment=not is_loopback(profile.api_url), hint=hint)
         tokens = Tokens(Cognito(profile, self._http), username, password)
-        self.api = Api(profile.api_url, tokens, self._http)
+        self.api = Api(profile.api_url, tokens, self._http, profile.stores)
         self.channel = self._channel(profile, notifications)
         self.address = address_without_user(profile.api_url)
         self.username = username

@@ -28,11 +28,11 @@ class Fetcher:
         """The chunk's results, or why they are not to be had. Raises what `Api` raises otherwise."""
         if outcome.url is not None:
             with suppress(ResultsUnavailable):  # links last a short while only: ask for a fresh one
-                return Arrival(outcome, await self._api.get_payload(outcome.url, outcome.stored_bytes))
+                return Arrival(outcome, await self._api.payloads.get(outcome.url, outcome.stored_bytes))
         fresh = await self._ask(outcome)
         try:
             if fresh is not None and fresh.url is not None:
-                return Arrival(outcome, await self._api.get_payload(fresh.url, fresh.stored_bytes))
+                return Arrival(outcome, await self._api.payloads.get(fresh.url, fresh.stored_bytes))
         except ResultsUnavailable as error:
             return Arrival(outcome, error)
         if fresh is None or fresh.results is None:

@@ -15,7 +15,7 @@ async def task_event(api: "Api", session_id: str, index: int) -> Any:
     place = await api.task_input(session_id, index)
     data = place.inputs
     if data is None and place.url is not None:
-        data = await api.get_payload(place.url)
+        data = await api.payloads.get(place.url)
     if data is None:
         raise ResultsUnavailable(f"the grid no longer keeps the event of task {index} of session {session_id}")
     try:

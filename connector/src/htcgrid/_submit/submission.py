@@ -101,31 +101,34 @@ class Submission:
     async def _inputs(self, batch: "Sequence[EncodedChunk]") -> tuple[ChunkInput, ...]:
         """The batch as the contract has it, after large inputs were put into the data plane."""
         large = [chunk for chunk in batch if not chunk.inline]
+        store = "s3"
         if large:
             sizes = {chunk.chunk: len(chunk.inputs) for chunk in large}
             places = await self._api.upload_places(self.session_id, sizes)
+            store = places.store
             slots = asyncio.Semaphore(UPLOADS_AT_A_TIME)
 
             async def upload(chunk: "EncodedChunk") -> None:
                 async with slots:
                     number = chunk.chunk
-                    await self._api.put_payload(
+                    await self._api.payloads.put(
                         places.urls[number], places.headers, chunk.inputs, places.taken.get(number)
                     )
 
             await together(upload(chunk) for chunk in large)
-        return tuple(map(_input, batch))
+        return tuple(_input(chunk, "s3" if chunk.inline else store) for chunk in batch)
 
     def _count(self, batch: "Sequence[EncodedChunk]") -> None:
         self._chunks += len(batch)
         self._tasks += sum(chunk.size for chunk in batch)
 
 
-def _input(chunk: "EncodedChunk") -> ChunkInput:
+def _input(chunk: "EncodedChunk", store: str) -> ChunkInput:
     return ChunkInput(
         chunk=chunk.chunk,
         first_task=chunk.first_task,
         size=chunk.size,
         inputs=chunk.inputs if chunk.inline else None,
         stored_bytes=None if chunk.inline else len(chunk.inputs),
+        store=store,
     )

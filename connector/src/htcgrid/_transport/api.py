@@ -1,23 +1,22 @@
 """The grid's HTTP API as typed calls."""
 
-import json
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
+from htcgrid._transport.authorised import REFUSED_FROM, Authorised, error_body
+from htcgrid._transport.direct import DirectStores
+from htcgrid._transport.payloads import Payloads
 from htcgrid.errors import (
-    AuthenticationFailed,
     GridError,
     InvalidOption,
     RequestRejected,
-    ResultsUnavailable,
     SessionNotFound,
     TaskNotFound,
     UnexpectedAnswer,
 )
 from htcgrid_events import (
-    MAX_STORED_BYTES,
     AddChunks,
     CancelledSessions,
     CancelSessions,
@@ -26,7 +25,6 @@ from htcgrid_events import (
     CreateSession,
     DeadLetterPage,
     DeadLettersDone,
-    ErrorBody,
     GridInfo,
     OutcomePage,
     PurgeTasks,
@@ -51,9 +49,6 @@ if TYPE_CHECKING:
     from htcgrid._transport.tokens import Tokens
 
 _Answer = TypeVar("_Answer", bound=Contract)
-_UNAUTHORISED = 401
-_REFUSED_FROM = 400
-_PRECONDITION_FAILED = 412
 
 
 class Api:
@@ -63,14 +58,16 @@ class Api:
     `UnexpectedAnswer`, and `SessionNotFound` where it names a session.
     """
 
-    def __init__(self, base_url: str, tokens: "Tokens", http: "Http") -> None:
-        self._base = base_url.rstrip("/")
-        self._tokens = tokens
-        self._http = http
+    def __init__(
+        self, base_url: str, tokens: "Tokens", http: "Http", stores: "Mapping[str, Mapping[str, str]] | None" = None
+    ) -> None:
+        """`stores` are those that the profile describes."""
+        self._requests = Authorised(base_url, tokens, http)
+        self.payloads = Payloads(http, self._requests, DirectStores(stores or {}, self._tenant))
 
     async def sign_in(self) -> None:
         """Have a token, so that a wrong password shows before anything is done."""
-        await self._tokens.current()
+        await self._requests.sign_in()
 
     async def create_session(self, session_id: str, request: CreateSession) -> SessionAccepted:
         """Create a session with its first chunks."""
@@ -158,57 +155,15 @@ class Api:
         request = UploadRequest(sizes=dict(sizes))
         return await self._ask("POST", f"/sessions/{quote(session_id)}/uploads", UploadPlaces, request, session_id)
 
-    async def put_payload(self, url: str, headers: "Mapping[str, str]", data: bytes, taken: str | None) -> None:
-        """Upload a payload to a presigned URL, unless it lies there already: an earlier try may have come through.
-
-        `taken` is where to read what lies there; none if the grid does not say.
-
-        Raises:
-            RequestRejected: it was refused, or something else lies there.
-        """
-        response = await self._http.send("PUT", url, headers=headers, content=data)
-        if response.status_code == _PRECONDITION_FAILED and taken:
-            if await self._holds(taken, data):
-                return
-            raise RequestRejected(
-                "other inputs were uploaded for a chunk of this session before: a submission may be repeated, but not "
-                "changed",
-                status=response.status_code,
-                reason="UploadTaken",
-            )
-        if response.status_code >= _REFUSED_FROM:
-            raise RequestRejected(
-                f"the data plane refused an upload of {len(data)} bytes with status {response.status_code}",
-                status=response.status_code,
-                reason="UploadRefused",
-            )
-
-    async def _holds(self, url: str, data: bytes) -> bool:
-        try:
-            return await self.get_payload(url, len(data)) == data
-        except ResultsUnavailable:
-            return False
-
-    async def get_payload(self, url: str, size: int | None = None) -> bytes:
-        """Download a payload of `size` bytes, where that is known, from a presigned URL.
-
-        Raises:
-            ResultsUnavailable: the URL has expired, nothing lies there, or more than any payload has or than `size`.
-        """
-        limit = MAX_STORED_BYTES if size is None else size
-        response = await self._http.send("GET", url, max_bytes=limit)
-        if response.status_code >= _REFUSED_FROM:
-            raise ResultsUnavailable(f"the data plane refused a result with status {response.status_code}")
-        if len(response.content) > limit:
-            raise ResultsUnavailable(f"the data plane holds more than the {limit} bytes of this payload")
-        return response.content
+    async def _tenant(self) -> str:
+        return (await self.grid_info()).tenant
 
     async def _ask(
         self, method: str, path: str, answer: type[_Answer], body: Contract | None, session_id: str | None
     ) -> _Answer:
         content = None if body is None else body.model_dump_json(exclude_none=True).encode()
-        response = await self._send(method, path, content)
-        if response.status_code >= _REFUSED_FROM:
+        response = await self._requests.send(method, path, content)
+        if response.status_code >= REFUSED_FROM:
             raise _refusal(response, f"{method} {path}", session_id)
         try:
             return answer.model_validate_json(response.content)
@@ -219,14 +174,6 @@ class Api:
                 f"(at {fields}): are their versions the same?"
             ) from None
 
-    async def _send(self, method: str, path: str, content: bytes | None) -> "httpx.Response":
-        token = await self._tokens.current()
-        response = await self._http.send(method, self._base + path, headers=_headers(token), content=content)
-        if response.status_code == _UNAUTHORISED:  # expired early, or revoked: once more with another token
-            token = await self._tokens.instead_of(token)
-            response = await self._http.send(method, self._base + path, headers=_headers(token), content=content)
-        return response
-
 
 def _query(**values: str | int | None) -> str:
     """A query of the values that are given."""
@@ -234,17 +181,8 @@ def _query(**values: str | int | None) -> str:
     return f"?{urlencode(given)}" if given else ""
 
 
-def _headers(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}", "content-type": "application/json"}
-
-
 def _refusal(response: "httpx.Response", request: str, session_id: str | None) -> GridError:
-    if response.status_code == _UNAUTHORISED:
-        return AuthenticationFailed(f"the grid does not accept the user's token for {request}: sign in anew")
-    try:
-        body = ErrorBody.model_validate_json(response.content)
-    except ValidationError:
-        body = ErrorBody(error=f"Status{response.status_code}", message=_gateway_message(response))
+    body = error_body(response)
     if body.error == "SessionNotFound" and session_id is not None:
         return SessionNotFound(session_id)
     if body.error == "TaskNotFound":
@@ -256,12 +194,3 @@ def _refusal(response: "httpx.Response", request: str, session_id: str | None) -
         status=response.status_code,
         reason=body.error,
     )
-
-
-def _gateway_message(response: "httpx.Response") -> str:
-    """What API Gateway says when it answers in the grid's place."""
-    try:
-        said = json.loads(response.content)
-    except ValueError:
-        said = None
-    return str(said["message"]) if isinstance(said, dict) and "message" in said else "no reason was given"

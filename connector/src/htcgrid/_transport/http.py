@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ _TOO_MANY_REQUESTS = 429
 REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that say "not now". Every request of the connector may be repeated, since its ids are made here."""
 
+_KEPT_HEADERS = ("retry-after", "etag")
 _CONNECT_SECONDS = 5.0
 _LONG_WAIT_SECONDS = 3.0
 """A program that stands still for longer says why, once for each request."""
@@ -126,16 +128,16 @@ class Http:
             return await self._client.send(request)
         answer = await self._client.send(request, stream=True)
         try:
-            content = bytearray()
+            content = BytesIO()  # gives its bytes without a copy of them
             async for part in answer.aiter_raw():
-                content += part
-                if len(content) > max_bytes:
+                content.write(part)
+                if content.tell() > max_bytes:
                     break
         finally:
             await answer.aclose()
         # Without most of its headers, which may tell httpx to decompress it.
-        kept = {"retry-after": wait} if (wait := answer.headers.get("retry-after")) else {}
-        return httpx.Response(answer.status_code, headers=kept, content=bytes(content), request=request)
+        kept = {name: value for name in _KEPT_HEADERS if (value := answer.headers.get(name))}
+        return httpx.Response(answer.status_code, headers=kept, content=content.getvalue(), request=request)
 
     async def close(self) -> None:
         """Close the connections."""

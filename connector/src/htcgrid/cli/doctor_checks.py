@@ -13,6 +13,7 @@ from htcgrid.cli.parameters import REQUEST_TIMEOUT
 from htcgrid.cli.probe import probe
 from htcgrid.errors import GridError, ProfileInvalid, ProfileMissing
 from htcgrid.profile import Profile
+from htcgrid_events import RELAY_PART_BYTES
 
 if TYPE_CHECKING:
     from htcgrid_events import GridInfo
@@ -70,6 +71,7 @@ async def _over_the_network(profile: Profile, *, with_probe: bool) -> AsyncItera
         yield _same_version(info)
         yield _same_time(info, before, time.time())
         yield await _permitted(client)
+        yield await _payloads(client, info)
         yield await _pushed(client, profile)
         if with_probe:
             yield await probe(client)
@@ -112,6 +114,25 @@ async def _permitted(client: Client) -> Finding:
     except GridError as error:
         return Finding("permissions", False, str(error), advice_on(error))
     return Finding("permissions", True, "your sessions may be listed")
+
+
+async def _payloads(client: Client, info: "GridInfo") -> Finding:
+    """By which way payloads go. It writes nothing: the probe task has one."""
+    from htcgrid._transport.direct import NotReached
+
+    if info.store == "s3":
+        return Finding("payloads", True, "presigned URLs of S3")
+    relayed = f"through the API, in parts of {RELAY_PART_BYTES // 1024**2} MB"
+    direct = client.api.payloads.direct
+    place = direct.place(info.store)
+    if place is None:
+        return Finding("payloads", True, relayed)
+    try:
+        await direct.check(info.store)
+    except NotReached as error:
+        todo = "mend what the profile says of it in `stores`, or take it out"
+        return Finding("payloads", False, f"{relayed}, since {place} is not reached: {error}", todo)
+    return Finding("payloads", True, f"directly: {place}")
 
 
 async def _pushed(client: Client, profile: Profile) -> Finding:

@@ -1,17 +1,19 @@
 """The probe task of `htcgrid doctor`: does somebody run tasks, and does the handler load?"""
 
+import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from htcgrid.async_grid import AsyncGrid
 from htcgrid.cli.findings import Finding, advice_on
 from htcgrid.errors import GridError, TaskFailed, WaitTimeout
+from htcgrid_events import INLINE_BYTES
 
 if TYPE_CHECKING:
     from htcgrid._core.client import Client
 
-PROBE_EVENT = {"htcgrid_probe": True}
-"""What the handler is given, so that it can tell a probe from its own tasks."""
+PROBE = "htcgrid_probe"
+"""The field of the event by which a handler can tell a probe from its own tasks."""
 PROBE_WITHIN = timedelta(seconds=30)
 """How long the doctor waits for the probe task."""
 _LONGEST_RUN = timedelta(seconds=10)
@@ -19,11 +21,16 @@ _RAN = frozenset({"handler", "timeout"})
 """Kinds of failures of a handler that has been loaded: a made-up event need not please it."""
 
 
+def _event() -> dict[str, object]:
+    """An event that is too large for a row, compressed as well: it goes the way of payloads."""
+    return {PROBE: True, "padding": secrets.token_urlsafe(INLINE_BYTES * 2)}
+
+
 async def probe(client: "Client") -> Finding:
     """Run one task, in a session of its own."""
     try:
         session = await AsyncGrid(client).submit(
-            [PROBE_EVENT], max_retries=0, priority="high", task_timeout=_LONGEST_RUN, timeout=timedelta(minutes=2)
+            [_event()], max_retries=0, priority="high", task_timeout=_LONGEST_RUN, timeout=timedelta(minutes=2)
         )
         try:
             (result,) = await session.results(return_exceptions=True, timeout=PROBE_WITHIN)
