@@ -16,7 +16,7 @@ from agent.tests.embedded import until
 from agent.tests.harness import FUNCTION, Place
 
 from htcgrid_agent.runtimes.function import Function, RuntimeKind
-from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, SandboxKind, describe, isolate
+from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, SandboxKind, describe, isolate, remove_leftovers
 from htcgrid_agent.runtimes.sandbox.command import FIRST_USER
 from htcgrid_events import FailureKind, OutcomeCode
 
@@ -63,11 +63,14 @@ def test_folders_that_all_write_to_are_its_own(place: Place) -> None:
 
 
 def test_a_temporary_folder_goes_with_its_worker(place: Place) -> None:
+    left = Path(tempfile.mkdtemp(prefix="htcgrid-worker-"))
+    os.utime(left, (0, 0))
     place.agent(workers=1, sandbox="folder")
     code = "import tempfile, pathlib; result = tempfile.gettempdir(); pathlib.Path(result, 'left-here').touch()"
     first, _, second = place.results(place.submit([run(code), {"do": "exit"}, run(code)], max_retries=0))
     assert first != second
     assert not Path(first).exists()
+    assert not left.exists()
     place.close_agents()
     assert not Path(second).exists()
 
@@ -88,6 +91,42 @@ def test_a_killed_agent_leaves_nothing(place: Place, tmp_path: Path, kind: Sandb
     agent.process.wait(60)
     until(lambda: not place.processes())
     until(lambda: note.read_text() == "/tmp" or not Path(note.read_text()).exists())
+
+
+def test_the_next_agent_removes_what_was_killed_with_its_watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sandbox = Sandbox(namespaces=False, own_user=os.geteuid() == 0, disk_mb=16)
+    places = [sandbox.place(number, Path("/"), ["sleep", "600"], os.getpid()) for number in range(2)]
+    killed, running = (subprocess.Popen(place.command) for place in places)
+    try:
+        watchers = [psutil.Process(each.pid) for each in (killed, running)]
+        until(lambda: [[child.name() for child in watcher.children()] for watcher in watchers] == [["sleep"]] * 2)
+        killed.kill()
+        killed.wait(60)
+        closed, young, elsewhere = (tmp_path / f"htcgrid-worker-{name}" for name in ("closed", "young", "elsewhere"))
+        closed.mkdir()
+        if os.geteuid() == 0:
+            os.chown(closed, 12_345, -1)
+        else:
+            closed.chmod(0)
+        (tmp_path / "other").mkdir()
+        elsewhere.symlink_to(tmp_path / "other")
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0))
+        young.mkdir()
+
+        assert remove_leftovers(tmp_path) == 1
+        assert {path.name for path in tmp_path.iterdir()} == {
+            Path(places[1].temporary).name,
+            *(path.name for path in (closed, young, elsewhere)),
+            "other",
+        }
+    finally:
+        running.terminate()
+        running.wait(60)
+    assert not Path(places[1].temporary).exists()
 
 
 @each_kind

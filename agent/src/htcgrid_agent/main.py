@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from htcgrid_agent.runtimes.child_process import Spawner
 from htcgrid_agent.runtimes.function import Function, RuntimeKind
 from htcgrid_agent.runtimes.function_digest import function_digest
 from htcgrid_agent.runtimes.launcher import Launcher
-from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate
+from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate, remove_leftovers
 from htcgrid_agent.runtimes.sandbox.host import secrets_of
 from htcgrid_agent.runtimes.sidecar import Pod
 from htcgrid_agent.settings import Settings, load_settings
@@ -52,6 +53,8 @@ def main() -> int:
         guard_agent()
         if isolation:
             _LOG.info(" ".join(isolation.lines()))
+            if removed := remove_leftovers(Path(tempfile.gettempdir())):
+                _LOG.info("temporary folders of killed workers were removed: %d", removed)
         return uvloop.run(_run(Agent(settings, session, launcher, arn)))
     except (AgentError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")

@@ -13,6 +13,7 @@ from htcgrid_agent.errors import BadSettings
 from htcgrid_agent.resources import usable_memory, usable_processors
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.runtimes.sandbox import SandboxKind
+from htcgrid_agent.runtimes.sandbox.command import MOST_WORKERS
 from htcgrid_dataplane import StoreMisconfigured
 from htcgrid_dataplane.store_settings import check_settings
 from htcgrid_events import Priority
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(max_length=253)] = Field(default_factory=socket.gethostname)
     """Where the agent runs, as users are told of tasks that failed: the node's name in a pod. Default: host name."""
 
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=_workers)
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = Field(default_factory=_workers)
     """How many tasks run at a time. Default: one per processor that this process may use, by its affinity and the CPU
     quota of its container."""
 

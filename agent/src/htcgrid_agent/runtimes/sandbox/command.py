@@ -12,6 +12,10 @@ from htcgrid_agent.runtimes.sandbox import enter
 
 FIRST_USER = 60_600
 """The user and group of worker 0, where workers have users of their own; systemd leaves those up to 61,183 unused."""
+MOST_WORKERS = 256
+"""Of an agent."""
+TEMPORARY = "htcgrid-worker-"
+"""How the names of temporary folders begin, each of which `enter.py` makes, locks and removes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Sandbox:
         """How `program` is started in `folder` for worker `number`, as a child of the process `parent`."""
         temporary = ""
         if not self.namespaces:
-            temporary = f"{tempfile.gettempdir()}/htcgrid-worker-{secrets.token_hex(8)}"
+            temporary = f"{tempfile.gettempdir()}/{TEMPORARY}{secrets.token_hex(8)}"
         user = self.user(number)
         options = [
             f"parent={parent}",

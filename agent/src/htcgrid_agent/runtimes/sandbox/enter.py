@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import ctypes
+import fcntl
 import os
 import resource
 import sys
@@ -212,7 +213,10 @@ def _lies_in(path: str, folders: Sequence[str]) -> bool:
 
 
 def _in_folder(options: Options) -> int:
+    # First: an agent that has ended meanwhile has nobody who would use the folder.
+    _end_with(options.parent, _signal.SIGTERM)
     os.mkdir(options.temporary, 0o700)
+    _lock(options.temporary)
     if options.user >= 0:
         os.chown(options.temporary, options.user, options.user)
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -220,11 +224,22 @@ def _in_folder(options: Options) -> int:
     program = os.fork()
     if program == 0:
         _as_child(lambda: _be_program_of(options, me))
-    _end_with(options.parent, _signal.SIGTERM)
     status = _wait_for(program, options)
     _kill_descendants()
     _remove(options.temporary)
     return status
+
+
+def _lock(folder: str) -> None:
+    """Have the folder locked for as long as this process lives: by that other agents see that it is in use.
+
+    The program loses the descriptor when it begins.
+    """
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+    except OSError:
+        # Its file system has no locks, so `leftovers.py` leaves it alone as well.
+        pass
 
 
 def _be_program_of(options: Options, parent: int) -> NoReturn:
