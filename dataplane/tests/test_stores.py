@@ -76,6 +76,7 @@ def test_redis_in_front_of_s3_need_not_answer_at_start(tmp_path: Path, s3: Paylo
         ("redis", {"url": "rediss://host", "auth": "iam"}, "cache must be set, since auth is iam"),
         ("redis", {"url": "rediss://host", "auth": "ldap"}, "auth: Input should be 'none', 'file', 'secret' or 'iam'"),
         ("s3+redis", {"url": "rediss://host", "keep_hours": "0"}, "keep_hours: .* greater than or equal to 1"),
+        ("redis", {"url": "rediss://host", "keep_days": "397"}, "keep_days: .* less than or equal to 396"),
     ],
 )
 def test_wrong_settings_are_named(name: str, settings: Mapping[str, str], said: str, s3: PayloadStore) -> None:

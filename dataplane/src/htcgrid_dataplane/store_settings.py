@@ -19,7 +19,20 @@ class S3Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RedisSettings(S3Settings):
+class KeptSettings(S3Settings):
+    """How long a store keeps a payload."""
+
+    keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] = 24
+    keep_days: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION.days)] | None = None
+    """In place of `keep_hours`: CloudFormation, which knows days, cannot multiply."""
+
+    @property
+    def keep(self) -> timedelta:
+        """How long a payload is kept."""
+        return timedelta(days=self.keep_days) if self.keep_days else timedelta(hours=self.keep_hours)
+
+
+class RedisSettings(KeptSettings):
     """Where a Redis is, and how one signs in to it."""
 
     url: str
@@ -38,8 +51,6 @@ class RedisSettings(S3Settings):
     """Whether that is a serverless one."""
     ca_file: Path | None = None
     """Certificates that are trusted in place of the system's."""
-    keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] = 24
-    """How long a payload is kept there."""
     patience_seconds: Annotated[float, Field(ge=0, le=300)] = 60
     """How long to try again while no node answers, as during a failover."""
 

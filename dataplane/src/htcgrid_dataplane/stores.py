@@ -58,9 +58,7 @@ def open_s3_behind_redis(settings: Mapping[str, str], s3: PayloadStore) -> Paylo
     from htcgrid_dataplane.write_through import WriteThroughStore
 
     place = read_settings(RedisSettings, settings)
-    cache = RedisStore(
-        lambda: connect(place), timedelta(hours=place.keep_hours), patience=timedelta(0), replicated=False
-    )
+    cache = RedisStore(lambda: connect(place), place.keep, patience=timedelta(0), replicated=False)
     return WriteThroughStore(s3, cache)
 
 
@@ -71,7 +69,7 @@ def open_redis(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
 
     place = read_settings(RedisSettings, settings)
     patience = timedelta(seconds=place.patience_seconds)
-    store = RedisStore(lambda: connect(place), timedelta(hours=place.keep_hours), patience)
+    store = RedisStore(lambda: connect(place), place.keep, patience)
     store.check()
     return store
 
