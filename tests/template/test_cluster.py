@@ -379,6 +379,7 @@ NEEDED = {
     "cluster-autoscaler": {"autoscaling", "ec2", "eks", "eks-auth"},
     "container insights": {"logs", "monitoring", "eks-auth"},
     "roles that pods take themselves": {"sts"},
+    "functions": {"dynamodb", "events", "s3", "sqs", "states", "xray"},
 }
 
 
@@ -393,6 +394,7 @@ def test_a_pool_without_internet_has_an_endpoint_for_all_that_it_calls() -> None
         if each["Properties"]["VpcEndpointType"] == "Interface":
             assert each["Properties"]["PrivateDnsEnabled"] is True, name
             expected = {"ssm": "KarpenterUsesEndpoints", "autoscaling": "ClusterAutoscalerUsesEndpoints"}
+            expected |= dict.fromkeys(("events", "states", "xray"), "FunctionsUseEndpoints")
             assert each["Condition"] == expected.get(service, "UsesEndpoints")
         else:
             assert "Condition" not in each, "a gateway costs nothing"

@@ -18,16 +18,33 @@ from tests.template.stack import (
     names,
     of_type,
     references,
+    rendered,
     resource_policies,
     statements,
 )
 
 KEY = {"Fn::GetAtt": ["Key", "Arn"]}
 STATEMENTS = list(statements())
+"""Of a grid on S3; test_data_planes.py has what other data planes add."""
+ON_ALL_DATA_PLANES = STATEMENTS + [
+    each
+    for given in (
+        {"DataPlane": "filesystem", "FileSystem": "efs", "FormerDataPlane": "redis"},
+        {"DataPlane": "filesystem", "FileSystem": "fsx-lustre"},
+    )
+    for each in statements(**given)
+    if each not in STATEMENTS
+]
 
 # What IAM authorises on no single resource; the template says beside each where AWS says so.
 ON_NO_RESOURCE = frozenset(
     {
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
         "states:SendTaskSuccess",
         "states:SendTaskFailure",
         "logs:CreateLogDelivery",
@@ -125,7 +142,7 @@ def _name(statement: Statement) -> str:
     return f"{statement.role}-{statement.sid}"
 
 
-@pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
+@pytest.mark.parametrize("statement", ON_ALL_DATA_PLANES, ids=_name)
 def test_a_role_has_no_wildcard_but_where_aws_offers_nothing_else(statement: Statement) -> None:
     assert not [action for action in statement.actions if "*" in action]
     for resource in statement.resources:
@@ -143,7 +160,7 @@ def services() -> dict[str, dict[str, Any]]:
     return known
 
 
-@pytest.mark.parametrize("statement", STATEMENTS, ids=_name)
+@pytest.mark.parametrize("statement", ON_ALL_DATA_PLANES, ids=_name)
 def test_every_action_exists_in_aws(statement: Statement) -> None:
     for action in statement.actions:
         service, _, name = action.partition(":")
@@ -252,8 +269,8 @@ def test_a_role_uses_the_key_for_its_own_tables_queues_topics_and_buckets_alone(
 
 
 def test_the_key_serves_the_logs_of_this_stack_alone_and_each_service_for_its_purpose() -> None:
-    [key] = of_type("AWS::KMS::Key").values()
-    conditions = {each["Sid"]: each.get("Condition") for each in key["KeyPolicy"]["Statement"]}
+    statements = rendered()["Resources"]["Key"]["Properties"]["KeyPolicy"]["Statement"]
+    conditions = {each["Sid"]: each.get("Condition") for each in statements}
     logs = conditions["UsedByLogs"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]["Fn::Sub"]
     # CloudFormation names a log group without a name after its stack.
     assert logs.endswith(":log-group:${AWS::StackName}-*")
@@ -341,8 +358,11 @@ def test_a_role_trusts_services_for_this_account_alone_and_nobody_else_by_defaul
 
 def test_addresses_are_right_in_every_partition() -> None:
     found = [text for text in texts(RESOURCES) if "amazonaws.com" in text]
-    # Principals have the same name everywhere ("AWS service principals", IAM User Guide).
-    assert all(re.fullmatch(r"[a-z.]+\.amazonaws\.com", text) for text in found), found
+    # Principals have the same name everywhere ("AWS service principals", IAM User Guide), and so has the path of a
+    # role that a service makes.
+    assert all(
+        re.fullmatch(r"(arn:.+:role/aws-service-role/)?[a-z.0-9-]+\.amazonaws\.com(/\S+)?", text) for text in found
+    )
     arns = [text for text in texts(RESOURCES) if text.startswith("arn:")]
     assert arns
     assert all(text.startswith("arn:${AWS::Partition}:") for text in arns), arns
