@@ -17,6 +17,9 @@ from htcgrid_local.certificates import make_certificate
 
 PROGRAM = shutil.which("valkey-server") or shutil.which("redis-server")
 USER = "grid"
+ADMIN = "admin"
+RIGHTS = "~* -@all +@read +@write -@dangerous +info +@connection +cluster|slots +cluster|shards +cluster|nodes"
+"""Those of agents on AWS (template.yaml)."""
 
 
 def needed() -> None:
@@ -34,7 +37,12 @@ class Server:
 
     folder: Path
     settings: tuple[str, ...] = ()
+    name: str = "redis"
+    user: str = USER
+    rights: str = RIGHTS
     port: int = field(default_factory=lambda: free_port())
+    bus_port: int = field(default_factory=lambda: free_port())
+    """By which the nodes of a cluster find each other."""
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     process: subprocess.Popen[bytes] | None = None
 
@@ -42,12 +50,18 @@ class Server:
     def certificate(self) -> Path:
         return self.folder / "certificate.pem"
 
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
     def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
         if not self.certificate.exists():
             make_certificate(self.certificate, self.folder / "key.pem")
-        (self.folder / "users.acl").write_text(
-            f"user default off\nuser {USER} on >{self.password} ~* +@all -@dangerous +info +cluster\n"
+        acl = self.folder / f"{self.name}.acl"
+        acl.write_text(
+            f"user default off\nuser {self.user} on >{self.password} {self.rights}\n"
+            f"user {ADMIN} on >{self.password} ~* &* +@all\n"
         )
         assert PROGRAM is not None
         self.process = subprocess.Popen(
@@ -55,7 +69,8 @@ class Server:
                 PROGRAM, "--port", "0", "--tls-port", str(self.port), "--bind", "127.0.0.1", "--save", "",
                 "--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.folder / "key.pem"),
                 "--tls-ca-cert-file", str(self.certificate), "--tls-auth-clients", "no", "--dir", str(self.folder),
-                "--aclfile", str(self.folder / "users.acl"), "--logfile", str(self.folder / "log"), *self.settings,
+                "--cluster-config-file", f"{self.name}.nodes", "--aclfile", str(acl), "--logfile", str(self.log),
+                *self.settings,
             ]
         )  # fmt: skip
         client = self.client()
@@ -64,7 +79,7 @@ class Server:
                 client.ping()
                 break
             except redis.ConnectionError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
+                assert self.process.poll() is None, self.log.read_text()
         client.close()
 
     def kill(self) -> None:
@@ -74,9 +89,16 @@ class Server:
 
     def client(self, password: str | None = None, certificate: Path | None = None) -> redis.Redis:
         """A client that does not retry by itself."""
+        return self._client(self.user, password or self.password, certificate or self.certificate)
+
+    def admin(self) -> redis.Redis:
+        """A client that may do all."""
+        return self._client(ADMIN, self.password, self.certificate)
+
+    def _client(self, user: str, password: str, certificate: Path) -> redis.Redis:
         return redis.Redis(
-            host="127.0.0.1", port=self.port, username=USER, password=password or self.password, ssl=True,
-            ssl_ca_certs=str(certificate or self.certificate), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+            host="127.0.0.1", port=self.port, username=user, password=password, ssl=True,
+            ssl_ca_certs=str(certificate), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         )  # fmt: skip
 
 
