@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 from dataplane.tests.redis_server import ADMIN, Server, needed
@@ -25,12 +25,13 @@ class Cluster:
         """As they were at first."""
         return self.nodes[:PRIMARIES]
 
-    def client(self) -> redis.RedisCluster:
+    def client(self, password: str | None = None, certificate: Path | None = None) -> redis.RedisCluster:
         """A client that does not retry by itself. It knows all nodes, as AWS's configuration end point does."""
-        first = self.nodes[0]
+        first, node_of = self.nodes[0], cast(Any, redis.cluster.ClusterNode)
         return redis.RedisCluster(
-            startup_nodes=[redis.cluster.ClusterNode("127.0.0.1", node.port) for node in self.nodes],
-            username=first.user, password=first.password, ssl=True, ssl_ca_certs=str(first.certificate),
+            startup_nodes=[node_of("127.0.0.1", node.port) for node in self.nodes],
+            username=first.user, password=password or first.password, ssl=True,
+            ssl_ca_certs=str(certificate or first.certificate),
             retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=2,
         )  # fmt: skip
 
@@ -43,7 +44,7 @@ class Cluster:
 def running_cluster(folder: Path, replica: bool = False) -> Iterator[Cluster]:
     """A cluster, for as long as the block runs."""
     needed()
-    settings = ("--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-replication", "yes")
+    settings: tuple[str, ...] = ("--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-replication", "yes")
     settings += (
         "--cluster-node-timeout",
         str(NODE_TIMEOUT_MS),
@@ -69,8 +70,8 @@ def running_cluster(folder: Path, replica: bool = False) -> Iterator[Cluster]:
 
 def _join(cluster: Cluster) -> None:
     for number, node in enumerate(cluster.primaries):
-        first, last = SLOTS * number // PRIMARIES, SLOTS * (number + 1) // PRIMARIES - 1
-        _ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
+        begin, end = SLOTS * number // PRIMARIES, SLOTS * (number + 1) // PRIMARIES
+        _ask(node, "CLUSTER ADDSLOTSRANGE", begin, end - 1)
         # Nodes that take part in elections must not have the same epoch.
         _ask(node, "CLUSTER SET-CONFIG-EPOCH", number + 1)
     first = cluster.nodes[0]
@@ -97,5 +98,5 @@ def _info(node: Server) -> dict[str, str]:
 
 def _ask(node: Server, command: str, *arguments: object) -> Any:
     with node.admin() as client:
-        answer = client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+        answer = client.execute_command(command, *arguments)
     return answer.decode() if isinstance(answer, bytes) else answer

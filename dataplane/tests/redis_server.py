@@ -87,17 +87,23 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def client(self, password: str | None = None, certificate: Path | None = None) -> redis.Redis:
+    def client(
+        self,
+        password: str | None = None,
+        certificate: Path | None = None,
+        login: redis.CredentialProvider | None = None,
+    ) -> redis.Redis:
         """A client that does not retry by itself."""
-        return self._client(self.user, password or self.password, certificate or self.certificate)
+        login = login or redis.UsernamePasswordCredentialProvider(self.user, password or self.password)
+        return self._client(login, certificate or self.certificate)
 
     def admin(self) -> redis.Redis:
         """A client that may do all."""
-        return self._client(ADMIN, self.password, self.certificate)
+        return self._client(redis.UsernamePasswordCredentialProvider(ADMIN, self.password), self.certificate)
 
-    def _client(self, user: str, password: str, certificate: Path) -> redis.Redis:
+    def _client(self, login: redis.CredentialProvider, certificate: Path) -> redis.Redis:
         return redis.Redis(
-            host="127.0.0.1", port=self.port, username=user, password=password, ssl=True,
+            host="127.0.0.1", port=self.port, credential_provider=login, ssl=True,
             ssl_ca_certs=str(certificate), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         )  # fmt: skip
 

@@ -1,19 +1,22 @@
 """The store in Redis, on a real server with TLS and a user of its own."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 import redis
-from dataplane.tests.redis_server import Server, running
+from dataplane.tests.redis_server import ADMIN, RIGHTS, USER, Server, needed, running
 
-from htcgrid_dataplane import PayloadMissing, PayloadStore, StoreFull, StoreMisconfigured, StoreUnavailable
+from htcgrid_dataplane import PayloadMissing, PayloadStore, StoreFull, StoreMisconfigured, StoreUnavailable, input_key
 from htcgrid_dataplane.conformance import RelayConformance, RelayedStore, StoreConformance
 from htcgrid_dataplane.redis import RedisStore
 from htcgrid_dataplane.redis_calls import RedisCalls
+from htcgrid_dataplane.redis_login import IamToken, SecretPassword
 from htcgrid_local.certificates import make_certificate
 
 KEY = "tenant/session/results/0.1"
@@ -153,6 +156,119 @@ def test_a_restart_is_ridden_out(tmp_path: Path) -> None:
         store.put(f"{KEY}0", b"2")
         back.join()
         assert store.get(f"{KEY}0", 1) == b"2"
+
+
+def test_a_primary_that_has_become_a_replica_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replication = ("--tls-replication", "yes", "--masteruser", ADMIN, "--repl-diskless-sync-delay", "0")
+    with running(tmp_path, *replication) as first:
+        second = Server(tmp_path, (*replication, "--masterauth", first.password), "second", password=first.password)
+        second.start()
+        try:
+            primary = first
+            look_up = socket.getaddrinfo
+
+            def resolve(host: str, port: int, *more: Any) -> Any:
+                # The end point's name leads to whichever is the primary.
+                return look_up(host, primary.port if port == first.port else port, *more)
+
+            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            with first.admin() as one, second.admin() as other:
+                other.replicaof("127.0.0.1", first.port)
+                while one.info("replication").get("slave0", {}).get("state") != "online":
+                    pass
+                store = RedisStore(first.client, KEEP)
+                store.put(KEY, b"1")
+                other.replicaof("NO", "ONE")
+                one.config_set("masterauth", first.password)
+                one.replicaof("127.0.0.1", second.port)
+                primary = second
+                # Its connection is still to the former primary.
+                store.put(f"{KEY}0", b"2")
+                assert other.exists(KEY, f"{KEY}0") == 2
+        finally:
+            second.kill()
+
+
+def test_a_password_that_is_rotated_is_read_again(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        text = server.password
+
+        def connect() -> redis.Redis:
+            login = SecretPassword(USER, "redis", lambda secret: text, clock=lambda: 0.0)
+            return server.client(login=login)
+
+        store = RedisStore(connect, KEEP, sleep=never)
+        store.put(KEY, b"1")
+        text = "rotated"
+        sign_in_with(server, text)
+        store.put(KEY, b"2")
+        assert store.get(KEY, 1) == b"2"
+
+
+def test_a_connection_outlives_its_iam_token_and_the_next_one_has_a_new_token(tmp_path: Path) -> None:
+    session = botocore.session.Session()
+    session.set_config_variable("region", "eu-west-1")
+    session.set_credentials("AKIAEXAMPLE", "secret", "token")
+    now = 0.0
+    login = IamToken(USER, "cache-1", False, session, clock=lambda: now)
+    with running(tmp_path) as server:
+        _, token = login.get_credentials()
+        sign_in_with(server, token)
+        store = RedisStore(lambda: server.client(login=login), KEEP)
+        store.put(KEY, b"1")
+        # The token ends, and the connection does not.
+        now = 900
+        credentials = session.get_credentials()
+        assert credentials is not None
+        credentials.access_key = "AKIAOTHER"
+        _, renewed = login.get_credentials()
+        assert renewed != token
+        sign_in_with(server, renewed, disconnect=False)
+        store.put(KEY, b"2")
+        # AWS ends connections after twelve hours.
+        with server.admin() as admin:
+            assert admin.client_kill_filter(user=USER) == 1
+        store.put(KEY, b"3")
+        assert store.get(KEY, 1) == b"3"
+
+
+def test_a_token_that_is_refused_is_told_at_once(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        store = RedisStore(server.client, KEEP, sleep=never)
+        store.put(KEY, b"1")
+        sign_in_with(server, "a newer token")
+        with pytest.raises(StoreUnavailable, match="refuses the user or the password") as refusal:
+            store.get(KEY, 1)
+        # Somebody may grant it again.
+        assert refusal.value.retryable
+        sign_in_with(server, server.password)
+        assert store.get(KEY, 1) == b"1"
+
+
+def sign_in_with(server: Server, password: str, disconnect: bool = True) -> None:
+    """Let the server know another password of its user, in place of the former."""
+    with server.admin() as admin:
+        admin.acl_setuser(USER, enabled=True, reset_passwords=True, passwords=[f"+{password}"])
+        if disconnect:
+            admin.client_kill_filter(user=USER)
+
+
+def test_a_user_who_may_write_keys_of_one_tenant_needs_no_other(tmp_path: Path) -> None:
+    server = Server(tmp_path, rights=RIGHTS.replace("~*", "~tenant/*"))
+    needed()
+    server.start()
+    try:
+        store = RedisStore(server.client, KEEP, sleep=never)
+        store.check()
+        for size in (1, LARGE):
+            store.put(KEY, bytes(size))
+            assert store.get(KEY, size) == bytes(size)
+        store.put_part(input_key("tenant", "session", 0), "a" * 32, 0, b"part")
+        assert store.finish(input_key("tenant", "session", 0), "a" * 32, 4)
+        with pytest.raises(StoreUnavailable, match="its user lacks a right"):
+            store.put("other/session/results/0.1", b"1")
+    finally:
+        server.kill()
 
 
 def test_a_server_that_stays_away_is_unavailable_after_the_patience(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from dataplane.tests.redis_cluster import Cluster, running_cluster
 
-from htcgrid_dataplane import PayloadStore, redis_calls
+from htcgrid_dataplane import PayloadStore, StoreFull, StoreMisconfigured, StoreUnavailable, redis_calls
 from htcgrid_dataplane.conformance import RelayConformance, RelayedStore, StoreConformance
 from htcgrid_dataplane.redis import RedisStore
+from htcgrid_local.certificates import make_certificate
 
 KEEP = timedelta(days=1)
 KEY = "tenant/session/results/0.1"
@@ -49,6 +50,44 @@ def test_parts_of_a_large_payload_lie_on_several_nodes(cluster: Cluster) -> None
     size = 200 * 1024 * 1024
     RedisStore(cluster.client, KEEP).put(KEY, bytes(size))
     assert sum(node.admin().dbsize() > 0 for node in cluster.primaries) > 1
+
+
+def never(seconds: float) -> None:
+    raise AssertionError("what does not pass is not waited for")
+
+
+def test_a_wrong_password_and_a_certificate_of_somebody_else_are_told_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    store = RedisStore(lambda: cluster.client(password="wrong"), KEEP, sleep=never)
+    with pytest.raises(StoreUnavailable, match="refuses the user or the password: invalid username-password"):
+        store.check()
+    make_certificate(tmp_path / "other.pem", tmp_path / "other.key")
+    store = RedisStore(lambda: cluster.client(certificate=tmp_path / "other.pem"), KEEP, sleep=never)
+    with pytest.raises(StoreUnavailable, match=r"is not trusted \(self-signed certificate\); set ca_file"):
+        store.check()
+
+
+def test_a_cluster_of_which_one_node_evicts_is_refused(cluster: Cluster) -> None:
+    RedisStore(cluster.client, KEEP).check()
+    with cluster.nodes[1].admin() as admin:
+        admin.config_set("maxmemory-policy", "volatile-ttl")
+        try:
+            with pytest.raises(StoreMisconfigured, match="volatile-ttl"):
+                RedisStore(cluster.client, KEEP).check()
+        finally:
+            admin.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_full_node_is_told_apart_from_missing_data(cluster: Cluster) -> None:
+    store = RedisStore(cluster.client, KEEP)
+    for node in cluster.nodes:
+        node.admin().config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(StoreFull, match="its memory is full"):
+            store.put(KEY, b"1")
+    finally:
+        for node in cluster.nodes:
+            node.admin().config_set("maxmemory", "0")
+    store.put(KEY, b"1")
 
 
 @pytest.fixture

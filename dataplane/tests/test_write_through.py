@@ -6,17 +6,19 @@ from pathlib import Path
 
 import boto3
 import pytest
-from dataplane.tests.redis_server import Server, running
+import redis
+from dataplane.tests.redis_server import Server, free_port, running
 from moto import mock_aws
 
-from htcgrid_dataplane import PayloadStore, StoreUnavailable
+from htcgrid_dataplane import PayloadStore, StoreUnavailable, input_key, result_key
 from htcgrid_dataplane.conformance import StoreConformance
 from htcgrid_dataplane.filesystem import FilesystemStore
 from htcgrid_dataplane.redis import RedisStore
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_dataplane.write_through import WriteThroughStore
 
-KEY = "tenant/session/results/0.1"
+KEY = input_key("tenant", "session", 0)
+RESULTS = result_key("tenant", "session", 0, 1)
 LARGE = 20 * 1024 * 1024
 
 
@@ -100,6 +102,31 @@ def test_a_payload_whose_later_parts_are_gone_is_read_on_from_the_durable_store(
     for key in server.client().scan_iter("*.1"):
         server.client().delete(key)
     assert b"".join(store.stream(KEY, LARGE)) == data
+
+
+@pytest.mark.parametrize("read_between", [True, False])
+def test_nobody_is_given_a_checkpoint_in_place_of_results(durable: S3Store, server: Server, read_between: bool) -> None:
+    def process() -> WriteThroughStore:
+        return WriteThroughStore(durable, RedisStore(server.client, timedelta(hours=1), patience=timedelta(0)))
+
+    cut_off = WriteThroughStore(durable, RedisStore(unreachable, timedelta(hours=1), patience=timedelta(0)))
+    cut_off.durable.put(RESULTS, b"checkpoint")
+    if read_between:
+        assert process().get(RESULTS, 10) == b"checkpoint"
+        assert b"".join(process().stream(RESULTS, 10)) == b"checkpoint"
+    # Of the same size, and the cache does not learn of them.
+    cut_off.put(RESULTS, b"the result")
+    assert process().get(RESULTS, 10) == b"the result"
+
+
+def unreachable() -> redis.Redis:
+    return redis.Redis(port=free_port(), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+
+
+def test_results_are_read_from_the_cache(store: WriteThroughStore, durable: S3Store) -> None:
+    store.put(RESULTS, b"results")
+    durable._client.delete_object(Bucket="payloads", Key=RESULTS)
+    assert store.get(RESULTS, 7) == b"results"
 
 
 def test_a_cache_that_is_down_is_left_alone_for_a_while(store: WriteThroughStore, server: Server, time: Time) -> None:

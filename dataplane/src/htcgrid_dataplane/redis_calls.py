@@ -5,7 +5,7 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -18,6 +18,7 @@ from htcgrid_dataplane.errors import StoreFull, StoreUnavailable
 Client = redis.Redis | redis.RedisCluster
 
 _Answer = TypeVar("_Answer")
+_Error = TypeVar("_Error", bound=BaseException)
 _LOG = logging.getLogger(__name__)
 _PASSING: Final = (
     exceptions.TimeoutError,
@@ -33,6 +34,9 @@ _PASSING: Final = (
 )
 """What a client sees of a failover, which took 3 s here and may take a minute on AWS ("Minimizing downtime in
 ElastiCache by using Multi-AZ with Valkey and Redis OSS")."""
+_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException)
+"""The client for clusters has errors that are none of `RedisError`."""
+_NOT_SIGNED_IN: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 _REPLICA_ANSWERS_WITHIN: Final = timedelta(seconds=1)
 """A replica that takes longer does not follow its primary; one in another zone of AWS takes some 2 ms."""
 _REPLICAS_ARE_LOOKED_FOR: Final = timedelta(seconds=10)
@@ -67,7 +71,7 @@ class RedisCalls:
 
     def once(self, call: Callable[[Client], object]) -> None:
         """Make a call that is of use and not needed: what becomes of it does not matter."""
-        with suppress(exceptions.RedisError):
+        with suppress(*_ERRORS):
             call(self._client())
 
     def tried(self, what: str, call: Callable[[Client], _Answer]) -> _Answer:
@@ -84,33 +88,20 @@ class RedisCalls:
             try:
                 client = self._client()
                 return call(client)
-            except exceptions.OutOfMemoryError as error:
-                raise StoreFull(f"Redis {what}: its memory is full") from error
-            except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
-                # A password that was read before it was rotated is read again by a new client, once.
-                if signed_in_anew:
-                    raise StoreUnavailable(f"Redis {what}: it refuses the user or the password: {error}") from error
-                signed_in_anew = True
-                self._forget(client)
-                continue
-            except exceptions.NoPermissionError as error:
-                raise StoreUnavailable(f"Redis {what}: its user lacks a right: {error}") from error
-            except _PASSING as error:
-                if reason := _distrust(error):
-                    raise StoreUnavailable(
-                        f"Redis {what}: its certificate is not trusted ({reason}); set ca_file to a file with the "
-                        "certificate of its authority, and url to a name for which it is made"
-                    ) from error
-                if self._clock() >= until:
-                    raise StoreUnavailable(f"Redis {what}: {error}") from error
+            except _ERRORS as error:
+                if _because_of(error, _NOT_SIGNED_IN) and not signed_in_anew:
+                    # A password that was read before it was rotated is read again by a new client.
+                    signed_in_anew = True
+                    self._forget(client)
+                    continue
+                if not _passes(error) or self._clock() >= until:
+                    raise _failure(what, error) from error
                 if isinstance(client, redis.Redis):
                     # The name of a primary leads to another node after a failover; connections stay with the former.
                     client.connection_pool.disconnect(inuse_connections=False)
                 if not told:
                     _LOG.warning("Redis does not answer; it is asked again for %g s: %s", self._patience, error)
                     told = True
-            except exceptions.RedisError as error:
-                raise StoreUnavailable(f"Redis {what}: {error}") from error
             self._sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, 1)
 
@@ -119,7 +110,7 @@ class RedisCalls:
         after the call that wrote it: that is repeated if the primary is gone, whose acknowledged writes may be lost.
 
         Raises:
-            RedisError: as any call.
+            RedisError: as any call; and so does `RedisClusterException`.
         """
         name, node = _node_of(client, key)
         believed_until, follows = self._followed.get(name, (float("-inf"), False))
@@ -163,15 +154,29 @@ def _is_followed(node: redis.Redis) -> bool:
     return any(isinstance(replica, dict) and replica.get("state") == "online" for replica in replicas)
 
 
-def _distrust(error: BaseException) -> str:
-    """Why the certificate of a server is not trusted, if it is for that that it was left."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-    return ""
+def _passes(error: Exception) -> bool:
+    return isinstance(error, _PASSING) and not _because_of(error, (*_NOT_SIGNED_IN, ssl.SSLCertVerificationError))
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _failure(what: str, error: Exception) -> StoreUnavailable:
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return StoreFull(f"Redis {what}: its memory is full")
+    if refused := _because_of(error, _NOT_SIGNED_IN):
+        return StoreUnavailable(f"Redis {what}: it refuses the user or the password: {refused}")
+    if isinstance(error, exceptions.NoPermissionError):
+        return StoreUnavailable(f"Redis {what}: its user lacks a right: {error}")
+    if distrusted := _because_of(error, (ssl.SSLCertVerificationError,)):
+        return StoreUnavailable(
+            f"Redis {what}: its certificate is not trusted ({distrusted.verify_message}); set ca_file to a file with "
+            "the certificate of its authority, and url to a name for which it is made"
+        )
+    return StoreUnavailable(f"Redis {what}: {error}")
+
+
+def _because_of(error: BaseException | None, kinds: tuple[type[_Error], ...]) -> _Error | None:
+    """The error of one of these kinds, if another one was raised because of it: the client for clusters hides them."""
     while error is not None:
-        yield error
+        if isinstance(error, kinds):
+            return error
         error = error.__cause__ or error.__context__
+    return None

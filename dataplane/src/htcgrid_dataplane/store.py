@@ -103,3 +103,8 @@ def result_key(tenant: str, session_id: str, chunk: int, attempt: int) -> str:
 def data_key(tenant: str, sha256: str) -> str:
     """Where shared data of a tenant lies, always in the grid's bucket. No session has the id `data`."""
     return f"{tenant}/data/{sha256}"
+
+
+def may_be_replaced(key: str) -> bool:
+    """Whether what lies under a key may be the checkpoint of an attempt, which later results replace."""
+    return key.rpartition("/")[0].endswith("/results")

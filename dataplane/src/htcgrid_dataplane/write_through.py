@@ -1,6 +1,7 @@
 """Payloads in a durable store with a fast one in front of it: S3 behind Redis.
 
-Nothing is ever in the cache alone, so whatever becomes of it costs time and no payload.
+Nothing is ever in the cache alone, so whatever becomes of it costs time and no payload. Nothing is in it that may yet
+be replaced either: a later put may not reach it, and readers would be given what was there before.
 """
 
 import logging
@@ -11,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from htcgrid_dataplane.errors import DataPlaneError, PayloadMissing, StoreUnavailable
-from htcgrid_dataplane.store import PayloadStore
+from htcgrid_dataplane.store import PayloadStore, may_be_replaced
 
 _LOG = logging.getLogger(__name__)
 _LARGEST_FILL: Final = 8 * 1024 * 1024
@@ -36,7 +37,8 @@ class WriteThroughStore:
             rest: how long the cache is left alone after it failed.
             clock: seconds that only grow.
         """
-        self._durable = durable
+        self.durable = durable
+        """Where to put what will be replaced."""
         self._cache = cache
         self._rest = rest.total_seconds()
         self._clock = clock
@@ -44,8 +46,8 @@ class WriteThroughStore:
         self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes) -> None:
-        """See `PayloadStore.put`."""
-        self._durable.put(key, data)
+        """See `PayloadStore.put`. What is put under a key later must be the same: see `durable`."""
+        self.durable.put(key, data)
         self._fill(key, data)
 
     def get(self, key: str, size: int) -> bytes:
@@ -55,8 +57,10 @@ class WriteThroughStore:
                 return self._cache.get(key, size)
             except DataPlaneError as error:
                 self._failed(error)
-        data = self._durable.get(key, size)
-        self._fill(key, data)
+        data = self.durable.get(key, size)
+        # Of results only their writer knows whether they are the last ones.
+        if not may_be_replaced(key):
+            self._fill(key, data)
         return data
 
     def stream(self, key: str, size: int) -> Iterator[bytes]:
@@ -74,7 +78,7 @@ class WriteThroughStore:
         if size <= _LARGEST_FILL:
             yield self.get(key, size)[given:]
             return
-        for part in self._durable.stream(key, size):
+        for part in self.durable.stream(key, size):
             # What the cache has given before it failed is not given again.
             known = min(given, len(part))
             given -= known
