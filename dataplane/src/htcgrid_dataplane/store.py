@@ -1,8 +1,8 @@
 """The interface that every payload store fulfils, and how payloads are named in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 RELAY_PART_BYTES: Final = 4 * 1024 * 1024
 """The size of every part of an upload but its last. The grid's API passes on no larger ones."""
@@ -85,6 +85,24 @@ class PayloadRelay(Protocol):
 
         Raises:
             PayloadMissing: parts of the upload are missing.
+            StoreUnavailable: the store could not be reached.
+        """
+
+
+@runtime_checkable
+class TendedStore(Protocol):
+    """A store that does not forget by itself: whoever uses it looks after it now and then."""
+
+    def tend(self, pause: Callable[[float], bool]) -> int | None:
+        """Remove what has expired, if it is time for that. It takes long, and leaves the store time for others.
+
+        Args:
+            pause: waits for so many seconds, and says whether to stop.
+
+        Returns:
+            How many payloads were removed; None if it is not yet time, or somebody else does it.
+
+        Raises:
             StoreUnavailable: the store could not be reached.
         """
 

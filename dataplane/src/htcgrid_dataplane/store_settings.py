@@ -81,6 +81,8 @@ class FilesystemSettings(S3Settings):
     folder: Path
     patience_seconds: Annotated[float, Field(ge=0, le=60)] = 5
     """How long to look for a file that is not there."""
+    keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] | None = None
+    """How long a payload is kept after it was written; without it, for good."""
 
 
 _Model = TypeVar("_Model", bound=S3Settings)

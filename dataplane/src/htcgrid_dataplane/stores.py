@@ -79,4 +79,5 @@ def open_filesystem(settings: Mapping[str, str], s3: PayloadStore) -> PayloadSto
     from htcgrid_dataplane.filesystem import FilesystemStore
 
     place = read_settings(FilesystemSettings, settings)
-    return FilesystemStore(place.folder, timedelta(seconds=place.patience_seconds))
+    keep = timedelta(hours=place.keep_hours) if place.keep_hours else None
+    return FilesystemStore(place.folder, timedelta(seconds=place.patience_seconds), keep)
