@@ -40,6 +40,7 @@ from htcgrid_agent.protocol.payloads import Payloads
 from htcgrid_agent.protocol.receiver import Receiver
 from htcgrid_agent.protocol.row_writer import RowWriter
 from htcgrid_agent.protocol.transfers import Transfers
+from htcgrid_agent.protocol.upkeep import Upkeep
 from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.settings import Settings
 from htcgrid_agent.telemetry.metrics import Metrics
@@ -55,6 +56,7 @@ from htcgrid_chunks.clock import (
     system_clock,
 )
 from htcgrid_chunks.store import ChunkStore
+from htcgrid_dataplane import TendedStore
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_dataplane.s3_parts import PARTS_AT_ONCE
 from htcgrid_dataplane.stores import open_store
@@ -101,7 +103,9 @@ class Agent:
         messages = TaskMessages(queues, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
         objects = S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket)
-        payloads = Payloads(open_store(settings.store, settings.store_settings, objects), self._memory)
+        payload_store = open_store(settings.store, settings.store_settings, objects)
+        payloads = Payloads(payload_store, self._memory)
+        self._upkeep = Upkeep(payload_store, self._metrics) if isinstance(payload_store, TendedStore) else None
         self._outbox = Outbox(
             messages,
             TaskEvents(queues, settings.task_events_queue_url),
@@ -207,6 +211,8 @@ class Agent:
         await self._dispatcher.start()
         for part in (self._keeper, self._rows, self._outbox, self._receiver):
             part.start()
+        if self._upkeep:
+            self._upkeep.start()
         watches = [asyncio.create_task(watch) for watch in (self._watch_spot(), self._watch_idleness())]
         _LOG.info("the agent is up")
         await self._stopping.wait()
@@ -244,6 +250,8 @@ class Agent:
 
     async def _wind_down(self) -> None:
         self._receiver.close()
+        if self._upkeep:
+            self._upkeep.close()
         self._dispatcher.drain()
         await asyncio.to_thread(self._receiver.wait_until_idle, _FLUSH_TIMEOUT)
         self._intake.close()

@@ -44,6 +44,10 @@ class Metrics:
         self.refused = self._counter(
             "htcgrid_agent_refused_items_total", "Items that AWS refused for good, by kind of batch request.", "batch"
         )
+        self.expired = self._counter(
+            "htcgrid_agent_expired_payloads_total",
+            "Payloads that had expired, which this agent removed from the store.",
+        )
         self.requests = self._counter(
             "htcgrid_agent_requests_total", "Requests to AWS, by operation and error.", "operation", "error"
         )
