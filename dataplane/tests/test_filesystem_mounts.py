@@ -137,3 +137,17 @@ def test_a_store_that_is_closed_keeps_no_mount_busy(mounted: Path) -> None:
         """,
         mounted,
     )
+
+
+def test_a_file_system_that_is_mounted_becomes_a_store_by_itself(mounted: Path) -> None:
+    run(
+        """
+        (mounted / MARKER).unlink()
+        FilesystemStore(mounted, timedelta(0)).put(f"{KEY}0", b"1")
+        assert (mounted / MARKER).exists()
+        (mounted / "below").mkdir()
+        with pytest.raises(StoreMisconfigured, match="prepare a new one"):
+            FilesystemStore(mounted / "below")
+        """,
+        mounted,
+    )

@@ -68,7 +68,8 @@ def test_redis_in_front_of_s3_need_not_answer_at_start(tmp_path: Path, s3: Paylo
     [
         ("disk", {}, "there is no store 'disk'; there are: filesystem, redis, s3, s3[+]redis"),
         ("s3", {"folder": "/mnt"}, "folder: Extra inputs are not permitted"),
-        ("filesystem", {}, "folder: Field required"),
+        ("filesystem", {}, "folder must be set, or in its place export_prefix"),
+        ("filesystem", {"folder": "/mnt", "keep_days": "0"}, "keep_days: .* greater than or equal to 1"),
         ("filesystem", {"folder": "/mnt", "patience_seconds": "-1"}, "patience_seconds: .* greater than or equal to 0"),
         ("redis", {"url": "127.0.0.1:6379"}, "url: must have the form rediss://host:port"),
         ("redis", {"url": "rediss://me:secret@host"}, "url: must have the form rediss://host:port"),

@@ -43,7 +43,7 @@ class FilesystemStore:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Open the store in `folder`, which `prepare` has made.
+        """Open the store in `folder`, which `prepare` has made; where a file system is mounted, it is made here.
 
         Args:
             folder: where the payloads lie.
@@ -58,6 +58,9 @@ class FilesystemStore:
         """
         # All is done below this open folder: if the mount goes away, nothing is written into the folder under it.
         self._folder = folder
+        with suppress(OSError):
+            if folder.is_mount():
+                self.prepare(folder)
         self._opened_root: _OpenFolder | None = _open_root(folder)
         self._patience = patience.total_seconds()
         self._keep = keep

@@ -47,6 +47,10 @@ class S3Store:
         """See `PayloadStore.stream`."""
         return self._parts.stream(key, size) if size > LARGE else self._stream_small(key, size)
 
+    def read(self, key: str, size: int, offset: int, length: int) -> bytes:
+        """See `PayloadRelay.read`."""
+        return self._parts.read(key, size, offset, length)
+
     def _stream_small(self, key: str, size: int) -> Iterator[bytes]:
         received = 0
         with closing(self._body(key, size)) as body:

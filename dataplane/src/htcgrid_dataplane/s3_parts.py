@@ -78,6 +78,18 @@ class S3Parts:
             for waiting in ahead:
                 waiting.cancel()
 
+    def read(self, key: str, size: int, offset: int, length: int) -> bytes:
+        """Read some bytes of an object.
+
+        Raises:
+            PayloadMissing, PayloadCorrupt, StoreUnavailable: see `PayloadRelay.read`.
+        """
+        # Its size is told with a byte of it.
+        start = min(offset, max(0, size - 1))
+        part, found, _ = self._range(key, start, max(offset + length, start + 1))
+        _check(key, found, size)
+        return part[offset - start : offset - start + length]
+
     def _upload(self, key: str, upload: str, data: memoryview) -> "list[CompletedPartTypeDef]":
         starts = range(0, len(data), PART)
         jobs = [
@@ -107,8 +119,7 @@ class S3Parts:
     def _first(self, key: str, size: int) -> tuple[bytes, str]:
         """The first part, and the ETag of the object that the others must be of."""
         part, found, etag = self._range(key, 0, PART)
-        if found != size:
-            raise PayloadCorrupt(f"the payload {key} has {found} bytes, and not {size}")
+        _check(key, found, size)
         return part, etag
 
     def _part(self, key: str, start: int, size: int, etag: str) -> bytes:
@@ -129,6 +140,11 @@ class S3Parts:
                     raise StoreUnavailable(f"S3 did not give all of {key}: {error}") from error
             else:
                 return part, int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"]
+
+
+def _check(key: str, found: int, size: int) -> None:
+    if found != size:
+        raise PayloadCorrupt(f"the payload {key} has {found} bytes, and not {size}")
 
 
 def open_range(

@@ -76,13 +76,31 @@ class RedisSettings(KeptSettings):
 
 
 class FilesystemSettings(S3Settings):
-    """Where a shared file system is mounted."""
+    """Where a shared file system is mounted, or where it exports its files."""
 
-    folder: Path
+    folder: Path | None = None
     patience_seconds: Annotated[float, Field(ge=0, le=60)] = 5
     """How long to look for a file that is not there."""
     keep_hours: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION // timedelta(hours=1))] | None = None
-    """How long a payload is kept after it was written; without it, for good."""
+    """How long a payload is kept after it was written; without it and `keep_days`, for good."""
+    keep_days: Annotated[int, Field(ge=1, le=_LONGEST_RETENTION.days)] | None = None
+    """In place of `keep_hours`."""
+    export_prefix: Annotated[str, Field(pattern="^([^/]+/)*$", max_length=256)] | None = None
+    """In place of `folder`, for reading alone: where in the grid's bucket FSx for Lustre exports the store's folder to;
+    it ends with a slash."""
+
+    @property
+    def keep(self) -> timedelta | None:
+        """How long a payload is kept; None for good."""
+        if self.keep_days:
+            return timedelta(days=self.keep_days)
+        return timedelta(hours=self.keep_hours) if self.keep_hours else None
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.folder is None) == (self.export_prefix is None):
+            raise ValueError("folder must be set, or in its place export_prefix")
+        return self
 
 
 _Model = TypeVar("_Model", bound=S3Settings)

@@ -76,8 +76,12 @@ def open_redis(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
 
 def open_filesystem(settings: Mapping[str, str], s3: PayloadStore) -> PayloadStore:
     """See `Opener`."""
+    from htcgrid_dataplane.exported import ExportedStore, RangedStore
     from htcgrid_dataplane.filesystem import FilesystemStore
 
     place = read_settings(FilesystemSettings, settings)
-    keep = timedelta(hours=place.keep_hours) if place.keep_hours else None
-    return FilesystemStore(place.folder, timedelta(seconds=place.patience_seconds), keep)
+    if place.folder is not None:
+        return FilesystemStore(place.folder, timedelta(seconds=place.patience_seconds), place.keep)
+    if not isinstance(s3, RangedStore):
+        raise StoreMisconfigured("what a file system exports is read with the grid's bucket, which is not reached here")
+    return ExportedStore(s3, place.export_prefix or "")
