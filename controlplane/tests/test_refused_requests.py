@@ -12,12 +12,23 @@ from typing import Any
 import pytest
 
 from htcgrid_controlplane import observability
-from htcgrid_controlplane.errors import NotAllowed, QuotaExceeded
+from htcgrid_controlplane.errors import (
+    DataBusy,
+    DataConflict,
+    DataInUse,
+    DataMissing,
+    DataNotFound,
+    NotAllowed,
+    QuotaExceeded,
+)
+from htcgrid_dataplane import StoreUnavailable
 
 _APP = Path(__file__).resolve().parents[2] / "functions/sessions_api/app.py"
 
 SESSION = f"/sessions/{7:032x}"
+DATA = f"/data/{7:064x}"
 BODIES = (
+    ("PUT", DATA),
     ("PUT", SESSION),
     ("POST", f"{SESSION}/chunks"),
     ("POST", f"{SESSION}/uploads"),
@@ -97,6 +108,7 @@ def assert_refused(answer: tuple[int, dict[str, Any]], status: int, words: str) 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
+        (f"{SESSION}/chunks", '{"data": [%s]}'),
         (f"{SESSION}/chunks", '{"chunks": [{"chunk": 0, "size": 1, "inputs": "", "first_task": %s}]}'),
         (f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": %s}}'),
         (f"{SESSION}/dead-letters/redrive", '{"bucket": %s}'),
@@ -186,6 +198,8 @@ CHUNK = '{{"chunks": [{{"chunk": {}, "size": {}, "inputs": "", "first_task": {}}
         ("POST", f"{SESSION}/chunks", CHUNK.format(1, 1, "%s")),
         ("POST", f"{SESSION}/chunks", '{"totals": {"chunks": 1, "tasks": %s}}'),
         ("PUT", SESSION, '{"options": {"max_retries": %s}}'),
+        ("PUT", DATA, '{"name": "curves", "bytes": %s}'),
+        ("PUT", SESSION, '{"preload": [{"sha256": "", "name": "curves", "bytes": %s}]}'),
         ("PUT", SESSION, '{"options": {"task_timeout_seconds": %s}}'),
         ("POST", f"{SESSION}/dead-letters/redrive", '{"bucket": %s}'),
         ("POST", f"{SESSION}/dead-letters/redrive", '{"tasks": [%s]}'),
@@ -228,6 +242,8 @@ def test_a_number_in_an_address_or_a_name_is_written_in_one_way(api: ModuleType,
         ("PUT", SESSION, '{"options": {"priority": "low", "priority": "high"}}'),
         ("POST", f"{SESSION}/uploads", '{"sizes": {"0": 1, "0": 2}}'),
         ("POST", "/sessions/cancel", '{"session_ids": [], "session_ids": null}'),
+        ("PUT", DATA, '{"bytes": 1, "name": "curves", "bytes": 2}'),
+        ("PUT", SESSION, '{"preload": [{"bytes": 1, "bytes": 2}]}'),
     ],
 )
 def test_a_field_that_occurs_twice_is_refused(api: ModuleType, method: str, path: str, body: str) -> None:
@@ -245,6 +261,12 @@ def test_a_field_that_occurs_twice_is_refused(api: ModuleType, method: str, path
         ("GET", f"{SESSION}/dead-letters", {"after": "1,2"}),
         ("GET", "/sessions", {"before": "a,b"}),
         ("GET", "/sessions", {"x" * 10_000: "1"}),
+        ("GET", "/data", {"before": "a"}),
+        ("GET", "/data", {"after": "a"}),
+        ("GET", "/data", {"after": "A" * 64}),
+        ("GET", DATA, {"force": "true"}),
+        ("DELETE", DATA, {"force": "1"}),
+        ("DELETE", DATA, {"force": ""}),
     ],
 )
 def test_a_parameter_that_a_route_does_not_know_or_that_comes_twice_is_refused(
@@ -282,6 +304,8 @@ def test_a_body_that_is_no_request_is_refused(api: ModuleType, method: str, path
         (f"{SESSION}/dead-letters/redrive", {"events": dict.fromkeys(range(-150_000, 0), "1")}),
         (f"{SESSION}/dead-letters/redrive", {"tasks": ["x"] * 150_000}),
         ("/sessions/cancel", {"session_ids": ["x"] * 150_000}),
+        (f"{SESSION}/chunks", {"data": ["0" * 64] * 50_000}),
+        (f"{SESSION}/chunks", {"data": ["x" * 3_000_000]}),
         ("/sessions/cancel", {"session_ids": [{"x" * 3_000_000: 1}]}),
     ],
 )
@@ -291,6 +315,81 @@ def test_an_answer_names_some_of_many_faults_and_stays_short(api: ModuleType, pa
     status, answer = ask(api, "POST", path, text)
     assert (status, answer["error"]) == (422, "InvalidRequest")
     assert 1 <= answer["message"].count("body") <= 10
+
+
+@pytest.mark.parametrize(
+    "digest", ["a" * 63, "A" * 64, "a" * 65, "g" * 64, "a" * 3_000, "..", "%2e%2e", "a" * 64 + "%0A"]
+)
+def test_a_digest_that_is_none_is_refused(api: ModuleType, digest: str) -> None:
+    for method, path, body in (
+        ("PUT", f"/data/{digest}", '{"bytes": 1, "name": "curves"}'),
+        ("POST", f"/data/{digest}/complete", None),
+        ("GET", f"/data/{digest}", None),
+        ("DELETE", f"/data/{digest}", None),
+    ):
+        status, answer = ask(api, method, path, body)
+        assert status in (404, 422)
+        assert answer["error"] in ("InvalidRequest", "NoSuchPath")
+    assert_refused(ask(api, "PUT", SESSION, json.dumps({"data": [digest]})), 422, "data")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "a/b"},
+        {"name": ""},
+        {"name": "x" * 1_000_000},
+        {"name": "\0"},
+        {"name": "\ud800"},
+        {"bytes": 5 * 1024**3 + 1},
+        {"bytes": -1},
+        {"folder": "yes"},
+        {"sha256": "0" * 64},
+    ],
+)
+def test_shared_data_that_nobody_can_have_is_refused(api: ModuleType, body: dict[str, Any]) -> None:
+    wanted = {"bytes": 1, "name": "curves", **body}
+    assert_refused(ask(api, "PUT", DATA, json.dumps(wanted)), 422, next(iter(body)))
+    if "sha256" not in body:
+        preload = {"preload": [{"sha256": "0" * 64, **wanted}]}
+        assert_refused(ask(api, "PUT", SESSION, json.dumps(preload)), 422, "preload")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data", ["0" * 64, "0" * 64]),
+        ("data", [f"{number:064x}" for number in range(101)]),
+        ("data", {"0" * 64: 1}),
+        ("data", "0" * 64),
+        ("preload", [{"sha256": "0" * 64, "bytes": 1, "name": "curves"}] * 2),
+        ("preload", [{"sha256": "0" * 64, "bytes": 1, "name": "curves", "colour": "red"}]),
+        ("preload", [{"$data": {"sha256": "0" * 64, "bytes": 1, "name": "curves"}}]),
+    ],
+)
+def test_references_of_a_session_are_few_and_distinct(api: ModuleType, field: str, value: Any) -> None:
+    assert_refused(ask(api, "PUT", SESSION, json.dumps({field: value})), 422, field)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DataMissing(["0" * 64]), 409),
+        (DataConflict("The shared data is not uploaded."), 409),
+        (DataInUse("Sessions refer to it."), 409),
+        (DataNotFound("0" * 64), 404),
+        (DataBusy("0" * 64), 503),
+        (StoreUnavailable("S3 did not answer"), 503),
+    ],
+)
+def test_what_is_wrong_with_shared_data_has_its_status(
+    api: ModuleType, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(api, "grid", SimpleNamespace(shared_data=SimpleNamespace(get=refuse)))
+    assert ask(api, "GET", DATA) == (status, {"error": type(error).__name__, "message": str(error)})
 
 
 def test_a_request_above_a_quota_is_told_when_to_come_again(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
@@ -14,6 +14,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from htcgrid_chunks.errors import ChunkStoreError
 from htcgrid_controlplane.errors import (
     ControlPlaneError,
+    DataConflict,
+    DataInUse,
+    DataMissing,
+    DataNotFound,
     NotAllowed,
     QuotaExceeded,
     SessionClosed,
@@ -32,6 +36,7 @@ from htcgrid_controlplane.rules.request_faults import (
     sentence_of,
 )
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_dataplane import DataPlaneError
 from htcgrid_events import (
     VERSION,
     AddChunks,
@@ -41,13 +46,19 @@ from htcgrid_events import (
     CancelSessions,
     ChunkPage,
     CreateSession,
+    DataDeleted,
+    DataPage,
+    DataPlace,
+    DataRecord,
     DeadLetterPage,
     DeadLettersDone,
+    Digest,
     ErrorBody,
     GridInfo,
     OutcomePage,
     PurgeTasks,
     PushTicket,
+    PutData,
     RedriveTasks,
     SessionAccepted,
     SessionId,
@@ -73,6 +84,10 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SessionClosed: HTTPStatus.CONFLICT,
     UnknownPartition: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotAllowed: HTTPStatus.FORBIDDEN,
+    DataNotFound: HTTPStatus.NOT_FOUND,
+    DataMissing: HTTPStatus.CONFLICT,
+    DataConflict: HTTPStatus.CONFLICT,
+    DataInUse: HTTPStatus.CONFLICT,
 }
 
 
@@ -204,6 +219,38 @@ def create_uploads(session_id: Annotated[SessionId, Path()], request: UploadRequ
     return grid.queries.upload_places(_tenant(), session_id, request.sizes)
 
 
+@app.put("/data/<sha256>")
+def put_data(sha256: Annotated[Digest, Path()], request: PutData) -> DataPlace:
+    """A place for data that tasks share."""
+    return grid.shared_data.put(_tenant(), sha256, request)
+
+
+@app.post("/data/<sha256>/complete")
+def complete_data(sha256: Annotated[Digest, Path()]) -> DataRecord:
+    """Let shared data be there that was uploaded."""
+    return grid.shared_data.complete(_tenant(), sha256)
+
+
+@app.get("/data")
+def list_data(after: Annotated[Digest | None, Query()] = None) -> DataPage:
+    """The tenant's shared data."""
+    return grid.shared_data.page(_tenant(), after)
+
+
+@app.get("/data/<sha256>")
+def get_data(sha256: Annotated[Digest, Path()]) -> DataRecord:
+    """Shared data, with a link to it."""
+    return grid.shared_data.get(_tenant(), sha256)
+
+
+@app.delete("/data/<sha256>")
+def delete_data(
+    sha256: Annotated[Digest, Path()], force: Annotated[Literal["true", "false"], Query()] = "false"
+) -> DataDeleted:
+    """Delete shared data."""
+    return grid.shared_data.delete(_tenant(), sha256, force=force == "true")
+
+
 @app.put("/sessions/<session_id>/subscribers/<subscriber_id>")
 def follow_session(
     session_id: Annotated[SessionId, Path()], subscriber_id: Annotated[SubscriberId, Path()]
@@ -259,8 +306,8 @@ def refuse_for_now(error: QuotaExceeded) -> Response[ErrorBody]:
     return answer
 
 
-@app.exception_handler([ControlPlaneError, ChunkStoreError])  # type: ignore[untyped-decorator]
-def refuse(error: ControlPlaneError | ChunkStoreError) -> Response[ErrorBody]:
+@app.exception_handler([ControlPlaneError, ChunkStoreError, DataPlaneError])  # type: ignore[untyped-decorator]
+def refuse(error: ControlPlaneError | ChunkStoreError | DataPlaneError) -> Response[ErrorBody]:
     """Give an error of the control plane its status; those that may pass are the server's fault."""
     status = _STATUS_OF.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -58,6 +58,7 @@ LIMITS = TenantLimits(
     tasks=2_000_000_000,
     submissions_per_second=10_000,
     bytes_per_day=1 << 40,
+    data_gigabytes=1_000_000,
     high_priority=True,
     task_timeout_seconds=43_200,
 )
@@ -285,6 +286,7 @@ def build_harness(push: PushServer) -> Harness:
         sessions_table=create_table("SessionsTable", f"{mark}-sessions"),
         chunks_table=create_table("ChunksTable", f"{mark}-chunks"),
         dead_letters_table=create_table("DeadLettersTable", f"{mark}-dead-letters"),
+        data_table=create_table("DataTable", f"{mark}-data"),
         connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
         tenants_table=create_table("TenantsTable", f"{mark}-tenants"),
         tenant_limits=LIMITS.model_dump_json(),

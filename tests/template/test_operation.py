@@ -55,7 +55,7 @@ def test_the_key_outlives_what_it_encrypts() -> None:
 
 
 def test_sessions_and_chunks_can_be_recovered_to_a_point_in_time() -> None:
-    for name in ("SessionsTable", "ChunksTable", "DeadLettersTable", "TenantsTable"):
+    for name in ("SessionsTable", "ChunksTable", "DeadLettersTable", "TenantsTable", "DataTable"):
         recovery = of_type("AWS::DynamoDB::Table")[name]["PointInTimeRecoverySpecification"]
         assert recovery == {"PointInTimeRecoveryEnabled": True}
 

@@ -17,6 +17,11 @@ def number(value: int) -> "AttributeValueTypeDef":
     return {"N": str(value)}
 
 
+def flag(value: bool) -> "AttributeValueTypeDef":
+    """A truth value."""
+    return {"BOOL": value}
+
+
 def binary(value: bytes) -> "AttributeValueTypeDef":
     """A binary attribute."""
     return {"B": value}
@@ -48,6 +53,10 @@ class Item:
     def number(self, name: str, default: int = 0) -> int:
         """A number attribute without a fraction."""
         return int(self._attributes[name]["N"]) if name in self else default
+
+    def flag(self, name: str) -> bool:
+        """A truth value; false when missing."""
+        return bool(self._attributes[name]["BOOL"]) if name in self else False
 
     def binary(self, name: str) -> bytes | None:
         """A binary attribute."""

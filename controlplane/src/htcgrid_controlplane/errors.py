@@ -1,6 +1,6 @@
 """Errors of the control plane. `retryable` says whether the same call may succeed later."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 
@@ -56,6 +56,38 @@ class ScalingFailed(ControlPlaneError):
         super().__init__(
             f"It could not be published how many agents are wanted for {', '.join(partitions)}; the log says why."
         )
+
+
+class DataNotFound(ControlPlaneError):
+    """Raised when a tenant has put no such shared data, or it has expired."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"There is no shared data {sha256} of yours: put it.")
+
+
+class DataMissing(ControlPlaneError):
+    """Raised when a session is given tasks that refer to shared data which is not there."""
+
+    def __init__(self, digests: Collection[str]) -> None:
+        named = ", ".join(sorted(digests))
+        super().__init__(f"Shared data is missing: put {named} first, and complete the upload.")
+
+
+class DataConflict(ControlPlaneError):
+    """Raised when a request contradicts what is known of shared data, or comes before its upload is whole."""
+
+
+class DataInUse(ControlPlaneError):
+    """Raised when shared data is to be deleted to which sessions refer whose deadline has not passed."""
+
+
+class DataBusy(ControlPlaneError):
+    """Raised when shared data is being deleted or written by another request: the request is to be repeated."""
+
+    retryable = True
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"Another request is changing the shared data {sha256}: repeat this one.")
 
 
 class NotAllowed(ControlPlaneError):

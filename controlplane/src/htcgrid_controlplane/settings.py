@@ -24,6 +24,7 @@ class Settings(BaseModel):
     chunks_table: str
     connections_table: str
     dead_letters_table: str
+    data_table: str
     task_queue_urls: Json[dict[str, dict[Priority, str]]]
     """Partition, then priority, to the URL of the task queue."""
     task_events_queue_url: str

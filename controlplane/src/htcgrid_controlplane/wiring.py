@@ -38,6 +38,7 @@ from htcgrid_controlplane.services.recounts import Recounts
 from htcgrid_controlplane.services.recovery import Recovery
 from htcgrid_controlplane.services.redrives import Redrives
 from htcgrid_controlplane.services.scaling import Scaling
+from htcgrid_controlplane.services.shared_data import SharedData
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.services.submission import Submissions
 from htcgrid_controlplane.services.sweeping import Sweeping
@@ -47,16 +48,20 @@ from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
 from htcgrid_controlplane.storage.lease_index import LeaseStore
 from htcgrid_controlplane.storage.partitions import PartitionStore
+from htcgrid_controlplane.storage.preloads import PreloadStore
 from htcgrid_controlplane.storage.redrive import RedriveStore
 from htcgrid_controlplane.storage.reported_chunks import ReportedChunks
 from htcgrid_controlplane.storage.sessions import SessionStore
+from htcgrid_controlplane.storage.shared_data import SharedDataStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_controlplane.storage.sweep_index import SweepStore
 from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_dataplane.s3 import S3Store
+from htcgrid_dataplane.shared_objects import SharedObjects
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
     from mypy_boto3_stepfunctions.client import SFNClient
 
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
@@ -87,6 +92,19 @@ class ControlPlane:
             budgets=self.budgets,
             stops=self.stops,
             waker=self.waker,
+            shared_data=self.shared_data,
+            clock=self.clock,
+            retention_days=self.settings.retention_days,
+        )
+
+    @cached_property
+    def shared_data(self) -> SharedData:
+        """Keeps data that tasks share."""
+        return SharedData(
+            rows=SharedDataStore(self._dynamodb, self.settings.data_table),
+            preloads=PreloadStore(self._dynamodb, self.settings.partitions_table),
+            objects=SharedObjects(self._s3, self.settings.data_bucket),
+            tenants=self.tenants,
             clock=self.clock,
             retention_days=self.settings.retention_days,
         )
@@ -265,9 +283,7 @@ class ControlPlane:
     @cached_property
     def payloads(self) -> S3Store:
         """The data plane."""
-        # Presigned URLs are to name the regional endpoint and carry a version 4 signature, which KMS keys require.
-        client = boto3.client("s3", config=_CONFIG.merge(Config(signature_version="s3v4")))
-        return S3Store(client, self.settings.data_bucket)
+        return S3Store(self._s3, self.settings.data_bucket)
 
     @cached_property
     def announcements(self) -> Announcements:
@@ -322,6 +338,11 @@ class ControlPlane:
     def waker(self) -> Waker:
         """Wakes lifecycle workflows."""
         return Waker(self._states)
+
+    @cached_property
+    def _s3(self) -> "S3Client":
+        # Presigned URLs are to name the regional endpoint and carry a version 4 signature, which KMS keys require.
+        return boto3.client("s3", config=_CONFIG.merge(Config(signature_version="s3v4")))
 
     @cached_property
     def _states(self) -> "SFNClient":

@@ -20,6 +20,9 @@ SUBMISSION_BURST = timedelta(seconds=10)
 BYTES_BURST = timedelta(days=1)
 _WAIT_FOR_AN_END = timedelta(seconds=10)
 """Nobody knows when a session of the tenant will end: long enough to cost little, short against most sessions."""
+MAX_DATA = 10_000
+"""Most pieces of shared data of one tenant: each time it puts one, the rows of all are read."""
+_GIGABYTE = 10**9
 _SECOND = 1_000_000
 """In microseconds, the unit of the moments."""
 
@@ -37,7 +40,9 @@ class TenantLimits(BaseModel):
     """Requests that create a session or add chunks, new or repeated, in the long run. To pause or resume a session
     counts as its submission anew: its chunks get messages again."""
     bytes_per_day: Annotated[int, Field(ge=1)]
-    """Bytes of inputs, as they are announced: inside requests, and for upload."""
+    """Bytes of inputs and shared data, as they are announced: inside requests, and for upload."""
+    data_gigabytes: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Shared data that is kept for it or being uploaded, in 10^9 bytes."""
     high_priority: bool
     """Whether sessions may have the priority `high`."""
     task_timeout_seconds: Annotated[int, Field(ge=1, le=43_200)]
@@ -107,6 +112,28 @@ def _check_options(options: SessionOptions, limits: TenantLimits) -> None:
         raise NotAllowed(
             f"Your tasks may run for {limits.task_timeout_seconds} seconds, not {options.task_timeout_seconds}: "
             "lower task_timeout, or ask the grid's operator."
+        )
+
+
+def check_data(size: int, kept: int, number: int, limits: TenantLimits) -> None:
+    """See that a tenant may put shared data of `size` bytes, with which it keeps `kept` bytes in `number` pieces.
+
+    Raises:
+        QuotaExceeded: not now.
+        NotAllowed: never, for this data alone is beyond the limit.
+    """
+    most = limits.data_gigabytes * _GIGABYTE
+    if size > most:
+        raise NotAllowed(f"The data has {size} bytes, and you may keep {most} bytes of shared data.")
+    if kept > most:
+        raise QuotaExceeded(
+            f"You keep {kept - size} bytes of shared data: {size} more would be above your limit of {most}. Delete "
+            "some, or wait until it expires.",
+            _WAIT_FOR_AN_END,
+        )
+    if number > MAX_DATA:
+        raise QuotaExceeded(
+            f"You keep {MAX_DATA} pieces of shared data, which is the limit. Delete some.", _WAIT_FOR_AN_END
         )
 
 

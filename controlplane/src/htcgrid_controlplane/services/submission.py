@@ -20,7 +20,7 @@ from htcgrid_chunks.store import (
     PAUSED_UNTIL,
     ChunkStore,
 )
-from htcgrid_controlplane.errors import SessionClosed, SessionConflict, SessionNotFound
+from htcgrid_controlplane.errors import DataMissing, SessionClosed, SessionConflict, SessionNotFound
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.outbound.waker import Waker
@@ -33,9 +33,11 @@ from htcgrid_controlplane.rules.accounting import (
     total_of,
 )
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.rules.shared_data import DataRow
 from htcgrid_controlplane.rules.tiling import Span, fault_in_bucket, fault_within, torn_bucket
 from htcgrid_controlplane.services.budgets import Budgets
 from htcgrid_controlplane.services.quotas import Quotas
+from htcgrid_controlplane.services.shared_data import SharedData
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
@@ -70,6 +72,7 @@ class Submissions:
     budgets: Budgets
     stops: Stops
     waker: Waker
+    shared_data: SharedData
     clock: Clock
     retention_days: int
 
@@ -80,6 +83,7 @@ class Submissions:
             SessionConflict: the id is taken by a session with other options, or was used before by anybody; the totals
                 contradict the chunks, or the chunks overlap or leave gaps.
             UnknownPartition: there is no such partition.
+            DataMissing: shared data to which it refers is not there.
             QuotaExceeded, NotAllowed: the tenant may not have so much, or not such options.
         """
         self.queues.check(request.options.partition)
@@ -90,9 +94,12 @@ class Submissions:
         if request.subscriber_id and not self.subscribers.belongs_to(request.subscriber_id, tenant):
             raise SessionConflict(f"Subscriber {request.subscriber_id} is not yours: ask for a push ticket first.")
         wanted = self._new_session(tenant, session_id, request)
+        data = self._refer(wanted, request)
         created = self.quotas.create(wanted, request.chunks)
         session = wanted if created else self._same_session(wanted)
         self.bus.put([session.created()])
+        preload = [reference for reference in request.preload if reference.sha256 in data]
+        self.shared_data.preload(session.options.partition, tenant, preload, data, session.deadline_at)
         return self._add(session, request, counted=created)
 
     def add(self, tenant: str, session_id: str, request: AddChunks) -> Session:
@@ -103,9 +110,35 @@ class Submissions:
             SessionClosed: the session is being stopped or has ended, and the request asks for something new.
             SessionConflict: the totals contradict what was submitted, or chunks overlap, leave gaps or are too far
                 ahead.
+            DataMissing: shared data to which it refers is not there.
             QuotaExceeded, NotAllowed: the tenant may not have so much.
         """
-        return self._add(self.sessions.read_of(tenant, session_id), request)
+        session = self.sessions.read_of(tenant, session_id)
+        self._refer(session, request)
+        return self._add(session, request)
+
+    def _refer(self, session: Session, request: AddChunks) -> Mapping[str, DataRow]:
+        """Keep the shared data that a request names. A request that is repeated asks for nothing new, so it is accepted
+        though the data is gone."""
+        try:
+            return self.shared_data.refer(session.tenant, request.all_data, session.deadline_at)
+        except DataMissing:
+            if not self._holds_all(session, request.chunks):
+                raise
+            return {}
+
+    def _holds_all(self, session: Session, chunks: Sequence[ChunkInput]) -> bool:
+        """Whether the tenant has this session, and it counts these chunks."""
+        try:
+            return self._counts(self.sessions.read_of(session.tenant, session.session_id), chunks)
+        except SessionNotFound:
+            return False
+
+    def _counts(self, session: Session, chunks: Sequence[ChunkInput]) -> bool:
+        """Whether the accounts of a session hold these chunks."""
+        buckets = sorted({bucket_of(chunk.chunk) for chunk in chunks})
+        counted = frozenset[int]().union(*(account.submitted for account in self.accounts.read(session, buckets)))
+        return all(chunk.chunk in counted for chunk in chunks)
 
     def _add(self, session: Session, request: AddChunks, *, counted: bool = False) -> Session:
         """`counted` says that the tenant's share was taken for all chunks of the request."""
@@ -121,9 +154,7 @@ class Submissions:
 
     def _repeated(self, session: Session, request: AddChunks) -> Session:
         """Accept what a session holds that takes no more: its client repeats it, since it has not seen the answer."""
-        buckets = sorted({bucket_of(chunk.chunk) for chunk in request.chunks})
-        counted = frozenset[int]().union(*(account.submitted for account in self.accounts.read(session, buckets)))
-        if any(chunk.chunk not in counted for chunk in request.chunks):
+        if not self._counts(session, request.chunks):
             raise SessionClosed(f"Session {session.session_id} takes no more chunks: it was stopped.")
         self._check_repeated(session, [_row(session, chunk, session.created_at) for chunk in request.chunks])
         if request.totals not in (None, session.totals):
