@@ -211,9 +211,9 @@ def test_a_statement_that_is_refused_for_good_does_not_keep_others_from_being_ex
 
 ENVIRONMENT = {
     "HTCGRID_SESSIONS_TABLE": "s", "HTCGRID_CHUNKS_TABLE": "c", "HTCGRID_CONNECTIONS_TABLE": "n",
-    "HTCGRID_DEAD_LETTERS_TABLE": "d", "HTCGRID_TENANTS_TABLE": "l",
+    "HTCGRID_DEAD_LETTERS_TABLE": "d", "HTCGRID_TENANTS_TABLE": "l", "HTCGRID_DATA_TABLE": "a",
     "HTCGRID_TENANT_LIMITS": '{"open_sessions": 1, "tasks": 1, "submissions_per_second": 1, "bytes_per_day": 1, '
-    '"high_priority": true, "task_timeout_seconds": 1}',
+    '"data_gigabytes": 1, "high_priority": true, "task_timeout_seconds": 1}',
     "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
     "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
     "HTCGRID_NOTIFICATION_TOPIC": "t", "HTCGRID_PUSH_ENDPOINT": "https://push", "HTCGRID_RETENTION_DAYS": "7",
@@ -251,6 +251,7 @@ def test_every_error_says_whether_asking_again_may_help() -> None:
     ]
     assert {kind.__name__ for kind in kinds if kind.retryable} == {
         "AccountOpen",
+        "DataBusy",
         "QuotaExceeded",
         "ScalingFailed",
         "SessionChanged",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs/openapi.json"
 DOCUMENT = json.loads(FILE.read_text(encoding="utf-8"))
 GUIDE = (ROOT / "docs/http-api.md").read_text(encoding="utf-8")
-METHODS = {"get", "put", "post"}
+METHODS = {"get", "put", "post", "delete"}
 
 
 def operations() -> list[tuple[str, str]]:
@@ -44,7 +44,7 @@ def test_its_models_are_schemas_and_all_are_there() -> None:
 
 
 def test_the_guide_names_every_operation() -> None:
-    table = set(re.findall(r"^\| `(GET|PUT|POST) (/\S*?)` \|", GUIDE, re.MULTILINE))
+    table = set(re.findall(r"^\| `(GET|PUT|POST|DELETE) (/\S*?)` \|", GUIDE, re.MULTILINE))
     assert table == {(method.upper(), path) for method, path in operations()}
 
 

@@ -65,8 +65,12 @@ def _other_tables(agent: Agent) -> list[Callable[[], Any]]:
         "DeadLettersTable": "bucket",
         "TenantsTable": "tenant",
     }
+    data = {"tenant": {"S": "a"}, "sha256": {"S": "a"}}
     return [
-        lambda name=name, key=key: rows.get_item(TableName=agent.outputs[name], Key={key: {"S": "a"}})  # type: ignore[misc]
+        lambda: rows.get_item(TableName=agent.outputs["DataTable"], Key=data),
+        lambda: rows.put_item(TableName=agent.outputs["DataTable"], Item=data),
+    ] + [
+        lambda name=name, key=key: rows.get_item(TableName=agent.outputs[name], Key={key: {"S": "a"}})
         for name, key in tables.items()
     ]
 
@@ -129,6 +133,22 @@ def _event(agent: Agent) -> Callable[[], Any]:
     return lambda: agent.client("sqs").send_message(QueueUrl=url, MessageBody="{}", DelaySeconds=900)
 
 
+def _partition(agent: Agent, attributes: str) -> Callable[[], Any]:
+    return lambda: agent.client("dynamodb").get_item(
+        TableName=agent.outputs["PartitionsTable"],
+        Key={"partition": {"S": "default"}, "entry": {"S": "preload"}},
+        ProjectionExpression=attributes,
+    )
+
+
+def _shared_data(agent: Agent) -> list[Callable[[], Any]]:
+    objects, bucket = agent.client("s3"), agent.outputs["DataBucket"]
+    return [
+        lambda: objects.put_object(Bucket=bucket, Key="tenant/data/0", Body=b""),
+        lambda: objects.delete_object(Bucket=bucket, Key="tenant/data/0"),
+    ]
+
+
 def _messages(agent: Agent) -> list[Callable[[], Any]]:
     queues, url = agent.client("sqs"), agent.outputs["TaskQueueLowUrl"]
     return [
@@ -170,6 +190,10 @@ CAN: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
     ],
     "take, hide and delete messages of the task queues": _messages,
     "send any event of any session's tasks": lambda agent: [_event(agent)],
+    "see what its partition preloads, and read shared data whose tenant and SHA-256 it knows": lambda agent: [
+        _partition(agent, "preload"),
+        lambda: agent.client("s3").get_object(Bucket=agent.outputs["DataBucket"], Key="tenant/data/0"),
+    ],
 }
 
 CANNOT: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
@@ -178,7 +202,9 @@ CANNOT: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
     "change when a row expires": lambda agent: [lambda: agent.update("SET expires_at = 1")],
     "change what is counted of a session": _account,
     "insert, replace, delete or list rows": _rows,
-    "see or change sessions, subscribers, dead letters and what tenants use": _other_tables,
+    "put or delete shared data": _shared_data,
+    "see anything of partitions but what is preloaded": lambda agent: [_partition(agent, "in_flight")],
+    "see or change sessions, subscribers, dead letters, rows of shared data and what tenants use": _other_tables,
     "write inputs, or anything but the results of an attempt; delete or list objects": _objects,
     "send tasks, or take events and undeliverable messages": _queues,
     "speak for the control plane: to the bus, topic, workflows, functions, users and roles": _control_plane,

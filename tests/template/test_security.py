@@ -289,14 +289,17 @@ def test_nobody_writes_results_but_who_runs_tasks_or_gives_them_up() -> None:
     writers = {
         each.role
         for each in STATEMENTS
-        if "s3:PutObject" in each.actions and any("inputs" not in resource["Fn::Sub"] for resource in each.resources)
+        if "s3:PutObject" in each.actions
+        and not all(re.search("/(inputs|data)/", resource["Fn::Sub"]) for resource in each.resources)
     }
     assert writers == {"AgentRole", "ExpiredLeasesRole", "UndeliverableRole"}
 
 
-def test_who_writes_results_may_abort_the_upload_of_a_large_one() -> None:
+def test_who_writes_results_or_shared_data_may_abort_the_upload_of_a_large_one() -> None:
     for each in STATEMENTS:
-        writes = "s3:PutObject" in each.actions and any("results" in resource["Fn::Sub"] for resource in each.resources)
+        writes = "s3:PutObject" in each.actions and any(
+            re.search("/(results|data)/", resource["Fn::Sub"]) for resource in each.resources
+        )
         assert writes == ("s3:AbortMultipartUpload" in each.actions), (each.role, each.sid)
     [bucket] = of_type("AWS::S3::Bucket").values()
     rules = bucket["LifecycleConfiguration"]["Rules"]
