@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from htcgrid_dataplane.store_settings import RedisSettings, read_settings
+from htcgrid_dataplane.store_settings import FilesystemSettings, RedisSettings, read_settings
 from tests.template.stack import TEMPLATE, complaints, load, many, references, rendered, statements
 
 PLANES = TEMPLATE["Parameters"]["DataPlane"]["AllowedValues"]
@@ -434,7 +434,8 @@ def test_agents_are_told_what_they_take() -> None:
     assert redis.keep == timedelta(days=7)
     assert redis.url.startswith("rediss://")
     for given in (EFS, LUSTRE):
-        assert json.loads(output("StoreSettings", **given)) == {"folder": "/mnt/payloads", "keep_days": "7"}
+        system = read_settings(FilesystemSettings, json.loads(output("StoreSettings", **given)))
+        assert (str(system.folder), system.keep) == ("/mnt/payloads", timedelta(days=7))
     former = json.loads(output("FormerStores", **(EFS | {"DataPlane": "s3", "FormerDataPlane": "filesystem"})))
     assert former == {"filesystem": {"folder": "/mnt/payloads", "keep_days": "7"}}
     assert json.loads(output("FormerStores", **NETWORK, FormerDataPlane="redis")).keys() == {"redis"}
