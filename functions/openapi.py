@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from htcgrid_controlplane.rules.request_faults import PAYLOAD_TYPE
 from htcgrid_controlplane.settings import Settings
 from htcgrid_events import ErrorBody
 
@@ -37,6 +38,7 @@ _UNAUTHORISED = (
     "Without a token, or with one that the user pool did not give or that has expired: of API Gateway itself. With a "
     "token of another kind than an ID token: an `ErrorBody`."
 )
+_PART: dict[str, Any] = {PAYLOAD_TYPE: {}}
 _REFUSED = "Refused: `error` is a stable word, `message` a sentence."
 
 
@@ -73,7 +75,7 @@ def document() -> dict[str, Any]:
 
 def _api() -> ModuleType:
     """The function's module, in an environment that is none."""
-    for name in Settings.model_fields:
+    for name in (name for name, field in Settings.model_fields.items() if field.is_required()):
         os.environ.setdefault(f"HTCGRID_{name.upper()}", _PLACEHOLDERS.get(name, "none"))
     os.environ.setdefault("POWERTOOLS_TRACE_DISABLED", "true")
     spec = importlib.util.spec_from_file_location("sessions_api", _ROOT / "functions/sessions_api/app.py")
@@ -95,7 +97,13 @@ def _tell(operation: dict[str, Any], api: ModuleType) -> None:
     operation["operationId"] = function.__name__
     operation["summary"] = (function.__doc__ or "").strip().split("\n", 1)[0]
     responses = operation["responses"]
-    if "Response" in str(function.__annotations__["return"]):  # the answer to what is only asked for
+    if function.__name__ == "get_payload":
+        responses["200"] = {"description": "The part: up to 4 MiB.", "content": _PART}
+    elif function.__name__ == "put_payload":
+        operation["requestBody"] = {"required": True, "content": _PART}
+        responses.pop("200")
+        responses[str(HTTPStatus.NO_CONTENT.value)] = {"description": "The part is kept."}
+    elif "Response" in str(function.__annotations__["return"]):  # the answer to what is only asked for
         responses[str(HTTPStatus.ACCEPTED.value)] = {
             **responses.pop("200"),
             "description": "Asked for; it will be done.",

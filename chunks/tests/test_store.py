@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import boto3
 import pytest
 from tests.support.control_plane_harness import AGENT, LEASE, TENANT, Harness
 
@@ -18,7 +19,7 @@ from htcgrid_chunks.store import (
     Claim,
 )
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_events import Stages
+from htcgrid_events import AddChunks, ChunkInput, Stages
 
 
 @pytest.fixture
@@ -325,3 +326,44 @@ def test_a_bucket_is_read_in_order_page_by_page_without_its_account(harness: Har
         found += page
     assert found == rows
     assert harness.grid.chunks.bucket(session, 1, 133)[0] == rows[6:]
+
+
+def attributes(harness: Harness, session: Session) -> set[str]:
+    """What the row of chunk 0 has."""
+    key = {"bucket": {"S": f"{session.session_id}#0"}, "chunk": {"N": "0"}}
+    table = harness.grid.settings.chunks_table
+    return set(boto3.client("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True)["Item"])
+
+
+def test_a_row_says_in_which_store_its_payloads_lie(harness: Harness) -> None:
+    session = harness.create(close=False)
+    for chunk, store in enumerate(("s3", "redis")):
+        given = ChunkInput(chunk=chunk, first_task=chunk, size=1, stored_bytes=9, store=store)
+        with_stores = replace(harness.grid.submissions, store_names=frozenset({"s3", "redis"}))
+        with_stores.add(TENANT, session.session_id, AddChunks(chunks=(given,)))
+        assert harness.row(session, chunk).inputs == Payload(stored_bytes=9, store=store)
+    assert "inputs_store" not in attributes(harness, session)
+
+
+def test_the_results_of_an_attempt_are_where_it_says(harness: Harness, session: Session) -> None:
+    """Whatever an earlier one said; and of what lies in S3, as ever, nothing is written."""
+    chunks = harness.grid.chunks
+    for store in ("s3", "redis", "filesystem", "s3"):
+        [lease] = harness.claim(session, 0)
+        before = harness.row(session).results
+        results = Payload(stored_bytes=9, store=store)
+        progress = harness.progress("CQQ", results=results, store_before=before.store)
+        assert chunks.checkpoint([(lease, progress, harness.clock() + LEASE)]) == [True]
+        assert harness.row(session).results == results
+        if before == Payload():
+            assert "results_store" not in attributes(harness, session)
+        assert chunks.retry([(lease, progress, harness.clock())]) == [True]
+        assert harness.row(session).results == results
+
+
+def test_a_store_that_no_store_can_be_called_is_a_damaged_row(harness: Harness, session: Session) -> None:
+    """An agent that was taken over may write anything."""
+    [lease] = harness.claim(session, 0)
+    progress = harness.progress("CCC", results=Payload(stored_bytes=9, store="a/../b"))
+    assert harness.grid.chunks.finish([(lease, progress)]) == [True]
+    assert harness.row(session).outcomes == "FFF"

@@ -97,7 +97,7 @@ def test_errors_in_the_data_plane_are_read_there_and_missed_there(harness: Harne
     session = harness.create(2)
     data = encode_lines([line("KeyError"), b"1"])
     if stored:
-        harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, 1), data)
+        harness.grid.bucket.put(result_key(TENANT, session.session_id, 0, 1), data)
     fail(harness, session, 0, [line("KeyError"), b""], results=Payload(stored_bytes=len(data)))
     told = record(harness, session)
     assert told is not None
@@ -109,7 +109,7 @@ def test_a_thousand_kinds_of_failure_fit_into_an_item_and_an_event(harness: Harn
     session = harness.create(1_000)
     noise = [line(f"Error{chr(0x4E00 + number)}", chr(0x4E00 + number) * 16_000) for number in range(1_000)]
     data = encode_lines(noise)
-    harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, 1), data)
+    harness.grid.bucket.put(result_key(TENANT, session.session_id, 0, 1), data)
     fail(harness, session, 0, [b"F"] * 1_000, results=Payload(stored_bytes=len(data)))
     told = record(harness, session)
     assert told is not None

@@ -16,7 +16,6 @@ from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.services import queries
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_dataplane import MAX_ENCODED_BYTES, decode_lines, encode_lines, input_key, result_key
-from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import (
     BUCKET_SIZE,
     MAX_STORED_BYTES,
@@ -205,15 +204,13 @@ def test_an_error_is_read_from_the_data_plane(harness: Harness) -> None:
     session = harness.create(2)
     [lease] = harness.claim(session, 0)
     data = encode_lines([b"1", FAILURE.model_dump_json().encode()])
-    store = harness.grid.queries.store
-    assert isinstance(store, S3Store)
-    store.put(result_key(TENANT, session.session_id, 0, 1), data)
+    harness.grid.bucket.put(result_key(TENANT, session.session_id, 0, 1), data)
     harness.grid.chunks.finish([(lease, harness.progress("CF", results=Payload(stored_bytes=len(data))))])
     assert task(harness, session, 1).error == FAILURE
 
 
 def test_places_for_inputs_lie_below_the_tenant(harness: Harness) -> None:
-    places = harness.grid.queries.upload_places(TENANT, "5" * 32, {1: 700, 9: MAX_STORED_BYTES})
+    places = harness.grid.relay.places(TENANT, "5" * 32, {1: 700, 9: MAX_STORED_BYTES})
     assert {chunk: input_key(TENANT, "5" * 32, chunk) in url for chunk, url in places.urls.items()} == {
         1: True,
         9: True,
@@ -225,7 +222,7 @@ def test_a_place_takes_one_upload_and_what_lies_there_can_be_read(harness: Harne
     session_id, first, second = new_id(), b"first", b"other"
     statuses = []
     for data in (first, second, first):
-        places = harness.grid.queries.upload_places(TENANT, session_id, {3: len(data)})
+        places = harness.grid.relay.places(TENANT, session_id, {3: len(data)})
         statuses.append(httpx.put(places.urls[3], headers=places.headers, content=data).status_code)
         assert httpx.get(places.taken[3]).content == first
     assert statuses == [HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_FAILED]
@@ -236,7 +233,7 @@ def test_a_place_takes_one_upload_and_what_lies_there_can_be_read(harness: Harne
 
 def test_a_place_takes_exactly_the_bytes_that_were_said(harness: Harness) -> None:
     assert MAX_STORED_BYTES == MAX_ENCODED_BYTES
-    url = harness.grid.queries.upload_places(TENANT, "5" * 32, {1: 700}).urls[1]
+    url = harness.grid.relay.places(TENANT, "5" * 32, {1: 700}).urls[1]
     signed = parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"][0].split(";")
     assert "content-length" in signed
     longer = boto3.client("s3").generate_presigned_url  # the same place for other bytes has another signature

@@ -263,7 +263,7 @@ def test_submissions_have_a_rate_and_a_burst(tenant: Tenant) -> None:
     with pytest.raises(QuotaExceeded):
         tenant.add(session, 1, first_chunk=1)
     with pytest.raises(QuotaExceeded):
-        tenant.harness.grid.quotas.store(tenant.name, {0: 1})
+        tenant.harness.grid.quotas.store(tenant.name, 1, submissions=1)
     tenant.harness.clock.advance(60_000)
     tenant.add(session, 1, first_chunk=1)
 
@@ -271,16 +271,16 @@ def test_submissions_have_a_rate_and_a_burst(tenant: Tenant) -> None:
 def test_bytes_have_a_rate_and_a_burst(tenant: Tenant) -> None:
     tenant.may(bytes_per_day=24_000)
     store: Callable[..., None] = tenant.harness.grid.quotas.store
-    store(tenant.name, {0: 12_000, 1: 11_000})
+    store(tenant.name, 23_000)
     with pytest.raises(QuotaExceeded, match="24000 bytes") as refusal:
-        store(tenant.name, {0: 2_000})
+        store(tenant.name, 2_000)
     assert timedelta(minutes=59) < refusal.value.retry_after <= timedelta(hours=1)
     tenant.harness.clock.advance(3_600_000)
-    store(tenant.name, {0: 2_000})
+    store(tenant.name, 2_000)
     with pytest.raises(QuotaExceeded):
         tenant.create(1)
     with pytest.raises(NotAllowed, match="24001 bytes"):
-        store(tenant.name, {0: 24_001})
+        store(tenant.name, 24_001)
 
 
 def test_a_tenant_may_be_kept_from_high_priority_and_from_long_tasks(tenant: Tenant) -> None:

@@ -400,7 +400,7 @@ def test_large_results_of_a_chunk_that_is_given_up_go_on_in_the_data_plane(harne
     noise = f"{pow(3, 99_999):x}".encode()
 
     data = encode_lines([b'"' + noise + b'"', b""])
-    store = harness.grid.payloads
+    store = harness.grid.bucket
     store.put(result_key(session.tenant, key.session_id, 0, 1), data)
     stored = harness.progress("CQ", results=Payload(stored_bytes=len(data)))
     harness.grid.chunks.checkpoint([(lease, stored, harness.clock() + LEASE)])

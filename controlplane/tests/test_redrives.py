@@ -185,13 +185,13 @@ def test_large_events_lie_beside_the_former_ones(harness: Harness) -> None:
     assert row.inputs.data is None
     assert row.inputs.stored_bytes is not None
     place = (input_key(TENANT, session.session_id, 0, row.inputs_edition), row.inputs.stored_bytes)
-    first = harness.grid.payloads.get(*place)
+    first = harness.grid.bucket.get(*place)
     assert decode_lines(first, 1)[0].startswith(b'"')
     fail(harness, session, 0, [line("KeyError")])
     record(harness, session)
     redrive(harness, session, events={0: f'"{noise(30_000)}"'})
     assert harness.row(session).inputs_edition not in ("", row.inputs_edition)
-    assert harness.grid.payloads.get(*place) == first
+    assert harness.grid.bucket.get(*place) == first
     fail(harness, session, 0, [line("KeyError")])
     record(harness, session)
     redrive(harness, session, events={0: "1"})
@@ -219,11 +219,11 @@ def test_hostile_events_and_results_take_little_memory(harness: Harness, data: b
     session = harness.create(close=False)
     announced = min(len(data), 1_000_000)
     stored = inputs(2)[0].model_copy(update={"inputs": None, "stored_bytes": announced})
-    harness.grid.payloads.put(input_key(TENANT, session.session_id, 0), data)
+    harness.grid.bucket.put(input_key(TENANT, session.session_id, 0), data)
     request = AddChunks(chunks=(stored,), totals=Totals(chunks=1, tasks=2))
     harness.grid.submissions.add(TENANT, session.session_id, request)
     [lease] = harness.claim(session, 0)
-    harness.grid.payloads.put(result_key(TENANT, session.session_id, 0, lease.attempt), data)
+    harness.grid.bucket.put(result_key(TENANT, session.session_id, 0, lease.attempt), data)
     results = Payload(stored_bytes=announced)
     harness.grid.chunks.finish([(lease, harness.progress("FF", results=results))])
     harness.record(session, [harness.row(session).outcome()])

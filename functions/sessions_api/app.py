@@ -19,24 +19,31 @@ from htcgrid_controlplane.errors import (
     DataMissing,
     DataNotFound,
     NotAllowed,
+    PartRefused,
+    PayloadExists,
     QuotaExceeded,
     SessionClosed,
     SessionConflict,
     SessionNotFound,
     TaskNotFound,
     UnknownPartition,
+    UnknownStore,
 )
 from htcgrid_controlplane.observability import control_plane, count, logger, observed
+from htcgrid_controlplane.rules.payload_paths import payload_key
 from htcgrid_controlplane.rules.request_faults import (
+    PAYLOAD_TYPE,
     RequestUnreadable,
     check_body,
+    check_part,
     check_query,
     check_token,
     parse_json,
     sentence_of,
 )
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_dataplane import DataPlaneError
+from htcgrid_controlplane.services.relay import Upload
+from htcgrid_dataplane import DataPlaneError, PayloadCorrupt, PayloadMissing
 from htcgrid_events import (
     VERSION,
     AddChunks,
@@ -44,6 +51,7 @@ from htcgrid_events import (
     BucketNumber,
     CancelledSessions,
     CancelSessions,
+    ChunkNumber,
     ChunkPage,
     CreateSession,
     DataDeleted,
@@ -56,6 +64,9 @@ from htcgrid_events import (
     ErrorBody,
     GridInfo,
     OutcomePage,
+    PartOffset,
+    PayloadName,
+    PayloadSize,
     PurgeTasks,
     PushTicket,
     PutData,
@@ -65,10 +76,12 @@ from htcgrid_events import (
     SessionPage,
     SessionState,
     SessionStatus,
+    StoreName,
     SubscriberId,
     TaskIndex,
     TaskInput,
     TaskRecord,
+    UploadName,
     UploadPlaces,
     UploadRequest,
     Written,
@@ -83,6 +96,11 @@ _STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SessionConflict: HTTPStatus.CONFLICT,
     SessionClosed: HTTPStatus.CONFLICT,
     UnknownPartition: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnknownStore: HTTPStatus.UNPROCESSABLE_ENTITY,
+    PartRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    PayloadExists: HTTPStatus.PRECONDITION_FAILED,
+    PayloadMissing: HTTPStatus.NOT_FOUND,
+    PayloadCorrupt: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotAllowed: HTTPStatus.FORBIDDEN,
     DataNotFound: HTTPStatus.NOT_FOUND,
     DataMissing: HTTPStatus.CONFLICT,
@@ -215,8 +233,37 @@ def purge(session_id: Annotated[SessionId, Path()], request: PurgeTasks) -> Dead
 @app.post("/sessions/<session_id>/uploads")
 def create_uploads(session_id: Annotated[SessionId, Path()], request: UploadRequest) -> UploadPlaces:
     """Places for inputs too large for a request."""
-    grid.quotas.store(_tenant(), request.sizes)
-    return grid.queries.upload_places(_tenant(), session_id, request.sizes)
+    return grid.relay.places(_tenant(), session_id, request.sizes)
+
+
+@app.get("/payloads/<session_id>/<kind>/<name>")
+def get_payload(
+    session_id: Annotated[SessionId, Path()],
+    kind: Annotated[Literal["inputs", "results"], Path()],
+    name: Annotated[PayloadName, Path()],
+    store: Annotated[StoreName, Query()],
+    size: Annotated[PayloadSize, Written, Query()],
+    offset: Annotated[PartOffset, Written, Query()] = 0,
+) -> Response[Any]:
+    """A part of a payload, from an offset on."""
+    part = grid.relay.read(payload_key(_tenant(), session_id, kind, name), store, size, offset)
+    return Response(status_code=HTTPStatus.OK, content_type=PAYLOAD_TYPE, body=part)
+
+
+@app.put("/payloads/<session_id>/inputs/<chunk>")
+def put_payload(
+    session_id: Annotated[SessionId, Path()],
+    chunk: Annotated[ChunkNumber, Written, Path()],
+    store: Annotated[StoreName, Query()],
+    size: Annotated[PayloadSize, Written, Query()],
+    offset: Annotated[PartOffset, Written, Query()],
+    upload: Annotated[UploadName, Query()],
+) -> Response[Any]:
+    """Put a part of the inputs of a chunk; the last one completes them."""
+    event = app.current_event
+    part = check_part(event.headers, event.body, is_base64=bool(event.is_base64_encoded))
+    grid.relay.write(_tenant(), Upload(session_id, chunk, store, size, upload), offset, part)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 @app.put("/data/<sha256>")
@@ -349,12 +396,20 @@ def _count_submitted(request: AddChunks) -> None:
     count("TasksSubmitted", sum(chunk.size for chunk in request.chunks))
 
 
+def _brings_part(event: dict[str, Any]) -> bool:
+    """Whether the body of a request is no JSON but bytes of a payload: its route looks at them."""
+    method = event["requestContext"]["http"]["method"]
+    return method == "PUT" and str(event["rawPath"]).startswith("/payloads/")
+
+
 @observed
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request."""
     headers = event.get("headers", {})
     try:
         check_token(_claims(event))
+        if _brings_part(event):
+            return app.resolve(event, context)
         check_body(headers, event.get("body"), is_base64=event.get("isBase64Encoded", False))
     except RequestUnreadable as error:
         return {

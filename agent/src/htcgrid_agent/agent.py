@@ -59,7 +59,7 @@ from htcgrid_chunks.store import ChunkStore
 from htcgrid_dataplane import TendedStore
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_dataplane.s3_parts import PARTS_AT_ONCE
-from htcgrid_dataplane.stores import open_store
+from htcgrid_dataplane.stores import Stores
 
 _LOG = logging.getLogger(__name__)
 _TRANSFER_THREADS = 4
@@ -103,8 +103,10 @@ class Agent:
         messages = TaskMessages(queues, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
         objects = S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket)
-        payload_store = open_store(settings.store, settings.store_settings, objects)
-        payloads = Payloads(payload_store, self._memory)
+        stores = Stores(settings.store, settings.stores, objects)
+        # Opened now: an agent that could not store a result is to receive nothing.
+        payload_store = stores.current
+        payloads = Payloads(stores, self._memory)
         self._upkeep = Upkeep(payload_store, self._metrics) if isinstance(payload_store, TendedStore) else None
         self._outbox = Outbox(
             messages,

@@ -26,6 +26,7 @@ from htcgrid_agent.runtimes.sandbox.host import secrets_of
 from htcgrid_agent.runtimes.sidecar import Pod
 from htcgrid_agent.settings import Settings, load_settings
 from htcgrid_agent.telemetry.json_log import set_up
+from htcgrid_dataplane import DataPlaneError
 from htcgrid_dataplane.aws_session import open_session
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def main() -> int:
             if removed := remove_leftovers(Path(tempfile.gettempdir())):
                 _LOG.info("temporary folders of killed workers were removed: %d", removed)
         return uvloop.run(_run(Agent(settings, session, launcher, arn)))
-    except (AgentError, BotoCoreError) as error:
+    except (AgentError, DataPlaneError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
 

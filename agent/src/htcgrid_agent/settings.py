@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import DirectoryPath, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -15,7 +15,7 @@ from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.runtimes.sandbox import SandboxKind
 from htcgrid_agent.runtimes.sandbox.command import MOST_WORKERS
 from htcgrid_dataplane import StoreMisconfigured
-from htcgrid_dataplane.store_settings import check_settings
+from htcgrid_dataplane.stores import check_store
 from htcgrid_events import Priority
 
 _PREFIX = "HTCGRID_"
@@ -51,12 +51,16 @@ class Settings(BaseSettings):
     data_bucket: Annotated[str, Field(min_length=1)]
     """Name of the bucket of the data plane."""
 
-    store: Literal["s3", "s3+redis"] = "s3"
-    """Where payloads lie that are too large for rows and messages: in the bucket, or in the bucket with Redis in front
-    of it. Default: `s3`."""
+    store: str = "s3"
+    """Where payloads are put that are too large for rows and messages: `s3`, `redis`, `s3+redis`, `filesystem`, or the
+    name of a store that another package has brought. Default: `s3`, the bucket."""
 
     store_settings: dict[str, str] = {}
     """What the store needs beside the bucket: a JSON object. Default: nothing."""
+
+    former_stores: dict[str, dict[str, str]] = {}
+    """Stores in which payloads of before still lie: a JSON object from their names to their settings. Default: none but
+    the bucket."""
 
     worker_dir: DirectoryPath | None = None
     """If set, workers are not started here but connect from another container, which shares this folder with the
@@ -164,12 +168,19 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _describes_its_store(self) -> "Settings":
-        try:
-            check_settings(self.store, self.store_settings)
-        except StoreMisconfigured as error:
-            raise ValueError(f"{_PREFIX}STORE_SETTINGS: {error}") from error
+    def _describes_its_stores(self) -> "Settings":
+        for name, settings in self.stores.items():
+            where = "STORE, {0}STORE_SETTINGS" if name == self.store else "FORMER_STORES"
+            try:
+                check_store(name, settings)
+            except StoreMisconfigured as error:
+                raise ValueError(f"{_PREFIX}{where.format(_PREFIX)}: {error}") from error
         return self
+
+    @property
+    def stores(self) -> dict[str, dict[str, str]]:
+        """The settings of all stores, by their names."""
+        return {**self.former_stores, self.store: self.store_settings}
 
 
 def load_settings() -> Settings:
@@ -192,8 +203,8 @@ def load_settings() -> Settings:
         # pydantic-settings names the field and not what was wrong with it: these are the fields that hold JSON.
         raise BadSettings(
             f"The environment is not right: {error}. "
-            f"{_PREFIX}TASK_QUEUE_URLS, {_PREFIX}STORE_SETTINGS and {_PREFIX}FUNCTION_ENVIRONMENT must be "
-            "JSON objects, "
+            f"{_PREFIX}TASK_QUEUE_URLS, {_PREFIX}STORE_SETTINGS, {_PREFIX}FORMER_STORES and "
+            f"{_PREFIX}FUNCTION_ENVIRONMENT must be JSON objects, "
             'for example {"normal": "https://…"}.'
         ) from error
 

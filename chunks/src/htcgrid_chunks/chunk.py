@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from htcgrid_chunks.history import History
 from htcgrid_chunks.state import ChunkState
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, decode_lines
+from htcgrid_dataplane import DEFAULT_STORE, NotedStores, PayloadCorrupt, PayloadMissing, decode_lines
 from htcgrid_events import ChunkOutcome, OutcomeCode, PartialOutcome, Stages, TaskState, bucket_of
 
 _Outcome = TypeVar("_Outcome", bound=PartialOutcome)
@@ -41,20 +41,20 @@ class Payload:
 
     data: bytes | None = None
     stored_bytes: int | None = None
-    store: str = "s3"
+    store: str = DEFAULT_STORE
 
-    def parts(self, store: PayloadStore, key: str) -> Iterable[bytes]:
-        """The encoded lines in parts: from the row, or from `store`, where they lie under `key`.
+    def parts(self, stores: NotedStores, key: str) -> Iterable[bytes]:
+        """The encoded lines in parts: from the row, or from the store that has them, where they lie under `key`.
 
         Raises:
             PayloadMissing: there are none.
-            DataPlaneError: as `PayloadStore.stream`, also while they are iterated over.
+            DataPlaneError: as `NotedStores.holding` and `PayloadStore.stream`, also while they are iterated over.
         """
         if self.data is not None:
             return [self.data]
         if self.stored_bytes is None:
             raise PayloadMissing(f"no payload lies under {key}")
-        return store.stream(key, self.stored_bytes)
+        return stores.holding(self.store).stream(key, self.stored_bytes)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,21 @@
 
 import json
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from htcgrid_chunks.attributes import Item, binary, number, text
 from htcgrid_chunks.chunk import Chunk, ChunkKey, Payload
 from htcgrid_chunks.history import decode_history
 from htcgrid_chunks.state import ChunkState
-from htcgrid_dataplane import encode_lines
-from htcgrid_events import MAX_STORED_BYTES, FailureKind, OutcomeCode, Stages, TaskError
+from htcgrid_dataplane import DEFAULT_STORE, encode_lines
+from htcgrid_events import MAX_STORED_BYTES, STORE_NAME, FailureKind, OutcomeCode, Stages, TaskError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 _LOG = logging.getLogger(__name__)
+_STORE = re.compile(STORE_NAME)
 _TOO_MANY = 1 << 31
 """Attempts that no chunk comes to."""
 _LOST = "What the grid knew of this task was damaged, so its outcome is lost: submit it anew."
@@ -47,16 +49,25 @@ def new_row(chunk: Chunk) -> "dict[str, AttributeValueTypeDef]":
         attributes["inputs"] = binary(chunk.inputs.data)
     if chunk.inputs.stored_bytes is not None:
         attributes["inputs_bytes"] = number(chunk.inputs.stored_bytes)
+        if chunk.inputs.store != DEFAULT_STORE:
+            attributes["inputs_store"] = text(chunk.inputs.store)
     return attributes
 
 
-def stored_results(results: Payload, attempt: int) -> "list[tuple[str, AttributeValueTypeDef]]":
-    """The attributes that hold the results of an attempt, or say where they lie."""
+def stored_results(results: Payload, attempt: int, before: str) -> "list[tuple[str, AttributeValueTypeDef]]":
+    """The attributes that hold the results of an attempt, or say where they lie. `before` is the store that the row
+    named until now: only where one is not the default the row names any."""
     if results.data is not None:
         return [("results", binary(results.data))]
-    if results.stored_bytes is not None:
-        return [("results_bytes", number(results.stored_bytes)), ("results_attempt", number(attempt))]
-    return []
+    if results.stored_bytes is None:
+        return []
+    where: list[tuple[str, AttributeValueTypeDef]] = [
+        ("results_bytes", number(results.stored_bytes)),
+        ("results_attempt", number(attempt)),
+    ]
+    if {results.store, before} != {DEFAULT_STORE}:
+        where.append(("results_store", text(results.store)))
+    return where
 
 
 def chunk_of(key: ChunkKey, item: Item) -> Chunk:
@@ -81,6 +92,7 @@ def _is_sound(chunk: Chunk) -> bool:
         and 0 <= chunk.attempt < _TOO_MANY
         and 0 <= chunk.results_attempt < _TOO_MANY
         and 0 <= (chunk.results.stored_bytes or 0) <= MAX_STORED_BYTES
+        and _STORE.fullmatch(chunk.results.store) is not None
         and all(isinstance(count, int) for count in chunk.tries.values())
     )
 
@@ -144,4 +156,6 @@ def _read(key: ChunkKey, item: Item) -> Chunk:
 
 def _payload(item: Item, name: str) -> Payload:
     stored = f"{name}_bytes"
-    return Payload(item.binary(name), item.number(stored) if stored in item else None)
+    if stored not in item:
+        return Payload(item.binary(name))
+    return Payload(item.binary(name), item.number(stored), item.text(f"{name}_store", DEFAULT_STORE))

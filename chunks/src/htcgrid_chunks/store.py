@@ -51,6 +51,7 @@ from htcgrid_chunks.partiql import (
     Written,
 )
 from htcgrid_chunks.state import ChunkState
+from htcgrid_dataplane import DEFAULT_STORE
 from htcgrid_events import OutcomeCode
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class ChunkProgress:
     finished_at: int
     history: History = field(default_factory=dict)
     function_digests: tuple[str, ...] = ()
+    store_before: str = DEFAULT_STORE
+    """Where the row, when it was claimed, said that results lie."""
 
 
 class _Conclusion(NamedTuple):
@@ -271,7 +274,7 @@ class ChunkStore:
                 ("outcomes", text(progress.outcomes)),
                 ("started_at", number(progress.started_at)),
                 ("finished_at", number(progress.finished_at)),
-                *stored_results(progress.results, lease.attempt),
+                *stored_results(progress.results, lease.attempt, progress.store_before),
             ]
             if claimable_at is not None:
                 changes.append(("claimable_at", number(claimable_at)))

@@ -1,6 +1,6 @@
 """Errors of the control plane. `retryable` says whether the same call may succeed later."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 
@@ -100,6 +100,23 @@ class TaskNotFound(ControlPlaneError):
 
 class UnknownPartition(ControlPlaneError):
     """Raised when a session names a partition that this grid does not have."""
+
+
+class UnknownStore(ControlPlaneError):
+    """Raised when a request names a payload store that this grid does not have, or passes nothing on to."""
+
+    @classmethod
+    def of(cls, store: str, known: Iterable[str]) -> "UnknownStore":
+        """The error of a store that the grid does not have."""
+        return cls(f"This grid has no payload store '{store}'; it has: {', '.join(sorted(known))}.")
+
+
+class PartRefused(ControlPlaneError):
+    """Raised when what a request says of a part of a payload does not fit together."""
+
+
+class PayloadExists(ControlPlaneError):
+    """Raised when a payload is put where another one lies."""
 
 
 class TicketRefused(ControlPlaneError):

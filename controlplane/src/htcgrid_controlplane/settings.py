@@ -45,6 +45,17 @@ class Settings(BaseModel):
     """Within which time outstanding work is to be done."""
     retention_days: Annotated[int, Field(ge=1, le=365)]
     """How long rows and payloads are kept after a session's deadline."""
+    store: str = "s3"
+    """The payload store that takes new payloads, as agents have it."""
+    store_settings: Json[dict[str, str]] = {}
+    """What that store needs."""
+    former_stores: Json[dict[str, dict[str, str]]] = {}
+    """Stores in which earlier payloads lie: their names, and what each needs."""
+
+    @property
+    def stores(self) -> dict[str, dict[str, str]]:
+        """The settings of all stores, by their names."""
+        return {**self.former_stores, self.store: self.store_settings}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

@@ -30,6 +30,7 @@ from htcgrid_controlplane.services.completion import Completions
 from htcgrid_controlplane.services.dead_letters import DeadLetters
 from htcgrid_controlplane.services.giving_up import GivingUp
 from htcgrid_controlplane.services.lifecycle import Lifecycle
+from htcgrid_controlplane.services.links import Links
 from htcgrid_controlplane.services.measuring import Measurements
 from htcgrid_controlplane.services.pausing import Pausing
 from htcgrid_controlplane.services.queries import Queries
@@ -37,6 +38,7 @@ from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.services.recounts import Recounts
 from htcgrid_controlplane.services.recovery import Recovery
 from htcgrid_controlplane.services.redrives import Redrives
+from htcgrid_controlplane.services.relay import Relay
 from htcgrid_controlplane.services.scaling import Scaling
 from htcgrid_controlplane.services.shared_data import SharedData
 from htcgrid_controlplane.services.stopping import Stops
@@ -58,6 +60,7 @@ from htcgrid_controlplane.storage.sweep_index import SweepStore
 from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_dataplane.shared_objects import SharedObjects
+from htcgrid_dataplane.stores import Stores
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -107,6 +110,7 @@ class ControlPlane:
             tenants=self.tenants,
             clock=self.clock,
             retention_days=self.settings.retention_days,
+            store_names=self.stores.names,
         )
 
     @cached_property
@@ -177,8 +181,8 @@ class ControlPlane:
             chunks=self.chunks,
             accounts=self.accounts,
             subscribers=self.subscribers,
-            store=self.payloads,
-            links=self.payloads,
+            stores=self.stores,
+            links=self.links,
         )
 
     @cached_property
@@ -221,7 +225,7 @@ class ControlPlane:
     @cached_property
     def giving_up(self) -> GivingUp:
         """Ends chunks without agents."""
-        return GivingUp(self.chunks, self.leases, self.payloads, self.clock)
+        return GivingUp(self.chunks, self.leases, self.stores, self.clock)
 
     @cached_property
     def leases(self) -> LeaseStore:
@@ -241,7 +245,7 @@ class ControlPlane:
             chunks=self.chunks,
             accounts=self.accounts,
             store=DeadLetterStore(self._dynamodb, self.settings.dead_letters_table),
-            payloads=self.payloads,
+            stores=self.stores,
         )
 
     @cached_property
@@ -253,7 +257,7 @@ class ControlPlane:
             chunks=self.chunks,
             accounts=self.accounts,
             store=RedriveStore(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table, self.tenants),
-            payloads=self.payloads,
+            stores=self.stores,
             queues=self.queues,
             bus=self.bus,
             clock=self.clock,
@@ -281,8 +285,23 @@ class ControlPlane:
         return TaskQueues(self._sender, self.settings.task_queue_urls)
 
     @cached_property
-    def payloads(self) -> S3Store:
+    def relay(self) -> Relay:
+        """Gives clients access to payloads."""
+        return Relay(self.stores, self.links, self.quotas)
+
+    @cached_property
+    def links(self) -> Links:
+        """Where clients reach payloads."""
+        return Links(self.bucket)
+
+    @cached_property
+    def stores(self) -> Stores:
         """The data plane."""
+        return Stores(self.settings.store, self.settings.stores, self.bucket)
+
+    @cached_property
+    def bucket(self) -> S3Store:
+        """The payload store on the grid's bucket."""
         return S3Store(self._s3, self.settings.data_bucket)
 
     @cached_property

@@ -23,7 +23,9 @@ from htcgrid_dataplane.errors import (
     StoreUnavailable,
 )
 from htcgrid_dataplane.store import (
+    DEFAULT_STORE,
     RELAY_PART_BYTES,
+    NotedStores,
     PayloadLinks,
     PayloadRelay,
     PayloadStore,
@@ -34,10 +36,12 @@ from htcgrid_dataplane.store import (
 )
 
 __all__ = [
+    "DEFAULT_STORE",
     "MAX_ENCODED_BYTES",
     "MAX_EXPANDED_BYTES",
     "RELAY_PART_BYTES",
     "DataPlaneError",
+    "NotedStores",
     "PayloadCorrupt",
     "PayloadLinks",
     "PayloadMissing",

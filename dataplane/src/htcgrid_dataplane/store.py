@@ -8,6 +8,10 @@ RELAY_PART_BYTES: Final = 4 * 1024 * 1024
 """The size of every part of an upload but its last. The grid's API passes on no larger ones."""
 
 
+DEFAULT_STORE: Final = "s3"
+"""The name of the store on the grid's bucket: where a payload lies of which nothing else is noted."""
+
+
 class PayloadStore(Protocol):
     """Keeps blobs by key. A put may be repeated, and what is put later replaces what lies there: the results of an
     attempt replace its checkpoints."""
@@ -32,6 +36,17 @@ class PayloadStore(Protocol):
         """As `get`, in parts, for those who need not have all of it in memory. It may be left before its end."""
 
 
+class NotedStores(Protocol):
+    """Finds the store of a payload by the name that was noted with it; see `htcgrid_dataplane.stores.Stores`."""
+
+    def holding(self, name: str) -> PayloadStore:
+        """The store that has the payload.
+
+        Raises:
+            StoreUnavailable: it cannot be reached, or is not known here.
+        """
+
+
 class PayloadLinks(Protocol):
     """Lends access to single payloads to those who hold no credentials of the store."""
 
@@ -47,6 +62,7 @@ class PayloadLinks(Protocol):
         """Headers that a PUT to an upload URL must carry."""
 
 
+@runtime_checkable
 class PayloadRelay(Protocol):
     """Gives and takes payloads in parts, so that those who cannot reach the store are served through the grid's API.
 

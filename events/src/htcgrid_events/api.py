@@ -13,7 +13,6 @@ from htcgrid_events.limits import (
     MAX_CHUNKS,
     MAX_CHUNKS_PER_REQUEST,
     MAX_DATA_PER_REQUEST,
-    MAX_STORED_BYTES,
     MAX_TASKS,
     MAX_TASKS_PER_CHUNK,
 )
@@ -22,6 +21,7 @@ from htcgrid_events.model import (
     Blob,
     ChunkNumber,
     Contract,
+    PayloadSize,
     Request,
     SessionId,
     StoreName,
@@ -55,7 +55,7 @@ class ChunkInput(Request):
     """The tasks of the chunks before it; chunks hold the tasks in the order of their numbers."""
     size: Annotated[Whole, Field(ge=1, le=MAX_TASKS_PER_CHUNK)]
     inputs: Annotated[Blob, Field(max_length=INLINE_BYTES * 2)] | None = None
-    stored_bytes: Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)] | None = None
+    stored_bytes: PayloadSize | None = None
     store: Annotated[StoreName, Field(exclude_if=_is_s3)] = "s3"
     """In which payload store uploaded inputs lie, as `UploadPlaces` said."""
 
@@ -418,7 +418,7 @@ class UploadRequest(Request):
     """`POST /sessions/{session_id}/uploads`: places for the inputs of these chunks. The session need not exist yet."""
 
     sizes: Annotated[
-        dict[Annotated[ChunkNumber, Written], Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)]],
+        dict[Annotated[ChunkNumber, Written], PayloadSize],
         Field(min_length=1, max_length=BUCKET_SIZE),
         BeforeValidator(AtMost(BUCKET_SIZE)),
     ]

@@ -18,15 +18,24 @@ from pydantic import (
 )
 
 from htcgrid_events.identifiers import bucket_of
-from htcgrid_events.limits import MAX_CHUNKS, MAX_TASKS
+from htcgrid_events.limits import MAX_CHUNKS, MAX_STORED_BYTES, MAX_TASKS
 
 TimestampMs = Annotated[int, Field(ge=0, description="Milliseconds since the Unix epoch.")]
 SessionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SubscriberId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-StoreName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$")]
+STORE_NAME = r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$"
+PayloadName = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,6})(\.[0-9a-f]{1,32})?$")]
+"""How the inputs or results of a chunk are named within their session: its number, and which edition or attempt."""
+UploadName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""Tells uploads of one payload from each other; made by whoever uploads."""
+StoreName = Annotated[str, StringConstraints(pattern=STORE_NAME)]
 """The name of a payload store, such as `s3`."""
 Whole = Annotated[int, Strict()]
 """A whole number in a JSON text; neither `true` nor `"1"` nor `1.0` is one."""
+PayloadSize = Annotated[Whole, Field(ge=1, le=MAX_STORED_BYTES)]
+"""Bytes of encoded inputs or results in the data plane."""
+PartOffset = Annotated[Whole, Field(ge=0, lt=MAX_STORED_BYTES)]
+"""Where in a payload a part of it begins."""
 Real = Annotated[float, Strict()]
 Flag = Annotated[bool, Strict()]
 TaskIndex = Annotated[Whole, Field(ge=0, lt=MAX_TASKS)]

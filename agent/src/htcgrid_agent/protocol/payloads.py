@@ -21,7 +21,6 @@ from htcgrid_dataplane import (
     MAX_EXPANDED_BYTES,
     PayloadCorrupt,
     PayloadMissing,
-    PayloadStore,
     decode_lines,
     decoded_size,
     encode_lines,
@@ -29,6 +28,7 @@ from htcgrid_dataplane import (
     lines_memory,
     result_key,
 )
+from htcgrid_dataplane.stores import Stores
 from htcgrid_events import INLINE_BYTES, MAX_TASK_BYTES, OutcomeCode
 
 _LOG = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class MemoryFull(Exception):
 class Payloads:
     """The payloads of chunks, each of which holds its share of `memory` from its loading on."""
 
-    def __init__(self, store: PayloadStore, memory: PayloadMemory) -> None:
-        self._store = store
+    def __init__(self, stores: Stores, memory: PayloadMemory) -> None:
+        self._stores = stores
         self._memory = memory
 
     def load(self, job: Job) -> None:
@@ -95,8 +95,9 @@ class Payloads:
             StoreUnavailable: the data plane could not be reached.
         """
         chunk = job.chunk
-        self._store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt), data)
-        return Payload(stored_bytes=len(data))
+        key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt)
+        self._stores.current.put(key, data)
+        return Payload(stored_bytes=len(data), store=self._stores.noted)
 
     def _load_results(self, job: Job) -> None:
         chunk = job.chunk
@@ -133,7 +134,7 @@ class Payloads:
             return payload.data
         if payload.stored_bytes is None:
             raise PayloadMissing(f"no payload lies under {key}")
-        return self._store.get(key, payload.stored_bytes)
+        return self._stores.holding(payload.store).get(key, payload.stored_bytes)
 
 
 def _last_try(chunk: Chunk, offset: int) -> Failed:

@@ -330,6 +330,7 @@ class RowWriter:
             finished_at=stages.finished_at if conclusion.open_offsets else job.finished_at,
             history=history,
             function_digests=self._digests(draft),
+            store_before=job.chunk.results.store,
         )
 
     def _digests(self, draft: _Draft) -> tuple[str, ...]:

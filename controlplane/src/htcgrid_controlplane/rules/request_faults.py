@@ -15,6 +15,8 @@ MAX_FAULTS = 10
 _MAX_PLACE = 200
 _MAX_WORDS = 300
 """Characters of a fault's place, which a client may have made up, and of its description."""
+PAYLOAD_TYPE = "application/zlib"
+"""What a payload is, as headers say it."""
 _JSON = "application/json"
 _CHARSET = "utf-8"
 _SEVERAL = ","
@@ -61,6 +63,21 @@ def check_body(headers: Mapping[str, str], body: str | None, *, is_base64: bool)
             base64.b64decode(body, validate=True).decode()
         except ValueError as error:
             raise RequestUnreadable(HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not text in UTF-8.") from error
+
+
+def check_part(headers: Mapping[str, str], body: str | None, *, is_base64: bool) -> bytes:
+    """The bytes of a body that is a part of a payload.
+
+    Raises:
+        RequestUnreadable: it is said to be something else.
+    """
+    said = [value for name, value in headers.items() if name.lower() == "content-type"]
+    if said != [PAYLOAD_TYPE]:
+        raise RequestUnreadable(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send the part as {PAYLOAD_TYPE}, and say so in Content-Type."
+        )
+    # API Gateway hands on as text only what its type says is text.
+    return base64.b64decode(body or "") if is_base64 else (body or "").encode()
 
 
 def _is_json(content_type: str) -> bool:

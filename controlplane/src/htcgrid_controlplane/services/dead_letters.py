@@ -21,7 +21,8 @@ from htcgrid_controlplane.storage.dead_letters import (
     DeadLetterStore,
 )
 from htcgrid_controlplane.storage.sessions import SessionStore
-from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, PayloadStore, pick_lines, result_key
+from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, pick_lines, result_key
+from htcgrid_dataplane.stores import Stores
 from htcgrid_events import DeadLetter, DeadLetterPage, DeadLettersDone, PurgeTasks, TaskDeadLettered
 
 MAX_CHUNKS = 100
@@ -47,7 +48,7 @@ class DeadLetters:
     chunks: ChunkStore
     accounts: AccountStore
     store: DeadLetterStore
-    payloads: PayloadStore
+    stores: Stores
 
     def record(self, session_id: str, chunk: int) -> TaskDeadLettered | None:
         """Keep the failed tasks of a chunk as its row tells of them. Repeating it changes nothing.
@@ -180,7 +181,7 @@ class DeadLetters:
         """
         key = result_key(row.tenant, row.key.session_id, row.key.chunk, row.results_attempt)
         try:
-            return pick_lines(row.results.parts(self.payloads, key), row.size, offsets)
+            return pick_lines(row.results.parts(self.stores, key), row.size, offsets)
         except (PayloadMissing, PayloadCorrupt):
             return {}
 

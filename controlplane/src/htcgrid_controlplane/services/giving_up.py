@@ -25,11 +25,11 @@ from htcgrid_controlplane.storage.lease_index import LeaseStore
 from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
-    PayloadStore,
     encode_lines,
     iterate_lines,
     result_key,
 )
+from htcgrid_dataplane.stores import Stores
 from htcgrid_events import INLINE_BYTES, FailureKind, OutcomeCode, TaskError
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class GivingUp:
 
     chunks: ChunkStore
     leases: LeaseStore
-    store: PayloadStore
+    stores: Stores
     clock: Clock
 
     def give_up(self, chunk: Chunk, because: str = "") -> Chunk | None:
@@ -70,6 +70,7 @@ class GivingUp:
             tries=dict(chunk.tries),
             started_at=chunk.stages.started_at,
             finished_at=now,
+            store_before=chunk.results.store,
         )
         return _after(chunk, lease, progress) if self.chunks.finish([(lease, progress)])[0] else None
 
@@ -79,7 +80,7 @@ class GivingUp:
             return chunk.outcomes, none
         key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.results_attempt)
         try:
-            return chunk.outcomes, list(iterate_lines(chunk.results.parts(self.store, key), chunk.size))
+            return chunk.outcomes, list(iterate_lines(chunk.results.parts(self.stores, key), chunk.size))
         except (PayloadMissing, PayloadCorrupt):
             # Nothing has been announced of an unfinished chunk, so what cannot be read has not happened.
             _LOG.exception("the results so far of %s cannot be read: all its tasks are lost", key)
@@ -88,8 +89,9 @@ class GivingUp:
     def _put(self, chunk: Chunk, lease: ChunkLease, data: bytes) -> Payload:
         if len(data) <= INLINE_BYTES and chunk.results.stored_bytes is None:
             return Payload(data)
-        self.store.put(result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, lease.attempt), data)
-        return Payload(stored_bytes=len(data))
+        key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, lease.attempt)
+        self.stores.current.put(key, data)
+        return Payload(stored_bytes=len(data), store=self.stores.noted)
 
 
 def _after(chunk: Chunk, lease: ChunkLease, progress: ChunkProgress) -> Chunk:

@@ -1,8 +1,7 @@
 """Reads sessions and tasks on behalf of their owner."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from htcgrid_chunks.chunk import Chunk
 from htcgrid_chunks.state import ChunkState
@@ -11,19 +10,19 @@ from htcgrid_controlplane.errors import SessionConflict, TaskNotFound
 from htcgrid_controlplane.rules.accounting import BucketAccount, digests_of, total_of
 from htcgrid_controlplane.rules.letters import error_of
 from htcgrid_controlplane.rules.session import Session
+from htcgrid_controlplane.services.links import Links
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.batch_get import MAX_KEYS
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_dataplane import (
     PayloadCorrupt,
-    PayloadLinks,
     PayloadMissing,
-    PayloadStore,
     input_key,
     pick_lines,
     result_key,
 )
+from htcgrid_dataplane.stores import Stores
 from htcgrid_events import (
     MAX_TASKS_PER_CHUNK,
     ChunkOutcome,
@@ -39,13 +38,10 @@ from htcgrid_events import (
     TaskInput,
     TaskRecord,
     TaskState,
-    UploadPlaces,
     bucket_of,
     task_id,
 )
 
-LINK_TIME = timedelta(minutes=15)
-"""How long a presigned URL is good for."""
 _PAGE_SESSIONS = 100
 _PAGE_BYTES = 3 * 1024 * 1024
 """Inline results in one page: in base64 below the 6 MB of a Lambda function's answer."""
@@ -59,8 +55,8 @@ class Queries:
     chunks: ChunkStore
     accounts: AccountStore
     subscribers: SubscriberStore
-    store: PayloadStore
-    links: PayloadLinks
+    stores: Stores
+    links: Links
 
     def status(self, session: Session) -> SessionStatus:
         """A session with its account as it is now."""
@@ -169,24 +165,14 @@ class Queries:
     def task_input(self, tenant: str, session_id: str, index: int) -> TaskInput:
         """What a task was given. Raises as `task` does."""
         chunk = self._chunk_of(self.session(tenant, session_id), index)
-        stored = chunk.inputs.data is None
+        stored = chunk.inputs.stored_bytes
         key = input_key(chunk.tenant, session_id, chunk.key.chunk, chunk.inputs_edition)
         return TaskInput(
             index=index,
             line=index - chunk.first_task,
             lines=chunk.size,
             inputs=chunk.inputs.data,
-            url=self.links.download_url(key, LINK_TIME) if stored else None,
-        )
-
-    def upload_places(self, tenant: str, session_id: str, sizes: Mapping[int, int]) -> UploadPlaces:
-        """Where a tenant may put the inputs of chunks, which have so many bytes: once, so that what a task was given
-        stays what it was. A client that repeats an upload sees by `taken` that it was its own."""
-        keys = {chunk: input_key(tenant, session_id, chunk) for chunk in sizes}
-        return UploadPlaces(
-            urls={chunk: self.links.upload_url(keys[chunk], size, LINK_TIME) for chunk, size in sizes.items()},
-            headers=self.links.upload_headers,
-            taken={chunk: self.links.download_url(key, LINK_TIME) for chunk, key in keys.items()},
+            url=self.links.download(tenant, key, chunk.inputs.store, stored) if stored else None,
         )
 
     def _chunk_of(self, session: Session, index: int) -> Chunk:
@@ -240,15 +226,16 @@ class Queries:
         return row
 
     def _link(self, chunk: Chunk) -> str | None:
-        if chunk.results.stored_bytes is None:
+        results = chunk.results
+        if results.stored_bytes is None:
             return None
-        return self.links.download_url(_results_of(chunk), LINK_TIME)
+        return self.links.download(chunk.tenant, _results_of(chunk), results.store, results.stored_bytes)
 
     def _error(self, chunk: Chunk, offset: int) -> TaskError | None:
         if chunk.outcomes[offset] != OutcomeCode.FAILED.value:
             return None
         try:
-            parts = chunk.results.parts(self.store, _results_of(chunk))
+            parts = chunk.results.parts(self.stores, _results_of(chunk))
             return error_of(chunk, offset, pick_lines(parts, chunk.size, [offset])[offset])
         except (PayloadMissing, PayloadCorrupt):
             return error_of(chunk, offset, b"")

@@ -1,6 +1,6 @@
 """Sees that tenants keep to their limits. What a session takes is noted in its row, and given back with its verdict."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from htcgrid_chunks.clock import Clock
@@ -56,13 +56,13 @@ class Quotas:
         if self.tenants.take(session.tenant, demand, self.clock(), [counting]) is not None:
             raise SessionChanged(f"Session {session.session_id} was stopped.")
 
-    def store(self, tenant: str, sizes: Mapping[int, int]) -> None:
-        """Take the share of inputs that are to be uploaded, in bytes.
+    def store(self, tenant: str, stored_bytes: int, submissions: int = 0) -> None:
+        """Take the share of inputs that are uploaded, and of requests that announce them.
 
         Raises:
             QuotaExceeded, NotAllowed: the tenant may not store so much.
         """
-        self.tenants.take(tenant, Demand(submissions=1, stored_bytes=sum(sizes.values())), self.clock())
+        self.tenants.take(tenant, Demand(submissions=submissions, stored_bytes=stored_bytes), self.clock())
 
     def repeat(self, session: Session) -> None:
         """Take the share of a request that asks for nothing new: it costs the grid as much as its first one did, and

@@ -44,12 +44,12 @@ from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_dataplane import (
     PayloadCorrupt,
     PayloadMissing,
-    PayloadStore,
     PayloadTooLarge,
     encode_lines,
     input_key,
     iterate_lines,
 )
+from htcgrid_dataplane.stores import Stores
 from htcgrid_events import INLINE_BYTES, DeadLettersDone, OutcomeCode, RedriveTasks, Totals, new_id
 
 _SPARE_SECONDS = 3_600
@@ -79,7 +79,7 @@ class Redrives:
     chunks: ChunkStore
     accounts: AccountStore
     store: RedriveStore
-    payloads: PayloadStore
+    stores: Stores
     queues: TaskQueues
     bus: EventBus
     clock: Clock
@@ -187,7 +187,7 @@ class Redrives:
         # Between the tokens of valid JSON, and only there, a newline may become a space.
         changed = {index - row.first_task: event.replace("\n", " ").encode() for index, event in edited.items()}
         try:
-            lines = iterate_lines(row.inputs.parts(self.payloads, key), row.size)
+            lines = iterate_lines(row.inputs.parts(self.stores, key), row.size)
             data = encode_lines(changed.get(offset, line) for offset, line in enumerate(lines))
         except (PayloadMissing, PayloadCorrupt, PayloadTooLarge) as error:
             raise SessionConflict(
@@ -195,8 +195,8 @@ class Redrives:
             ) from error
         if len(data) <= INLINE_BYTES:
             return Payload(data)
-        self.payloads.put(input_key(row.tenant, row.key.session_id, row.key.chunk, edition), data)
-        return Payload(stored_bytes=len(data))
+        self.stores.current.put(input_key(row.tenant, row.key.session_id, row.key.chunk, edition), data)
+        return Payload(stored_bytes=len(data), store=self.stores.noted)
 
     def _see_that_it_is_watched(self, session: Session) -> None:
         """Have a lifecycle started for a session that was reopened and has none yet. It may be asked for twice."""

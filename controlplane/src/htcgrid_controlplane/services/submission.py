@@ -20,7 +20,7 @@ from htcgrid_chunks.store import (
     PAUSED_UNTIL,
     ChunkStore,
 )
-from htcgrid_controlplane.errors import DataMissing, SessionClosed, SessionConflict, SessionNotFound
+from htcgrid_controlplane.errors import DataMissing, SessionClosed, SessionConflict, SessionNotFound, UnknownStore
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.outbound.waker import Waker
@@ -75,6 +75,8 @@ class Submissions:
     shared_data: SharedData
     clock: Clock
     retention_days: int
+    store_names: frozenset[str]
+    """In which stores uploaded inputs may lie."""
 
     def create(self, tenant: str, session_id: str, request: CreateSession) -> Session:
         """Create a session, with its first chunks. Repeating the same request changes nothing.
@@ -82,11 +84,12 @@ class Submissions:
         Raises:
             SessionConflict: the id is taken by a session with other options, or was used before by anybody; the totals
                 contradict the chunks, or the chunks overlap or leave gaps.
-            UnknownPartition: there is no such partition.
+            UnknownPartition, UnknownStore: there is no such partition or payload store.
             DataMissing: shared data to which it refers is not there.
             QuotaExceeded, NotAllowed: the tenant may not have so much, or not such options.
         """
         self.queues.check(request.options.partition)
+        self._check_stores(request.chunks)
         _check_within(request.chunks, request.totals)
         _check_ahead(request.chunks, len(request.chunks))
         if request.totals:
@@ -111,8 +114,10 @@ class Submissions:
             SessionConflict: the totals contradict what was submitted, or chunks overlap, leave gaps or are too far
                 ahead.
             DataMissing: shared data to which it refers is not there.
+            UnknownStore: there is no such payload store.
             QuotaExceeded, NotAllowed: the tenant may not have so much.
         """
+        self._check_stores(request.chunks)
         session = self.sessions.read_of(tenant, session_id)
         self._refer(session, request)
         return self._add(session, request)
@@ -139,6 +144,10 @@ class Submissions:
         buckets = sorted({bucket_of(chunk.chunk) for chunk in chunks})
         counted = frozenset[int]().union(*(account.submitted for account in self.accounts.read(session, buckets)))
         return all(chunk.chunk in counted for chunk in chunks)
+
+    def _check_stores(self, chunks: Sequence[ChunkInput]) -> None:
+        for store in {chunk.store for chunk in chunks} - self.store_names:
+            raise UnknownStore.of(store, self.store_names)
 
     def _add(self, session: Session, request: AddChunks, *, counted: bool = False) -> Session:
         """`counted` says that the tenant's share was taken for all chunks of the request."""
@@ -354,8 +363,12 @@ def _row(session: Session, chunk: ChunkInput, now: int) -> Chunk:
         first_task=chunk.first_task,
         size=chunk.size,
         attempt=0,
-        inputs=Payload(chunk.inputs, chunk.stored_bytes),
+        inputs=_inputs(chunk),
         outcomes="",
         stages=Stages(submitted_at=now),
         expires_at=session.expires_at,
     )
+
+
+def _inputs(chunk: ChunkInput) -> Payload:
+    return Payload(chunk.inputs) if chunk.stored_bytes is None else Payload(None, chunk.stored_bytes, chunk.store)

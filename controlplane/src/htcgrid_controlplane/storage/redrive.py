@@ -50,6 +50,7 @@ from htcgrid_controlplane.rules.sweep_schedule import (
 )
 from htcgrid_controlplane.storage.conditional import condition_failed
 from htcgrid_controlplane.storage.tenants import TenantStore
+from htcgrid_dataplane import DEFAULT_STORE
 from htcgrid_events import OutcomeCode, SessionState, Totals
 
 if TYPE_CHECKING:
@@ -238,11 +239,15 @@ class RedriveStore:
             removes.append("history")
         if redrive.inputs is not None and redrive.inputs.data is not None:
             sets["inputs"] = binary(redrive.inputs.data)
-            removes += ["inputs_bytes", "inputs_edition"]
+            removes += ["inputs_bytes", "inputs_edition", "inputs_store"]
         elif redrive.inputs is not None and redrive.inputs.stored_bytes is not None:
             sets["inputs_bytes"] = number(redrive.inputs.stored_bytes)
             sets["inputs_edition"] = text(redrive.inputs_edition)
             removes.append("inputs")
+            if redrive.inputs.store == DEFAULT_STORE:
+                removes.append("inputs_store")
+            else:
+                sets["inputs_store"] = text(redrive.inputs.store)
         key = redrive.chunk.key
         return {
             "TableName": self._chunks_table,
