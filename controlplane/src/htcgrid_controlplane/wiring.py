@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
 _CONFIG = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=2, read_timeout=10)
+_IMPATIENT = {"redis": {"patience_seconds": "5"}}
+"""Settings of stores that would else wait longer than the API may: who asks is told 503, and asks again."""
 _PUSH_CONFIG = _CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=3))
 """A push is worth no long wait: who misses it asks for it."""
 
@@ -98,6 +100,7 @@ class ControlPlane:
             shared_data=self.shared_data,
             clock=self.clock,
             retention_days=self.settings.retention_days,
+            store_names=self.stores.names,
         )
 
     @cached_property
@@ -110,7 +113,6 @@ class ControlPlane:
             tenants=self.tenants,
             clock=self.clock,
             retention_days=self.settings.retention_days,
-            store_names=self.stores.names,
         )
 
     @cached_property
@@ -297,7 +299,8 @@ class ControlPlane:
     @cached_property
     def stores(self) -> Stores:
         """The data plane."""
-        return Stores(self.settings.store, self.settings.stores, self.bucket)
+        known = {name: _IMPATIENT.get(name, {}) | settings for name, settings in self.settings.stores.items()}
+        return Stores(self.settings.store, known, self.bucket)
 
     @cached_property
     def bucket(self) -> S3Store:
