@@ -22,7 +22,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LIMITS = """{"open_sessions": 1, "tasks": 1, "submissions_per_second": 1, "bytes_per_day": 1, "data_gigabytes": 1,
 "high_priority": true, "task_timeout_seconds": 1}"""
 _PLACEHOLDERS = {
-    "task_queue_urls": "{}",
     "retention_days": "7",
     "tenant_limits": _LIMITS,
     "agent_workers": "1",

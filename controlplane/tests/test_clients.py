@@ -1,6 +1,5 @@
 """What the control plane does when a service refuses, and what it is told by its environment."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -23,15 +22,18 @@ from htcgrid_controlplane.outbound.batches import batches
 from htcgrid_controlplane.outbound.bus import EventBus
 from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.rules.partition import Partition
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import BadSettings, Settings
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_events import FailedTask, Priority, SessionCreated, SessionOptions, TasksRetrying
 
 SESSION = Session("5" * 32, TENANT, SessionOptions(), START, START + 1000)
 CREATED = SessionCreated(
     session_id=SESSION.session_id, tenant=TENANT, options=SESSION.options, created_at=START, deadline_at=START
 )
-URLS = {"default": dict.fromkeys(Priority, "https://sqs.us-east-1.amazonaws.com/1/tasks")}
+URLS = dict.fromkeys(Priority, "https://sqs.us-east-1.amazonaws.com/1/tasks")
+PARTITIONS = KnownPartitions(lambda: [Partition("default", "stack", URLS)], lambda: 0)
 
 
 class Service:
@@ -75,7 +77,7 @@ def test_only_refused_messages_are_sent_again_and_after_a_wait(stubbed: dict[str
     stub = stubbed["sqs"]
     stub.answers("send_message_batch", refused(2))
     stub.answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(2)]})
-    TaskQueues(MessageSender(stub.client, sleep=waits.append), URLS).send(SESSION, [1, 2, 3])
+    TaskQueues(MessageSender(stub.client, sleep=waits.append), PARTITIONS).send(SESSION, [1, 2, 3])
     assert len(waits) == 1
 
 
@@ -88,7 +90,7 @@ def test_messages_that_are_refused_for_long_are_a_retryable_error_after_all_othe
         stubbed["sqs"].answers("send_message_batch", refused(1, code=code, sender_fault=sender_fault))
     stubbed["sqs"].answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(11)]})
     with pytest.raises(StorageUnavailable, match=code) as refusal:
-        TaskQueues(MessageSender(stubbed["sqs"].client, sleep=waits.append), URLS).send(SESSION, range(1, 12))
+        TaskQueues(MessageSender(stubbed["sqs"].client, sleep=waits.append), PARTITIONS).send(SESSION, range(1, 12))
     assert refusal.value.retryable
     assert max(waits) <= 1
 
@@ -100,7 +102,7 @@ def test_a_message_that_is_refused_for_good_holds_up_no_other_and_is_counted(stu
     stubbed["sqs"].answers("send_message_batch", answer)
     stubbed["sqs"].answers("send_message_batch", refused(), {"QueueUrl": ANY, "Entries": [message(2)]})
     sender = MessageSender(stubbed["sqs"].client, lambda name, value: counted.update({name: value}), lambda _: None)
-    TaskQueues(sender, URLS).send(SESSION, [1, 2, 3])
+    TaskQueues(sender, PARTITIONS).send(SESSION, [1, 2, 3])
     assert counted == {"MessagesRefused": 1}
 
 
@@ -214,7 +216,7 @@ ENVIRONMENT = {
     "HTCGRID_DEAD_LETTERS_TABLE": "d", "HTCGRID_TENANTS_TABLE": "l", "HTCGRID_DATA_TABLE": "a",
     "HTCGRID_TENANT_LIMITS": '{"open_sessions": 1, "tasks": 1, "submissions_per_second": 1, "bytes_per_day": 1, '
     '"data_gigabytes": 1, "high_priority": true, "task_timeout_seconds": 1}',
-    "HTCGRID_TASK_QUEUE_URLS": json.dumps(URLS), "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
+    "HTCGRID_TASK_EVENTS_QUEUE_URL": "u",
     "HTCGRID_DATA_BUCKET": "b", "HTCGRID_EVENT_BUS": "e",
     "HTCGRID_NOTIFICATION_TOPIC": "t", "HTCGRID_PUSH_ENDPOINT": "https://push", "HTCGRID_RETENTION_DAYS": "7",
     "HTCGRID_PARTITIONS_TABLE": "p", "HTCGRID_GRID": "g", "HTCGRID_AGENT_WORKERS": "1",
@@ -225,7 +227,7 @@ ENVIRONMENT = {
 def test_settings_are_read_from_the_environment() -> None:
     settings = Settings.from_environment({**ENVIRONMENT, "PATH": "/bin"})
     assert settings.retention_days == 7
-    assert settings.task_queue_urls == URLS
+    assert settings.partitions_table == "p"
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,6 @@ def test_settings_are_read_from_the_environment() -> None:
         ("HTCGRID_SESSIONS_TABLE", None),
         ("HTCGRID_RETENTION_DAYS", "0"),
         ("HTCGRID_TENANT_LIMITS", '{"open_sessions": 0}'),
-        ("HTCGRID_TASK_QUEUE_URLS", "{"),
-        ("HTCGRID_TASK_QUEUE_URLS", '{"default": {"urgent": "u"}}'),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str | None) -> None:

@@ -32,7 +32,7 @@ from htcgrid_controlplane.storage.lease_index import (
     LeaseStore,
 )
 from htcgrid_dataplane import decode_lines, encode_lines, result_key
-from htcgrid_events import Attempt, FailureKind, LeaseAction, Priority, TaskError
+from htcgrid_events import Attempt, FailureKind, LeaseAction, TaskError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
@@ -122,7 +122,7 @@ def states_of(harness: Harness, session: Session, count: int) -> Counter[str]:
 def messages_of(harness: Harness) -> int:
     """How many messages lie in the task queue, those included that are not shown yet."""
     names: list[QueueAttributeNameType] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-    url = harness.grid.settings.task_queue_urls["default"][Priority.NORMAL]
+    url = harness.queue_url()
     attributes = harness.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
 

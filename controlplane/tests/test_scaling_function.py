@@ -79,7 +79,7 @@ def test_before_anything_finished_the_queues_alone_count(own_harness: Harness, f
 def test_work_decides_once_it_is_known(own_harness: Harness, function: ModuleType) -> None:
     own_harness.create(*[500] * 20)
     own_harness.create(500, priority=Priority.LOW)
-    url = own_harness.grid.settings.task_queue_urls["default"][Priority.NORMAL]
+    url = own_harness.queue_url()
     own_harness.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)
     store, minute = own_harness.grid.partitions, minute_of(own_harness.clock())
     store.add_work("default", minute - 600, Work(attempts=4, tasks=2_000, worker_us=48_000_000))

@@ -327,7 +327,7 @@ def test_queues_and_rows_are_where_the_run_says(
 ) -> None:
     settings = harness.grid.settings
     url = service_endpoints.get("AWS_ENDPOINT_URL_SQS", embedded_url)
-    queues = [*settings.task_queue_urls["default"].values(), settings.task_events_queue_url]
+    queues = [*map(harness.queue_url, Priority), settings.task_events_queue_url]
     assert all(queue.startswith(f"{url}/") for queue in queues)
     assert harness.watcher_url.startswith(f"{embedded_url}/")
     rows = service_endpoints.get("AWS_ENDPOINT_URL_DYNAMODB", embedded_url)

@@ -285,7 +285,7 @@ def test_while_messages_wait_none_is_sent_again_for_an_hour_and_then_for_as_long
 
 def test_a_backlog_is_left_alone_until_it_is_overdue(harness: Harness) -> None:
     session = watched(harness, 1, 1)
-    queue = harness.grid.settings.task_queue_urls["default"][session.options.priority]
+    queue = harness.queue_url(session.options.priority)
     harness.sqs.send_message(QueueUrl=queue, MessageBody="of another session")
     sent = []
     for _ in range(2 * HOUR // FIVE):

@@ -14,9 +14,11 @@ from htcgrid_chunks.clock import system_clock
 from htcgrid_controlplane.outbound.partition_metrics import PartitionMetrics
 from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
+from htcgrid_controlplane.rules.partition import Partition
 from htcgrid_controlplane.rules.scaling import Demand, Work
 from htcgrid_controlplane.rules.scaling import Pool as ScaledPool
 from htcgrid_controlplane.services.scaling import Scaling
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_controlplane.storage.partitions import PartitionStore, minute_of
 from htcgrid_events import Priority
 from htcgrid_local.keys import REGION
@@ -42,8 +44,10 @@ class SimulatedPool:
         self._sqs = grid.client("sqs")
         self._urls = {each: self._sqs.create_queue(QueueName=f"{name}-{each}")["QueueUrl"] for each in Priority}
         self._partitions = PartitionStore(grid.client("dynamodb"), grid.local.outputs["PartitionsTable"])
+        known = KnownPartitions(lambda: [Partition(name, "", self._urls)], system_clock)
         self._scaling = Scaling(
-            queues=TaskQueues(MessageSender(self._sqs), {name: self._urls}),
+            queues=TaskQueues(MessageSender(self._sqs), known),
+            known=known,
             partitions=self._partitions,
             metrics=PartitionMetrics(grid.client("cloudwatch"), "htcgrid"),
             pool=ScaledPool(workers=1, target=TARGET),

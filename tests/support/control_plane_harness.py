@@ -19,6 +19,7 @@ from htcgrid_chunks.store import (
     ChunkProgress,
     Claim,
 )
+from htcgrid_controlplane.rules.partition import Partition
 from htcgrid_controlplane.rules.quotas import TenantLimits
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.settings import Settings
@@ -110,8 +111,12 @@ class Harness:
         self.push.frames.clear()
         settings = self.grid.settings
         boto3.client("dynamodb").delete_item(TableName=settings.tenants_table, Key={"tenant": {"S": TENANT}})
-        task_queues = settings.task_queue_urls["default"].values()
-        for url in (*task_queues, settings.task_events_queue_url, self.watcher_url, self.topic_queue_url):
+        for url in (
+            *map(self.queue_url, Priority),
+            settings.task_events_queue_url,
+            self.watcher_url,
+            self.topic_queue_url,
+        ):
             self.drain(url)
 
     def create(
@@ -204,8 +209,11 @@ class Harness:
 
     def messages(self, priority: Priority = Priority.NORMAL) -> list[ChunkQueued]:
         """Take the messages that lie in a task queue."""
-        url = self.grid.settings.task_queue_urls["default"][priority]
-        return [ChunkQueued.model_validate_json(body) for body in self.drain(url)]
+        return [ChunkQueued.model_validate_json(body) for body in self.drain(self.queue_url(priority))]
+
+    def queue_url(self, priority: Priority = Priority.NORMAL) -> str:
+        """The task queue of the partition `default`."""
+        return self.grid.known_partitions.find("default").queue_urls[priority]
 
     def events(self) -> list[tuple[str, Any]]:
         """Take the events that were put on the bus: detail type and detail."""
@@ -290,7 +298,6 @@ def build_harness(push: PushServer) -> Harness:
         connections_table=create_table("ConnectionsTable", f"{mark}-connections"),
         tenants_table=create_table("TenantsTable", f"{mark}-tenants"),
         tenant_limits=LIMITS.model_dump_json(),
-        task_queue_urls=json.dumps({"default": {priority: queue(priority) for priority in Priority}}),
         task_events_queue_url=queue("task-events"),
         data_bucket=mark,
         event_bus=mark,
@@ -303,4 +310,7 @@ def build_harness(push: PushServer) -> Harness:
         retention_days=7,
     )
     clock = HandClock()
-    return Harness(ControlPlane(settings, clock), clock, sqs, deliveries, push, watcher_url, topic_queue_url)
+    grid = ControlPlane(settings, clock)
+    queues = {priority: queue(priority) for priority in Priority}
+    grid.partition_registry.register(Partition("default", "the grid's own", queues))
+    return Harness(grid, clock, sqs, deliveries, push, watcher_url, topic_queue_url)

@@ -119,6 +119,18 @@ class PayloadExists(ControlPlaneError):
     """Raised when a payload is put where another one lies."""
 
 
+class PartitionDraining(UnknownPartition):
+    """Raised when a new session names a partition that is being removed."""
+
+
+class PartitionTaken(ControlPlaneError):
+    """Raised when a stack registers a partition under a name that another stack's has."""
+
+
+class PartitionInUse(ControlPlaneError):
+    """Raised when a partition is to be removed that still has sessions; says how many."""
+
+
 class TicketRefused(ControlPlaneError):
     """Raised when a push ticket is unknown, used or past its time."""
 

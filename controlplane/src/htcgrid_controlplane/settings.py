@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from htcgrid_controlplane.errors import ControlPlaneError
 from htcgrid_controlplane.rules.quotas import TenantLimits
-from htcgrid_events import Priority
 
 
 class BadSettings(ControlPlaneError):
@@ -25,8 +24,6 @@ class Settings(BaseModel):
     connections_table: str
     dead_letters_table: str
     data_table: str
-    task_queue_urls: Json[dict[str, dict[Priority, str]]]
-    """Partition, then priority, to the URL of the task queue."""
     task_events_queue_url: str
     data_bucket: str
     event_bus: str

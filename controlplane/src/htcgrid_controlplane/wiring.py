@@ -32,6 +32,7 @@ from htcgrid_controlplane.services.giving_up import GivingUp
 from htcgrid_controlplane.services.lifecycle import Lifecycle
 from htcgrid_controlplane.services.links import Links
 from htcgrid_controlplane.services.measuring import Measurements
+from htcgrid_controlplane.services.partitions import Partitions
 from htcgrid_controlplane.services.pausing import Pausing
 from htcgrid_controlplane.services.queries import Queries
 from htcgrid_controlplane.services.quotas import Quotas
@@ -48,7 +49,9 @@ from htcgrid_controlplane.services.undeliverable import UndeliverableMessages
 from htcgrid_controlplane.settings import Settings
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import DeadLetterStore
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_controlplane.storage.lease_index import LeaseStore
+from htcgrid_controlplane.storage.partition_registry import PartitionRegistry
 from htcgrid_controlplane.storage.partitions import PartitionStore
 from htcgrid_controlplane.storage.preloads import PreloadStore
 from htcgrid_controlplane.storage.redrive import RedriveStore
@@ -93,6 +96,7 @@ class ControlPlane:
             accounts=self.accounts,
             subscribers=self.subscribers,
             queues=self.queues,
+            partitions=self.known_partitions,
             bus=self.bus,
             budgets=self.budgets,
             stops=self.stops,
@@ -142,12 +146,28 @@ class ControlPlane:
         metrics = PartitionMetrics(boto3.client("cloudwatch", config=_CONFIG), self.settings.grid)
         target = timedelta(seconds=self.settings.scaling_target_seconds)
         pool = Pool(self.settings.agent_workers, target)
-        return Scaling(self.queues, self.partitions, metrics, pool, self.clock)
+        return Scaling(self.queues, self.known_partitions, self.partitions, metrics, pool, self.clock)
 
     @cached_property
     def partitions(self) -> PartitionStore:
         """The partitions table."""
         return PartitionStore(self._dynamodb, self.settings.partitions_table)
+
+    @cached_property
+    def known_partitions(self) -> KnownPartitions:
+        """Which partitions there are."""
+        return KnownPartitions(self.partition_registry.partitions, self.clock)
+
+    @cached_property
+    def stack_partitions(self) -> Partitions:
+        """Registers partitions for their stacks."""
+        store = SweepStore(self._dynamodb, self.settings.sessions_table)
+        return Partitions(self.partition_registry, store, self.sessions)
+
+    @cached_property
+    def partition_registry(self) -> PartitionRegistry:
+        """The registry of partitions."""
+        return PartitionRegistry(self._dynamodb, self.settings.partitions_table)
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
@@ -284,7 +304,7 @@ class ControlPlane:
     @cached_property
     def queues(self) -> TaskQueues:
         """The task queues."""
-        return TaskQueues(self._sender, self.settings.task_queue_urls)
+        return TaskQueues(self._sender, self.known_partitions)
 
     @cached_property
     def relay(self) -> Relay:

@@ -1,15 +1,15 @@
 """Makes chunks visible to agents: one message a chunk, on the queue of its partition and priority."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from htcgrid_controlplane.errors import UnknownPartition
 from htcgrid_controlplane.outbound.sqs import MessageSender
 from htcgrid_controlplane.rules.scaling import Messages
 from htcgrid_controlplane.rules.session import Session
-from htcgrid_events import ChunkQueued, Priority, RetryPolicy
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
+from htcgrid_events import ChunkQueued, RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
@@ -21,20 +21,9 @@ _NO_DELAYS: Mapping[int, timedelta] = {}
 class TaskQueues:
     """The task queues of all partitions."""
 
-    def __init__(self, sender: MessageSender, urls: Mapping[str, Mapping[Priority, str]]) -> None:
+    def __init__(self, sender: MessageSender, partitions: KnownPartitions) -> None:
         self._sender = sender
-        self._urls = urls
-
-    def check(self, partition: str) -> None:
-        """Make sure that there is such a partition.
-
-        Raises:
-            UnknownPartition: there is none.
-        """
-        if partition not in self._urls:
-            raise UnknownPartition(
-                f"There is no partition {partition!r} in this grid; there is {', '.join(sorted(self._urls))}."
-            )
+        self._partitions = partitions
 
     def send(self, session: Session, chunks: Sequence[int], delays: Mapping[int, timedelta] = _NO_DELAYS) -> None:
         """Send one message per chunk. The tenant is the message group, so that SQS deals fairly among tenants.
@@ -50,17 +39,12 @@ class TaskQueues:
         """Whether nothing waits in the queue of a session's chunks."""
         return self._sender.drained(self._url(session))
 
-    @property
-    def partitions(self) -> Collection[str]:
-        """Names of the partitions."""
-        return self._urls.keys()
-
     def messages(self, partition: str) -> Messages:
         """How many messages the queues of a partition hold, all priorities together."""
-        return sum((self._sender.messages(url) for url in self._urls[partition].values()), Messages())
+        return sum(map(self._sender.messages, self._partitions.find(partition).queue_urls.values()), Messages())
 
     def _url(self, session: Session) -> str:
-        return self._urls[session.options.partition][session.options.priority]
+        return self._partitions.find(session.options.partition).queue_urls[session.options.priority]
 
 
 def _entry(session: Session, chunk: int, delay: timedelta) -> "SendMessageBatchRequestEntryTypeDef":

@@ -7,6 +7,7 @@ from htcgrid_chunks.clock import Clock
 from htcgrid_controlplane.outbound.partition_metrics import PartitionMetrics
 from htcgrid_controlplane.outbound.task_queues import TaskQueues
 from htcgrid_controlplane.rules.scaling import Demand, Pool, demand
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_controlplane.storage.partitions import PartitionStore, minute_of
 
 _MINUTES = 15
@@ -18,6 +19,7 @@ class Scaling:
     """Compares the queues of partitions with what is known of their work."""
 
     queues: TaskQueues
+    known: KnownPartitions
     partitions: PartitionStore
     metrics: PartitionMetrics
     pool: Pool
@@ -26,7 +28,7 @@ class Scaling:
     @property
     def names(self) -> Collection[str]:
         """The partitions of the grid."""
-        return self.queues.partitions
+        return self.known.names
 
     def publish(self, partition: str) -> Demand:
         """Publish what a partition wants now."""

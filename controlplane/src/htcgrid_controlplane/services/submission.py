@@ -40,6 +40,7 @@ from htcgrid_controlplane.services.quotas import Quotas
 from htcgrid_controlplane.services.shared_data import SharedData
 from htcgrid_controlplane.services.stopping import Stops
 from htcgrid_controlplane.storage.accounts import AccountStore
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_controlplane.storage.subscribers import SubscriberStore
 from htcgrid_events import (
@@ -68,6 +69,7 @@ class Submissions:
     accounts: AccountStore
     subscribers: SubscriberStore
     queues: TaskQueues
+    partitions: KnownPartitions
     bus: EventBus
     budgets: Budgets
     stops: Stops
@@ -84,11 +86,12 @@ class Submissions:
         Raises:
             SessionConflict: the id is taken by a session with other options, or was used before by anybody; the totals
                 contradict the chunks, or the chunks overlap or leave gaps.
-            UnknownPartition, UnknownStore: there is no such partition or payload store.
+            UnknownPartition, PartitionDraining: there is no such partition, or it takes no new sessions.
+            UnknownStore: there is no such payload store.
             DataMissing: shared data to which it refers is not there.
             QuotaExceeded, NotAllowed: the tenant may not have so much, or not such options.
         """
-        self.queues.check(request.options.partition)
+        self.partitions.check_open(request.options.partition)
         self._check_stores(request.chunks)
         _check_within(request.chunks, request.totals)
         _check_ahead(request.chunks, len(request.chunks))

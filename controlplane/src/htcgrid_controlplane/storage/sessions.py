@@ -21,6 +21,7 @@ from htcgrid_controlplane.errors import SessionConflict, SessionNotFound
 from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.session import Session
 from htcgrid_controlplane.rules.transitions import SESSION_TRANSITIONS
+from htcgrid_controlplane.storage.batch_get import batch_get
 from htcgrid_controlplane.storage.conditional import (
     condition_failed,
     retry_transaction_conflicts,
@@ -101,6 +102,15 @@ class SessionStore:
         if session.forgotten(self._clock()):
             raise SessionNotFound(session_id)
         return session
+
+    def read_many(self, session_ids: Sequence[str]) -> list[Session]:
+        """Those rows that there are, as last written, in any order.
+
+        Raises:
+            StorageUnavailable: DynamoDB kept refusing.
+        """
+        keys = [{"session_id": text(session_id)} for session_id in session_ids]
+        return [session_of(row) for row in batch_get(self._client, self._table, keys)]
 
     def read_of(self, tenant: str, session_id: str) -> Session:
         """The row of a tenant's session, as last written.
