@@ -3,6 +3,8 @@
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,6 +18,7 @@ from tests.support.control_plane_harness import TENANT, Harness, inputs
 from htcgrid_controlplane import observability
 from htcgrid_controlplane.errors import PartitionDraining, PartitionInUse, PartitionTaken, UnknownPartition
 from htcgrid_controlplane.rules.partition import Partition
+from htcgrid_controlplane.services.partitions import SETTLED
 from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_events import AddChunks, CreateSession, Priority, SessionOptions, new_id
 
@@ -26,6 +29,17 @@ OTHER = "arn:aws:cloudformation:eu-west-1:123456789012:stack/grid-other/2"
 
 def queues(harness: Harness) -> dict[Priority, str]:
     return {priority: harness.queue_url(priority) for priority in Priority}
+
+
+@pytest.fixture(autouse=True)
+def _waits(own_harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock of the test's grid pass what its partitions wait for."""
+
+    def sleep(seconds: float) -> None:
+        own_harness.clock.now += int(seconds * 1000)
+
+    partitions = replace(own_harness.grid.stack_partitions, sleep=sleep)
+    monkeypatch.setitem(own_harness.grid.__dict__, "stack_partitions", partitions)
 
 
 @pytest.fixture
@@ -72,14 +86,19 @@ def test_a_partition_with_sessions_stays_until_they_have_ended_and_takes_no_new_
     options = SessionOptions(partition=name)
     held = grid.submissions.create(TENANT, new_id(), CreateSession(options=options))
     own_harness.create(1)
+    before = own_harness.clock()
     with pytest.raises(PartitionInUse, match="'large' still has 1 open session, and takes no new ones: wait for them"):
         grid.stack_partitions.remove(name, STACK)
-    own_harness.clock.now += 11_000
+    # Until then whoever had not heard of it could have had a session on its way.
+    assert own_harness.clock() - before == SETTLED / timedelta(milliseconds=1)
     with pytest.raises(PartitionDraining, match="'large' is being removed; there is default"):
         grid.submissions.create(TENANT, new_id(), CreateSession(options=options))
     # What it has goes on.
     grid.submissions.add(TENANT, held.session_id, AddChunks(chunks=inputs(1)))
     assert len(own_harness.messages()) == 2
+    with pytest.raises(PartitionInUse):
+        grid.stack_partitions.remove(name, STACK)
+    assert own_harness.clock() - before == SETTLED / timedelta(milliseconds=1)
     # The stack stays after all.
     grid.stack_partitions.register(Partition(name, STACK, queues(own_harness)))
     own_harness.clock.now += 11_000
@@ -199,7 +218,7 @@ def test_a_stack_registers_and_removes_a_partition_and_is_answered(
     own_harness: Harness, function: ModuleType, answers: tuple[str, list[dict[str, Any]]]
 ) -> None:
     url, received = answers
-    urls = {priority.value: f"https://sqs/{priority}" for priority in Priority}
+    urls = {priority: f"https://sqs/{priority}" for priority in Priority}
     ask(function, url, "Create", {"Name": "gpu", "QueueUrls": urls})
     assert registered(own_harness)["gpu"] == Partition("gpu", STACK, urls)
     ask(function, url, "Delete", {"Name": "gpu", "QueueUrls": urls}, received[0]["PhysicalResourceId"])

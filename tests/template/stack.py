@@ -48,6 +48,9 @@ def load(name: str = "template.yaml") -> dict[str, Any]:
 
 
 TEMPLATE = load()
+PARTITION = load("partition.yaml")
+TASK_QUEUES = {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:${AWS::StackName}-*TaskQueue*"}
+"""The task queues of all partitions, whose stacks have names that begin with that of the grid's."""
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 

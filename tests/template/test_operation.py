@@ -69,16 +69,24 @@ def test_no_index_grows_with_finished_work() -> None:
 
 
 def dead_letter_queues() -> set[str]:
-    return {
-        target
-        for queue in of_type("AWS::SQS::Queue").values()
-        if "RedrivePolicy" in queue
-        for target in references(queue["RedrivePolicy"])
-    } | {
-        target
-        for bus in of_type("AWS::Events::EventBus").values()
-        for target in references(bus.get("DeadLetterConfig", {}))
-    }
+    return (
+        {
+            target
+            for queue in of_type("AWS::SQS::Queue").values()
+            if "RedrivePolicy" in queue
+            for target in references(queue["RedrivePolicy"])
+        }
+        | {
+            target
+            for stack in of_type("AWS::Serverless::Application").values()
+            for target in references(stack["Parameters"]) & set(of_type("AWS::SQS::Queue"))
+        }
+        | {
+            target
+            for bus in of_type("AWS::Events::EventBus").values()
+            for target in references(bus.get("DeadLetterConfig", {}))
+        }
+    )
 
 
 @pytest.mark.parametrize("name", names("AWS::SQS::Queue"))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.template.stack import (
     RESOURCES,
+    TASK_QUEUES,
     TEMPLATE,
     Statement,
     many,
@@ -148,7 +149,7 @@ def test_a_role_has_no_wildcard_but_where_aws_offers_nothing_else(statement: Sta
     for resource in statement.resources:
         if resource == "*":
             assert set(statement.actions) <= ON_NO_RESOURCE
-        else:
+        elif resource != TASK_QUEUES:
             assert references(resource) & set(RESOURCES), f"{resource} names nothing of this stack"
 
 
@@ -174,7 +175,7 @@ def test_an_agent_may_do_what_it_needs_and_no_more() -> None:
         for action in statement.actions if statement.role == "AgentRole" else ():
             named = {str(sorted(references(resource))) for resource in statement.resources}
             granted[action] = granted.get(action, set()) | named
-    tasks = {"['TaskQueueHigh']", "['TaskQueueNormal']", "['TaskQueueLow']"}
+    tasks = {str(sorted(references(TASK_QUEUES)))}
     assert granted == {
         "sqs:ReceiveMessage": tasks,
         "sqs:DeleteMessage": tasks,
@@ -257,9 +258,13 @@ def test_a_role_uses_the_key_for_its_own_tables_queues_topics_and_buckets_alone(
         for service, (kind, context, _) in CONTEXTS.items()
     }
     [key] = [each for each in mine if "kms:Decrypt" in each.actions]
-    allowed = dict(key.condition["StringEqualsIfExists"])
+    tasks = any(TASK_QUEUES in each.resources for each in mine)
+    allowed = dict(key.condition["StringLikeIfExists" if tasks else "StringEqualsIfExists"])
     for _, context, how in CONTEXTS.values():
         given = many(allowed.pop(f"kms:EncryptionContext:{context}", []))
+        if context == "aws:sqs:arn":
+            assert (TASK_QUEUES in given) is tasks
+            given = [each for each in given if each != TASK_QUEUES]
         assert references(given) == used[context]
         assert all(value.keys() == how for value in given)
     assert not allowed

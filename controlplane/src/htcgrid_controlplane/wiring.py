@@ -162,7 +162,7 @@ class ControlPlane:
     def stack_partitions(self) -> Partitions:
         """Registers partitions for their stacks."""
         store = SweepStore(self._dynamodb, self.settings.sessions_table)
-        return Partitions(self.partition_registry, store, self.sessions)
+        return Partitions(self.partition_registry, store, self.sessions, self.clock)
 
     @cached_property
     def partition_registry(self) -> PartitionRegistry:

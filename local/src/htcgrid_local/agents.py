@@ -8,7 +8,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from htcgrid_local.errors import AgentStartError
 from htcgrid_local.home import Home
 from htcgrid_local.keys import REGION, Key
 from htcgrid_local.log_excerpts import last_line
+from htcgrid_local.partitions import queue_settings
 from htcgrid_local.processes import Child, Processes, kill_group
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Agent:
     """One place in the pool: the process that fills it now, and how often it had to be filled again."""
 
     name: str
+    settings: Mapping[str, str]
+    """What it is told otherwise than the others of the pool."""
     child: Child
     began: float
     starts: int = 1
@@ -73,6 +76,7 @@ class AgentPool:
         self._home = home
         self._environment = dict(environment)
         self._agents: list[Agent] = []
+        self._added = 0
         self._lock = threading.Lock()
 
     @property
@@ -85,13 +89,21 @@ class AgentPool:
         """How often each agent had to be started again."""
         return {agent.name: agent.restarts for agent in self.agents}
 
-    def add(self) -> Agent:
-        """Start one more agent."""
+    def add(self, settings: Mapping[str, str]) -> Agent:
+        """Start one more agent, with these settings beside those of all."""
         with self._lock:
-            name = f"agent-{len(self._agents)}"
-            agent = Agent(name, self._start(name, 0), time.monotonic())
+            name = f"agent-{self._added}"
+            self._added += 1
+            agent = Agent(name, settings, self._start(name, settings, 0), time.monotonic())
             self._agents.append(agent)
             return agent
+
+    def remove(self, settings: Mapping[str, str]) -> None:
+        """Let the agents with these settings finish for a few seconds, and end them for good."""
+        with self._lock:
+            gone = [agent for agent in self._agents if agent.settings == settings]
+            self._end_all(gone, _GRACE)
+            self._agents = [agent for agent in self._agents if agent not in gone]
 
     def replace(self, environment: Mapping[str, str]) -> None:
         """Let all agents finish what they run and hand back the rest, then start them anew in another environment.
@@ -100,7 +112,7 @@ class AgentPool:
             AgentStartError: a new one ended, or did not come up in time.
         """
         with self._lock:
-            self._end_all(_DRAIN)
+            self._end_all(self._agents, _DRAIN)
             self._environment = dict(environment)
             for agent in self._agents:
                 self._start_again(agent)
@@ -132,7 +144,7 @@ class AgentPool:
     def stop(self) -> None:
         """Let all agents finish for a few seconds, then end them; the pool is empty afterwards."""
         with self._lock:
-            self._end_all(_GRACE)
+            self._end_all(self._agents, _GRACE)
             self._agents.clear()
 
     def restart_ended(self) -> bool:
@@ -158,11 +170,11 @@ class AgentPool:
                     started = True
         return started
 
-    def _end_all(self, grace: timedelta) -> None:
-        for agent in self._agents:
+    def _end_all(self, agents: Sequence[Agent], grace: timedelta) -> None:
+        for agent in agents:
             self._processes.ask_to_end(agent.child)
         deadline = time.monotonic() + grace.total_seconds()
-        for agent in self._agents:
+        for agent in agents:
             self._processes.end(agent.child, timedelta(seconds=max(0.0, deadline - time.monotonic())))
 
     def _start_again(self, agent: Agent) -> None:
@@ -170,16 +182,16 @@ class AgentPool:
         agent.due = None
         agent.began = time.monotonic()
         agent.log_begins = log.stat().st_size if log.exists() else 0
-        agent.child = self._start(agent.name, agent.starts)
+        agent.child = self._start(agent.name, agent.settings, agent.starts)
         agent.starts += 1
 
-    def _start(self, name: str, starts: int) -> Child:
+    def _start(self, name: str, settings: Mapping[str, str], starts: int) -> Child:
         # A new id for every start, as for pods: the grid must never mistake an agent for its predecessor.
         identity = {"HTCGRID_AGENT_ID": f"{name}-{starts}"}
         return self._processes.start(
             name,
             [sys.executable, "-m", "htcgrid_agent"],
-            environment=self._environment | identity,
+            environment={**self._environment, **settings, **identity},
             log=self._home.log(name),
             folder=self._home.scratch,
         )
@@ -200,27 +212,29 @@ def agent_environment(
         KeyError: the stack lacks an output that agents need.
     """
     credentials = str(home.agent_credentials)
-    queues = {level: outputs[f"TaskQueue{level.title()}Url"] for level in ("high", "normal", "low")}
-    return inherited_environment() | {
-        "AWS_CONFIG_FILE": credentials,
-        "AWS_SHARED_CREDENTIALS_FILE": credentials,
-        "AWS_PROFILE": _PROFILE,
-        "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONUNBUFFERED": "1",
-        "HTCGRID_CHUNKS_TABLE": outputs["ChunksTable"],
-        "HTCGRID_TASK_QUEUE_URLS": json.dumps(queues),
-        "HTCGRID_TASK_EVENTS_QUEUE_URL": outputs["TaskEventsQueueUrl"],
-        "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
-        "HTCGRID_WORKERS": str(workers),
-        "HTCGRID_HANDLER": handler,
-        "HTCGRID_RUNTIME": runtime,
-        # Keys, profiles with passwords, logs, and what users submitted. The scratch folder is named because agents run
-        # in it: otherwise it would be shown as a folder of Python modules.
-        "HTCGRID_HIDDEN_PATHS": json.dumps([str(home.root), str(home.scratch)]),
-    }
+    return (
+        inherited_environment()
+        | queue_settings(outputs)
+        | {
+            "AWS_CONFIG_FILE": credentials,
+            "AWS_SHARED_CREDENTIALS_FILE": credentials,
+            "AWS_PROFILE": _PROFILE,
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONUNBUFFERED": "1",
+            "HTCGRID_CHUNKS_TABLE": outputs["ChunksTable"],
+            "HTCGRID_TASK_EVENTS_QUEUE_URL": outputs["TaskEventsQueueUrl"],
+            "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
+            "HTCGRID_WORKERS": str(workers),
+            "HTCGRID_HANDLER": handler,
+            "HTCGRID_RUNTIME": runtime,
+            # Keys, profiles with passwords, logs, and what users submitted. The scratch folder is named because agents
+            # run in it: otherwise it would be shown as a folder of Python modules.
+            "HTCGRID_HIDDEN_PATHS": json.dumps([str(home.root), str(home.scratch)]),
+        }
+    )
 
 
 def make_agent_key(iam: Any, role_arn: str) -> Key:

@@ -21,6 +21,7 @@ from htcgrid_local.project import Project
 # What the build reads. Functions and state machines are not among it: the built template points at their sources.
 _INPUTS: Final = (
     "template.yaml",
+    "partition.yaml",
     "samconfig.toml",
     "functions/layer",
     "requirements/functions.txt",

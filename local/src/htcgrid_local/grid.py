@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +27,7 @@ from htcgrid_local.handler_trial import HandlerTrial
 from htcgrid_local.home import Home
 from htcgrid_local.keys import REGION, Key
 from htcgrid_local.options import check_size, check_store
+from htcgrid_local.partitions import add_partition, remove_partition
 from htcgrid_local.processes import Processes, kill_leftovers
 from htcgrid_local.progress import Silent, StartupProgress
 from htcgrid_local.project import Project, find_project
@@ -52,6 +53,8 @@ class _Up:
     function: RunningFunction
     profile: Profile
     watch: Watch
+    partitions: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Those that were added, with the settings of their agents."""
 
 
 class LocalGrid:
@@ -209,9 +212,28 @@ class LocalGrid:
         """Create one more user, and return the profile to connect with."""
         return _profile_of(self._up.emulator, self._up.outputs, name)
 
-    def start_agent(self) -> Agent:
-        """Start one more agent."""
-        return self._up.pool.add()
+    def add_partition(self, name: str) -> None:
+        """Add a partition. Agents of its own serve it: `start_agent(name)`.
+
+        Raises:
+            DeployError: its stack could not be created.
+        """
+        up = self._up
+        up.partitions[name] = add_partition(up.emulator.client("cloudformation"), self._project, up.outputs, name)
+
+    def remove_partition(self, name: str) -> None:
+        """Remove a partition, and its agents.
+
+        Raises:
+            DeployError: its stack could not be deleted, such as while sessions are open in it; its agents go on.
+        """
+        up = self._up
+        remove_partition(up.emulator.client("cloudformation"), name)
+        up.pool.remove(up.partitions.pop(name))
+
+    def start_agent(self, partition: str = "default") -> Agent:
+        """Start one more agent, of `default` or of a partition that was added."""
+        return self._up.pool.add({} if partition == "default" else self._up.partitions[partition])
 
     def kill_agent(self, index: int) -> None:
         """Kill an agent and its workers at once; it is started again after a pause."""
@@ -308,7 +330,7 @@ class LocalGrid:
     ) -> HandlerTrial | None:
         """Start the agents, and beside them a trial of the handler that they are to load."""
         for _ in range(self._first_agents):
-            pool.add()
+            pool.add({})
         return HandlerTrial(processes, self._home, environment) if self._first_agents else None
 
     def _agent_environment(self, emulator: Emulator, outputs: Mapping[str, str]) -> dict[str, str]:

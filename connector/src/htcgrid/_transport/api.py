@@ -187,7 +187,7 @@ def _refusal(response: "httpx.Response", request: str, session_id: str | None) -
         return SessionNotFound(session_id)
     if body.error == "TaskNotFound":
         return TaskNotFound(body.message)
-    if body.error == "UnknownPartition":
+    if body.error in ("UnknownPartition", "PartitionDraining"):
         return InvalidOption(body.message)
     return RequestRejected(
         f"the grid refused {request} with status {response.status_code}: {body.message}",

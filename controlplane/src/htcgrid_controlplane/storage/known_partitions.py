@@ -12,10 +12,10 @@ from htcgrid_controlplane.errors import PartitionDraining, UnknownPartition
 from htcgrid_controlplane.rules.partition import Partition
 
 _LOG = logging.getLogger(__name__)
-_FRESH: Final = timedelta(seconds=10) / timedelta(milliseconds=1)
-"""ms for which what was read is good: a thousand processes read a hundred times a second."""
-_SOON: Final = timedelta(seconds=1) / timedelta(milliseconds=1)
-"""ms between two readings for names that are unknown, which anybody may send."""
+FRESH: Final = timedelta(seconds=10)
+"""For how long what was read is good: a thousand processes read a hundred times a second."""
+_SOON: Final = timedelta(seconds=1)
+"""Time between two readings for names that are unknown, which anybody may send."""
 
 
 class KnownPartitions:
@@ -31,7 +31,7 @@ class KnownPartitions:
     @property
     def names(self) -> Collection[str]:
         """Names of all partitions."""
-        self._refresh(_FRESH)
+        self._refresh(FRESH)
         return self._partitions.keys()
 
     def find(self, name: str) -> Partition:
@@ -40,7 +40,7 @@ class KnownPartitions:
         Raises:
             UnknownPartition: there is none; says which there are.
         """
-        self._refresh(_FRESH)
+        self._refresh(FRESH)
         if name not in self._partitions:
             self._refresh(_SOON)
         if name not in self._partitions:
@@ -59,9 +59,9 @@ class KnownPartitions:
             others = ", ".join(sorted(each.name for each in self._partitions.values() if not each.draining))
             raise PartitionDraining(f"Partition {name!r} is being removed; there is {others or 'none besides'}.")
 
-    def _refresh(self, longest: float) -> None:
+    def _refresh(self, longest: timedelta) -> None:
         now = self._clock()
-        if now - self._read_at < longest:
+        if now - self._read_at < longest / timedelta(milliseconds=1):
             return
         try:
             self._partitions = {each.name: each for each in self._read()}

@@ -3,20 +3,19 @@
     partition, entry       key: `#registry`, and the partition's name
     stack                  who registered it
     queue_urls             JSON: priority to the URL of its task queue
-    draining               there while it is being removed
+    draining               since when (ms) it is being removed; there only then
 
 register   no row, or one of the same stack    → stack, queue_urls; no draining
-drain      a row of this stack                 → draining
-remove     a row of this stack                 → no row
+drain      a row of this stack                 → draining, unless it is there
+remove     none                                → no row
 """
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
-from htcgrid_chunks.attributes import Item, text
+from htcgrid_chunks.attributes import Item, number, text
 from htcgrid_controlplane.errors import PartitionTaken
 from htcgrid_controlplane.rules.partition import Partition
 from htcgrid_controlplane.storage.conditional import condition_failed
@@ -72,38 +71,27 @@ class PartitionRegistry:
                 ) from error
             raise
 
-    def drain(self, name: str, stack: str) -> bool:
-        """Have a partition take no more sessions. False if the stack has none of this name."""
-        return self._change(
-            lambda: self._client.update_item(
-                TableName=self._table,
-                Key=_key(name),
-                UpdateExpression="SET draining = :yes",
-                ConditionExpression="stack = :stack",
-                ExpressionAttributeValues={":yes": {"BOOL": True}, ":stack": text(stack)},
-            )
-        )
-
-    def remove(self, name: str, stack: str) -> bool:
-        """Forget a partition. False if the stack has none of this name."""
-        return self._change(
-            lambda: self._client.delete_item(
-                TableName=self._table,
-                Key=_key(name),
-                ConditionExpression="stack = :stack",
-                ExpressionAttributeValues={":stack": text(stack)},
-            )
-        )
-
-    @staticmethod
-    def _change(write: Callable[[], object]) -> bool:
+    def drain(self, name: str, stack: str, now: int) -> int | None:
+        """Have a partition take no more sessions. Gives since when (ms) that is so; none if the stack has no partition
+        of this name."""
         try:
-            write()
+            response = self._client.update_item(
+                TableName=self._table,
+                Key=_key(name),
+                UpdateExpression="SET draining = if_not_exists(draining, :now)",
+                ConditionExpression="stack = :stack",
+                ExpressionAttributeValues={":now": number(now), ":stack": text(stack)},
+                ReturnValues="ALL_NEW",
+            )
         except ClientError as error:
             if condition_failed(error):
-                return False
+                return None
             raise
-        return True
+        return Item(response["Attributes"]).number("draining")
+
+    def remove(self, name: str) -> None:
+        """Forget a partition."""
+        self._client.delete_item(TableName=self._table, Key=_key(name))
 
 
 def _key(name: str) -> "dict[str, AttributeValueTypeDef]":

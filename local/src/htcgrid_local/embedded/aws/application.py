@@ -22,6 +22,7 @@ from . import (
     permissions,
     queues,
     refusals,
+    stacks,
     statements,
     user_pools,
     workflows,
@@ -38,6 +39,7 @@ queues.answer_at_once()
 layers.unpack_once()
 permissions.authorise_as_aws_does()
 metrics.give_newest_first()
+stacks.keep_what_is_needed()
 authorisations.note_permissions()
 user_pools.obey_template()
 long_requests.refuse()

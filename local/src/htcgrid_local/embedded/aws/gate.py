@@ -3,7 +3,7 @@
 A web page, another user of the machine and a program that found the port reach a socket on the loopback like its owner
 does. So a request must name a loopback address as its host, or the bridge on which it was told to listen, must not come
 from another origin, and must be signed with a key that the embedded AWS gave out. The exceptions carry credentials of
-their own: an API's routes (tokens and tickets), and what a user does for himself in the user pool.
+their own: an API's routes (tokens and tickets), what a user does for himself in the user pool, and answers to stacks.
 """
 
 import ipaddress
@@ -29,6 +29,8 @@ _OWN = "/_htcgrid/"
 _ROUTE = re.compile(r"/_aws/execute-api/[^/]+/[^/]+(?:/(?P<route>.*))?", re.DOTALL)
 """What MiniStack takes for a call of an API. Any other path below `_APIS` it would take for a request to a service."""
 _KEYS_OF_POOL = re.compile(r"/([^/]+)/\.well-known/jwks\.json")
+_ANSWER = re.compile(r"/_ministack/cfn-response/[0-9a-f-]{36}")
+"""Where the provider of a custom resource answers its stack: the random part is known to the one that was asked."""
 _COGNITO = "AWSCognitoIdentityProviderService."
 _OF_USERS = frozenset(
     {
@@ -142,6 +144,8 @@ def _closed(scope: Scope) -> str:
     path = scope["path"]
     if scope["method"] == "OPTIONS":
         return "The embedded AWS allows no cross-origin requests."
+    if scope["method"] == "PUT" and _ANSWER.fullmatch(path):
+        return ""
     if path in ministack._HEALTH_PATHS or (path.startswith("/_") and not path.startswith((_APIS, _OWN))):
         return "The embedded AWS is administered by the grid alone."
     return ""
@@ -159,6 +163,8 @@ def _has_other_credentials(scope: Scope) -> bool:
     if path.startswith(_APIS):
         call = _ROUTE.fullmatch(path)
         return call is not None and not (call["route"] or "").lstrip("/").startswith("@connections")
+    if scope["method"] == "PUT" and _ANSWER.fullmatch(path):
+        return True
     if scope["method"] == "GET" and (pool := _KEYS_OF_POOL.fullmatch(path)):
         # Public on AWS, too. MiniStack takes what names no pool for an object in a bucket.
         return cognito._get_pool_unscoped(pool[1]) is not None
