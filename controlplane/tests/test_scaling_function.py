@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 from tests.support.control_plane_harness import Harness
 
 from htcgrid_controlplane import observability
 from htcgrid_controlplane.errors import ScalingFailed
-from htcgrid_controlplane.rules.scaling import Messages, Work
+from htcgrid_controlplane.rules.partition import Partition
+from htcgrid_controlplane.rules.scaling import Work
 from htcgrid_controlplane.storage.partitions import minute_of
 from htcgrid_events import Priority
 
@@ -94,19 +94,10 @@ def test_work_decides_once_it_is_known(own_harness: Harness, function: ModuleTyp
     assert store.last_minutes("default", 1)[0].in_flight == 1
 
 
-def test_a_partition_that_cannot_be_told_of_costs_no_other_anything(
-    own_harness: Harness, function: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queues = own_harness.grid.scaling.queues
-    count = queues.messages
-
-    def messages(partition: str) -> Messages:
-        if partition == "broken":
-            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetQueueAttributes")
-        return count(partition)
-
-    monkeypatch.setattr(queues, "messages", messages)
-    monkeypatch.setattr(type(queues), "partitions", property(lambda _: ["broken", "default"]))
+def test_a_partition_that_cannot_be_told_of_costs_no_other_anything(own_harness: Harness, function: ModuleType) -> None:
+    gone = dict.fromkeys(Priority, f"{own_harness.queue_url()}-that-is-gone")
+    own_harness.grid.partition_registry.register(Partition("broken", "a stack", gone))
+    own_harness.clock.now += 11_000
     own_harness.create(1)
     with pytest.raises(ScalingFailed, match="broken"):
         call(function)
