@@ -101,7 +101,7 @@ chaos: $(GRID) ## disturb a grid in every way and check what must always hold (S
 	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(RECOVERY),--recovery)
 
-TEMPLATES := template.yaml network.yaml eks/cluster.yaml eks/node-group.yaml
+TEMPLATES := template.yaml partition.yaml network.yaml eks/cluster.yaml eks/node-group.yaml
 
 .PHONY: lint
 lint: $(VENV) $(SAM) ## ruff, import contracts, mypy --strict, hadolint, cfn-lint, sam validate
