@@ -321,7 +321,7 @@ def test_a_drain_goes_on_when_the_api_server_was_away(host: Host, core: client.C
     def stop_once() -> None:
         if not stopped:
             stopped.append(True)
-            cluster.api_server.stop()
+            cluster.api_server.kill()
         elif clock() > datetime(2026, 1, 1, 12, 0, 10, tzinfo=UTC) and len(stopped) == 1:
             stopped.append(True)
             cluster.api_server.start()
@@ -382,6 +382,8 @@ def test_the_client_refuses_a_cluster_of_another_authority(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eks, "eks_token", lambda session, name: "token")
+    # They are for what passes, and would take a quarter of a minute here.
+    monkeypatch.setattr(eks, "_RETRIES", False)
     other = Authority(tmp_path / "keys").base64
     core = client.CoreV1Api(eks.connect(eks.Cluster("grid", URL, other), boto3.Session(region_name="eu-central-1")))
     with pytest.raises((ApiException, urllib3.exceptions.HTTPError), match="CERTIFICATE_VERIFY_FAILED"):
