@@ -38,6 +38,8 @@ class Pool:
     def __init__(self, cluster: Cluster, node: Node, grid: KubernetesGrid) -> None:
         self.cluster, self.node, self.grid = cluster, node, grid
         self._helm = helm_python.Config(kubeconfig_path=cluster.kubeconfig, namespace=NAMESPACE)
+        # A release begins with one. If it had to go again while it starts, it might stay for its whole grace period.
+        self._kept = 1
 
     def install(self) -> None:
         """Give the node the images, and install the chart as an operator does, in a restricted namespace."""
@@ -51,10 +53,17 @@ class Pool:
             keys = {key: value for key, value in environment.items() if "KEY" in key or "TOKEN" in key}
             self.cluster.apply(_secret(name, keys), NAMESPACE)
         self._helm.install(str(CHART), RELEASE, self.values())
+        self.rest()
 
     def upgrade(self, values: Mapping[str, Any]) -> None:
         """Change some of the values, as `helm upgrade --reuse-values` does not: all others are as at first."""
         self._helm.upgrade(str(CHART), RELEASE, merged(self.values(), values))
+
+    def keep(self, agents: int) -> None:
+        """Have so many agents even without work. Returns once these are there, and no others."""
+        self._kept = agents
+        self.upgrade({})
+        self.rest()
 
     def uninstall(self) -> None:
         """Remove the release, and wait until its pods are gone."""
@@ -78,6 +87,10 @@ class Pool:
     def wait_for(self, count: int) -> None:
         """Return once so many agents work, and no other is there."""
         until(lambda: len(self.agents()) == len(self.pods()) == count, f"{count} agents")
+
+    def rest(self) -> None:
+        """Return once no agents are there but those that are kept without work."""
+        self.wait_for(self._kept)
 
     def logs(self) -> str:
         """What agents and workers said, for an error's text."""
@@ -113,6 +126,7 @@ class Pool:
             "worker": {"image": _WORKER, "imagePullPolicy": "Never", "minCPU": 10, "minMemory": 256},
             "function": {"handler": "pool_function.handler"},
             "scaling": {
+                "minAgents": self._kept,
                 "maxAgents": MAX_AGENTS,
                 "pollingSeconds": 2,
                 "cooldownSeconds": 5,

@@ -1,8 +1,8 @@
 """What pods, nodes and Kubernetes itself do to work: its account closes, and nothing is lost or doubled."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from kubernetes import client
 
 from htcgrid import TaskFailed
@@ -10,17 +10,22 @@ from htcgrid_eks.node_drain import NodeDrain
 from htcgrid_events import FailureKind
 from tests.kubernetes.keda import Keda
 from tests.kubernetes.node import PAUSE
-from tests.kubernetes.pool import NAMESPACE, Pool
+from tests.kubernetes.pool import MAX_AGENTS, NAMESPACE, Pool
 from tests.kubernetes.waiting import PATIENCE, until
 from tests.kubernetes.work import naps, work_of
 
-API_SERVER_GONE = 30.0
-"""Seconds."""
+KEPT = 2
+"""Agents that are there when work comes: how long more of them take to start is up to the machine."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(pool: Pool) -> None:
+    pool.keep(KEPT)
 
 
 def test_a_pod_is_killed(pool: Pool) -> None:
     with work_of(pool, naps(16)) as work:
-        victim = work.wait_until_busy(2).pop()
+        victim = work.wait_until_busy(KEPT).pop()
         pool.cluster.core.delete_namespaced_pod(victim, NAMESPACE, grace_period_seconds=0)
 
         work.complete()
@@ -29,7 +34,7 @@ def test_a_pod_is_killed(pool: Pool) -> None:
 def test_an_agent_is_evicted_and_finishes_what_it_runs(pool: Pool) -> None:
     with work_of(pool, naps(16)) as work:
         pool.wait_for_agents()
-        victim = work.wait_until_busy(2).pop()
+        victim = work.wait_until_busy(KEPT).pop()
         until(lambda: _evict(pool, victim), f"the eviction of {victim} is accepted")
 
         work.complete()
@@ -50,7 +55,7 @@ def _evict(pool: Pool, name: str) -> bool:
 
 def test_the_node_is_drained_and_comes_back(pool: Pool) -> None:
     with work_of(pool, naps(16)) as work:
-        work.wait_until_busy(2)
+        work.wait_until_busy(KEPT)
         try:
             # No other node takes the agents in, so their budget lets only some be evicted; the others are deleted.
             drain = NodeDrain(pool.cluster.core, timedelta(seconds=5))
@@ -91,7 +96,7 @@ def test_tasks_that_kill_their_workers_do_not_eat_the_queue(pool: Pool) -> None:
 
 
 def test_a_worker_image_that_crashes_takes_no_work(pool: Pool) -> None:
-    pool.wait_for(0)
+    pool.keep(0)
     pool.upgrade({"worker": {"image": PAUSE}})
     try:
         with work_of(pool, naps(8)) as work:
@@ -103,7 +108,7 @@ def test_a_worker_image_that_crashes_takes_no_work(pool: Pool) -> None:
 
             assert not work.interrupted()
     finally:
-        pool.upgrade({})
+        pool.keep(KEPT)
 
 
 def _restarts(pool: Pool) -> int:
@@ -121,7 +126,7 @@ def _restarts(pool: Pool) -> int:
 def test_agents_are_replaced_under_load_without_losing_work(pool: Pool) -> None:
     with work_of(pool, naps(40)) as work:
         before = {pod.metadata.name for pod in pool.wait_for_agents()}
-        work.wait_until_busy(2)
+        work.wait_until_busy(KEPT)
         try:
             pool.upgrade({"function": {"environment": {"EDITION": "2"}}})
             until(lambda: not before & {pod.metadata.name for pod in pool.pods()}, "the agents are replaced")
@@ -135,7 +140,7 @@ def test_agents_are_replaced_under_load_without_losing_work(pool: Pool) -> None:
 
 def test_keda_is_gone_for_a_while(pool: Pool, keda: Keda) -> None:
     with work_of(pool, naps(16)) as work:
-        work.wait_until_busy(2)
+        work.wait_until_busy(KEPT)
         for part in (keda.operator, keda.adapter):
             part.kill()
         try:
@@ -145,22 +150,21 @@ def test_keda_is_gone_for_a_while(pool: Pool, keda: Keda) -> None:
             for part in (keda.operator, keda.adapter):
                 part.start()
                 part.wait()
-    pool.wait_for(0)
+    pool.rest()
 
 
 def test_the_api_server_is_gone_for_a_while(pool: Pool) -> None:
     cluster = pool.cluster
     with work_of(pool, naps(40)) as work:
-        work.wait_until_busy(2)
+        work.wait_until_busy(KEPT)
         cluster.api_server.kill()
         try:
-            came_back = time.monotonic() + API_SERVER_GONE
-            before = work.finished()
-            until(lambda: time.monotonic() > came_back, "the API server was gone long enough")
-            assert work.finished() > before, "agents stopped working without the API server"
+            # More than what agents had in hand.
+            enough = work.finished() + 4 * MAX_AGENTS
+            until(lambda: work.finished() >= enough, "agents work on without the API server")
         finally:
             cluster.api_server.start()
             cluster.api_server.wait()
 
         work.complete()
-    pool.wait_for(0)
+    pool.rest()

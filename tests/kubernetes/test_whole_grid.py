@@ -20,7 +20,7 @@ GROUPS = 60
 def test_a_portfolio_is_valued_by_agents_that_come_with_the_work_and_go_with_it(
     pool: Pool, report: Callable[[str], None]
 ) -> None:
-    pool.wait_for(0)
+    pool.keep(0)
     book, market = read_book(HERE / "data" / "book.csv"), read_market(HERE / "data" / "market.json")
     events = [event_for(trades, market) for trades in group(book, GROUPS)]
     most = 0
@@ -43,6 +43,6 @@ def test_a_portfolio_is_valued_by_agents_that_come_with_the_work_and_go_with_it(
     assert 1 < most <= MAX_AGENTS
     assert not Work(pool, session).interrupted(), "an agent was taken away from its work"
 
-    pool.wait_for(0)
+    pool.rest()
     gone = time.monotonic() - began - last
     report(f"{GROUPS} tasks: first result after {first:.1f} s, last after {last:.1f} s, no agent {gone:.1f} s later")
