@@ -37,7 +37,7 @@ _UNAUTHORISED = (
     "Without a token, or with one that the user pool did not give or that has expired: of API Gateway itself. With a "
     "token of another kind than an ID token: an `ErrorBody`."
 )
-_PART: dict[str, Any] = {PAYLOAD_TYPE: {}}
+_PART = {PAYLOAD_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _REFUSED = "Refused: `error` is a stable word, `message` a sentence."
 
 

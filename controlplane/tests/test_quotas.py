@@ -283,6 +283,13 @@ def test_bytes_have_a_rate_and_a_burst(tenant: Tenant) -> None:
         store(tenant.name, 24_001)
 
 
+def test_the_smallest_part_of_the_largest_limit_is_taken(tenant: Tenant) -> None:
+    tenant.may(bytes_per_day=1 << 50)
+    for _ in range(2):
+        tenant.harness.grid.quotas.store(tenant.name, 1)
+    assert tenant.harness.grid.tenants.read(tenant.name).usage.bytes_until == tenant.harness.clock() * 1_000 + 2
+
+
 def test_a_tenant_may_be_kept_from_high_priority_and_from_long_tasks(tenant: Tenant) -> None:
     session = tenant.create(1, priority=Priority.HIGH, task_timeout_seconds=300)
     tenant.may(high_priority=False, task_timeout_seconds=60)

@@ -22,6 +22,7 @@ from htcgrid_controlplane.errors import (
     QuotaExceeded,
 )
 from htcgrid_dataplane import StoreUnavailable
+from htcgrid_events import MAX_STORED_BYTES
 
 _APP = Path(__file__).resolve().parents[2] / "functions/sessions_api/app.py"
 
@@ -410,3 +411,61 @@ def test_what_a_tenant_may_not_have_is_refused_for_good(api: ModuleType, monkeyp
     monkeypatch.setattr(api, "grid", SimpleNamespace(submissions=SimpleNamespace(create=refuse)))
     status, answer = ask(api, "PUT", SESSION, "{}")
     assert (status, answer["error"]) == (403, "NotAllowed")
+
+
+PART = f"/payloads/{7:032x}/inputs/0"
+PLACE = {"store": "redis", "size": "5", "offset": "0", "upload": "a" * 32}
+
+
+@pytest.mark.parametrize("content_type", [None, "application/json", "application/zlib; charset=utf-8", "text/plain"])
+def test_a_part_that_is_not_said_to_be_one_is_refused(api: ModuleType, content_type: str | None) -> None:
+    assert_refused(ask(api, "PUT", PART, b"bytes", content_type, PLACE), 415, "application/zlib")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("size", "0", "query.size"), ("size", "+5", "query.size"), ("size", "1e3", "query.size"),
+        ("size", str(MAX_STORED_BYTES + 1), "query.size"), ("offset", "-1", "query.offset"),
+        ("offset", "00", "query.offset"), ("offset", "9" * 39, "query.offset"), ("upload", "A" * 32, "query.upload"),
+        ("upload", "../x", "query.upload"), ("store", "../x", "query.store"), ("store", "", "query.store"),
+        ("store", "a,b", "query.store"), ("tenant", "other", "query.tenant: there is no such parameter"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_part_is_read_strictly(api: ModuleType, name: str, value: str, words: str) -> None:
+    query = {**PLACE, name: value}
+    assert_refused(ask(api, "PUT", PART, b"bytes", "application/zlib", query), 422, words)
+    if name != "upload":
+        del query["upload"]
+        assert_refused(ask(api, "GET", f"/payloads/{7:032x}/results/0.1", query=query), 422, words)
+
+
+@pytest.mark.parametrize("missing", ["store", "size", "offset", "upload"])
+def test_nothing_that_a_part_needs_is_guessed(api: ModuleType, missing: str) -> None:
+    query = {name: value for name, value in PLACE.items() if name != missing}
+    assert_refused(ask(api, "PUT", PART, b"bytes", "application/zlib", query), 422, f"query.{missing}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", f"/payloads/{7:032x}/results/0"), ("PUT", f"/payloads/{7:032x}/inputs/0/more"), ("PUT", "/payloads/"),
+        ("GET", f"/payloads/{7:032x}"), ("POST", PART), ("DELETE", PART),
+    ],
+)  # fmt: skip
+def test_there_is_no_other_way_to_payloads(api: ModuleType, method: str, path: str) -> None:
+    status, answer = ask(api, method, path, b"bytes" if method == "PUT" else None, "application/zlib")
+    assert (status, answer["error"]) == (404, "NoSuchPath")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/payloads/other/inputs/0", f"/payloads/{7:032x}/secrets/0", f"/payloads/{7:032x}/inputs/x",
+        f"/payloads/{7:032x}/inputs/..", f"/payloads/{7:032x}/inputs/0.", f"/payloads/{7:032x}/inputs/00",
+        f"/payloads/{7:032x}/results/0.1.2", f"/payloads/{7:032x}/results/{'1' * 8}", f"/payloads/{7:032x}/inputs/0.G",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_payload_has_is_refused(api: ModuleType, place: str) -> None:
+    query = {name: PLACE[name] for name in ("store", "size")}
+    assert_refused(ask(api, "GET", place, query=query), 422, "path.")

@@ -324,6 +324,7 @@ def get_grid() -> GridInfo:
         notification_topic=grid.settings.notification_topic,
         tenant=_tenant(),
         now=grid.clock(),
+        store=grid.stores.noted,
     )
 
 

@@ -12,6 +12,7 @@ store, and has a fixture `store`; pytest runs the rest:
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 import pytest
@@ -214,6 +215,20 @@ class RelayConformance:
         assert [store.finish(key, theirs, size) for _ in range(3)] == [False] * 3
         assert store.finish(key, mine, size)
         assert store.get(key, size) == data
+
+    @pytest.mark.parametrize("size", [10, 2 * RELAY_PART_BYTES + 1])
+    def test_a_part_that_comes_after_the_end_changes_nothing(self, store: RelayedStore, key: str, size: int) -> None:
+        """Be it repeated, which may be refused, or another one."""
+        data = secrets.token_bytes(size)
+        upload = _an_upload()
+        _upload(store, key, upload, data)
+        assert store.finish(key, upload, size)
+        for late in (data, secrets.token_bytes(size)):
+            for offset, part in _parts(late):
+                with suppress(PayloadMissing):
+                    store.put_part(key, upload, offset, part)
+            assert store.finish(key, upload, size)
+            assert store.get(key, size) == data
 
     def test_uploads_of_a_key_do_not_meet(self, store: RelayedStore, key: str) -> None:
         """While both are under way; of those that are finished at a time one is the payload."""

@@ -82,7 +82,8 @@ class PayloadRelay(Protocol):
 
     def put_part(self, key: str, upload: str, offset: int, part: bytes) -> None:
         """Keep a part of an upload, unseen by readers. The parts come in order, each but the last of
-        `RELAY_PART_BYTES`. A part may be put again, as long as its upload is not finished.
+        `RELAY_PART_BYTES`. A part may be put again; what comes after the upload is finished changes nothing, and may be
+        refused as one whose parts are missing.
 
         Args:
             key: where the payload will lie.

@@ -30,6 +30,8 @@ FORMER_STORES: Final = "HTCGRID_FORMER_STORES"
 """The setting of agents and functions that names stores in which earlier payloads lie."""
 _NOTED_AS: Final[Mapping[str, str]] = {"s3+redis": DEFAULT_STORE}
 """Under which name rows note the payloads of a store, if under another: the bucket has them, whatever the cache has."""
+_MOST_TOLD: Final = 100
+"""Names of unknown stores that are told once each: rows may note any."""
 
 
 class Stores:
@@ -107,10 +109,6 @@ class Stores:
         if name == self.noted:
             return open_store(self._current, self._settings.get(self._current, {}), self._s3)
         return self._s3 if name == DEFAULT_STORE else open_store(name, self._settings[name], self._s3)
-
-
-_MOST_TOLD: Final = 100
-"""Names that are told once each: rows may note any."""
 
 
 def _noted_as(store: str) -> str:

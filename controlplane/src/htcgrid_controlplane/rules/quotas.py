@@ -100,9 +100,9 @@ def submissions_share(usage: Usage, demand: Demand, limits: TenantLimits) -> Sha
 
 
 def bytes_share(usage: Usage, demand: Demand, limits: TenantLimits) -> Share:
-    """The rate of bytes."""
+    """The rate of bytes. Nothing is so small that it costs nothing."""
     burst = int(BYTES_BURST.total_seconds()) * _SECOND
-    return Share(usage.bytes_until, demand.stored_bytes * burst // limits.bytes_per_day, burst)
+    return Share(usage.bytes_until, -(-demand.stored_bytes * burst // limits.bytes_per_day), burst)
 
 
 def _check_options(options: SessionOptions, limits: TenantLimits) -> None:
