@@ -120,6 +120,16 @@ def running(folder: Path, *settings: str) -> Iterator[Server]:
         server.kill()
 
 
+def settings_of(server: Server, **more: str) -> dict[str, str]:
+    """How a store reaches a server."""
+    password = server.folder / "password"
+    password.write_text(server.password)
+    return {
+        "url": f"rediss://127.0.0.1:{server.port}", "user": server.user, "auth": "file", "password_file": str(password),
+        "ca_file": str(server.certificate),
+    } | more  # fmt: skip
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

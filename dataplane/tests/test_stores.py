@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
-from dataplane.tests.redis_server import USER, Server, running
+from dataplane.tests.redis_server import running, settings_of
 
 from htcgrid_dataplane import PayloadStore, StoreMisconfigured, StoreUnavailable, stores
 from htcgrid_dataplane.conformance import StoreConformance
@@ -24,15 +24,6 @@ def s3(tmp_path: Path) -> PayloadStore:
     """In place of the store on S3."""
     FilesystemStore.prepare(tmp_path / "s3")
     return FilesystemStore(tmp_path / "s3")
-
-
-def settings_of(server: Server, **more: str) -> dict[str, str]:
-    password = server.folder / "password"
-    password.write_text(server.password)
-    return {
-        "url": f"rediss://127.0.0.1:{server.port}", "user": USER, "auth": "file", "password_file": str(password),
-        "ca_file": str(server.certificate),
-    } | more  # fmt: skip
 
 
 def test_the_store_on_s3_is_the_grids_own(s3: PayloadStore) -> None:

@@ -23,6 +23,7 @@ from htcgrid_dataplane.store_settings import (
     check_settings,
     read_settings,
 )
+from htcgrid_dataplane.write_through import WriteThroughStore
 
 _LOG = logging.getLogger(__name__)
 GROUP: Final = "htcgrid.stores"
@@ -72,6 +73,16 @@ class Stores:
             StoreMisconfigured, StoreUnavailable: see `Opener`.
         """
         return self.of(self.noted)
+
+    @property
+    def checkpoints(self) -> PayloadStore:
+        """The store to write to what will be replaced under its key: the current one, past a cache in front of it.
+
+        Raises:
+            StoreMisconfigured, StoreUnavailable: see `Opener`.
+        """
+        store = self.current
+        return store.durable if isinstance(store, WriteThroughStore) else store
 
     def of(self, name: str) -> PayloadStore:
         """The store whose payloads are noted under this name.
@@ -169,7 +180,6 @@ def open_s3_behind_redis(settings: Mapping[str, str], s3: PayloadStore) -> Paylo
     """See `Opener`. It opens whether or not Redis answers."""
     from htcgrid_dataplane.redis import RedisStore
     from htcgrid_dataplane.redis_client import connect
-    from htcgrid_dataplane.write_through import WriteThroughStore
 
     place = read_settings(RedisSettings, settings)
     cache = RedisStore(lambda: connect(place), place.keep, patience=timedelta(0), replicated=False)

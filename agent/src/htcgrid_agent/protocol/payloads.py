@@ -88,15 +88,16 @@ class Payloads:
         """Whether results may lie in the row. Results that have been in the data plane stay there."""
         return len(data) <= INLINE_BYTES and not job.stored and job.chunk.results.stored_bytes is None
 
-    def put(self, job: Job, data: bytes) -> Payload:
-        """Store the results of a job in the data plane, under a key of its attempt.
+    def put(self, job: Job, data: bytes, *, last: bool) -> Payload:
+        """Store results of a job in the data plane, under a key of its attempt: the last ones, or a checkpoint.
 
         Raises:
             StoreUnavailable: the data plane could not be reached.
         """
         chunk = job.chunk
         key = result_key(chunk.tenant, chunk.key.session_id, chunk.key.chunk, chunk.attempt)
-        self._stores.current.put(key, data)
+        store = self._stores.current if last else self._stores.checkpoints
+        store.put(key, data)
         return Payload(stored_bytes=len(data), store=self._stores.noted)
 
     def _load_results(self, job: Job) -> None:

@@ -182,7 +182,7 @@ class RowWriter:
         with draft.job.storing:
             if draft.job.concluding and not draft.final:
                 return None
-            results = self._payloads.put(draft.job, data)
+            results = self._payloads.put(draft.job, data, last=draft.final)
             draft.job.stored = True
             return results
 
