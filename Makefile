@@ -97,9 +97,9 @@ bench: $(GRID) ## measure a grid on this machine, and others beside it (BENCH=fu
 	.venv/bin/python -m benchmarks $(if $(filter full,$(BENCH)),--full)
 
 .PHONY: chaos
-chaos: $(GRID) ## disturb a grid in every way and check what must always hold (SEED=…, MINUTES=…, RECOVERY=1)
+chaos: $(GRID) ## disturb a grid in every way and check what must always hold (SEED=…, MINUTES=…, STORE=…, RECOVERY=1)
 	.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
-		$(if $(RECOVERY),--recovery)
+		$(if $(STORE),--store $(STORE)) $(if $(RECOVERY),--recovery)
 
 TEMPLATES := template.yaml partition.yaml network.yaml eks/cluster.yaml eks/node-group.yaml
 

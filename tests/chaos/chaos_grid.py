@@ -30,7 +30,9 @@ from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.sessions import SessionStore
 from htcgrid_local import LocalGrid
 from htcgrid_local.agents import Agent
+from htcgrid_local.home import Home
 from htcgrid_local.processes import kill_group
+from tests.chaos.chaos_redis import ChaosRedis, redis_of
 from tests.support import permissions
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 FUNCTION = Path(__file__).parent / "function"
+STORES = ("s3", "redis", "s3+redis", "filesystem")
+WITH_REDIS = ("redis", "s3+redis")
+"""Stores with a Redis."""
 AGENTS = 2
 WORKERS = 2
 LEASE = timedelta(seconds=4)
@@ -63,6 +68,8 @@ class ChaosGrid:
     """Between the functions and AWS."""
     bus_events: list[dict[str, Any]] = field(default_factory=list)
     """Everything that was put on the grid's bus, as it came."""
+    redis: ChaosRedis | None = None
+    """Where payloads lie, or are kept at hand, in a grid with such a store."""
 
     def __post_init__(self) -> None:
         """Make the clients, once."""
@@ -219,8 +226,9 @@ class ChaosGrid:
 
 
 @contextmanager
-def chaos_grid() -> Iterator[ChaosGrid]:
-    """A grid of its own; afterwards no process of it may be left, which `left_behind` tells."""
+def chaos_grid(store: str = "s3") -> Iterator[ChaosGrid]:
+    """A grid of its own, whose large payloads lie in `store`; afterwards no process of it may be left, which
+    `left_behind` tells."""
     port, mark = _free_port(), uuid.uuid4().hex
     endpoint = f"http://127.0.0.1:{port}"
     with (
@@ -234,6 +242,7 @@ def chaos_grid() -> Iterator[ChaosGrid]:
             agents=AGENTS,
             workers=WORKERS,
             port=port,
+            store=store,
             environment={
                 "AWS_ENDPOINT_URL": agents_network.url,
                 "HTCGRID_LEASE_SECONDS": str(int(LEASE.total_seconds())),
@@ -251,7 +260,7 @@ def chaos_grid() -> Iterator[ChaosGrid]:
             QueueUrl=here.events_queue,
             Attributes={"VisibilityTimeout": str(int(_EVENTS_HIDDEN.total_seconds()))},
         )
-        with _listening(here), _executioner(here, listener):
+        with _listening(here), _executioner(here, listener), _redis(here, Home(Path(home)), store):
             yield here
         permissions.note(local)
 
@@ -289,6 +298,16 @@ def _send_functions_through(here: ChaosGrid) -> None:
         )
     if errors := here.local.warm_functions():
         raise AssertionError(f"functions do not start: {errors}")
+
+
+@contextmanager
+def _redis(here: ChaosGrid, home: Home, store: str) -> Iterator[None]:
+    """Take hold of the grid's Redis, if it has one."""
+    if store not in WITH_REDIS:
+        yield
+        return
+    with redis_of(here.local, home) as here.redis:
+        yield
 
 
 @contextmanager

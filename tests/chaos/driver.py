@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from htcgrid_chunks.lease_rules import (
 )
 from htcgrid_chunks.state import ChunkState
 from tests.chaos.chaos_grid import ChaosGrid, chaos_grid, left_behind
-from tests.chaos.faults import FAULTS, Faults
+from tests.chaos.faults import Faults, faults_of
 from tests.chaos.invariants import Evidence, broken
 from tests.chaos.sessions import KINDS, Run, start
 
@@ -42,17 +42,20 @@ class Schedule:
     """After how many seconds which fault is done."""
     kinds: tuple[str, ...]
     """The kinds of sessions in the order in which they begin; it is gone through again and again."""
+    store: str
+    """Where large payloads lie."""
 
     @classmethod
-    def drawn(cls, seed: int, seconds: float) -> "Schedule":
+    def drawn(cls, seed: int, seconds: float, store: str = "s3") -> "Schedule":
         """The schedule of a seed."""
         rng = random.Random(seed)
         kinds = rng.sample(sorted(KINDS), len(KINDS))
-        return cls(seed, seconds, tuple(_strikes(rng, seconds)), tuple(kinds))
+        return cls(seed, seconds, tuple(_strikes(rng, seconds, sorted(faults_of(store)))), tuple(kinds), store)
 
     def __str__(self) -> str:
         strikes = "\n".join(f"  {after:6.1f} s  {name}" for after, name in self.strikes)
-        return f"seed {self.seed}, {self.seconds:.0f} s of faults\nsessions: {', '.join(self.kinds)}\n{strikes}"
+        title = f"seed {self.seed}, {self.seconds:.0f} s of faults, store {self.store}"
+        return f"{title}\nsessions: {', '.join(self.kinds)}\n{strikes}"
 
 
 @dataclass
@@ -85,7 +88,9 @@ class Report:
         if self.broken:
             lines += ["BROKEN:", *(f"  {each}" for each in self.broken)]
             minutes = self.schedule.seconds / 60
-            lines.append(f"to repeat: make chaos SEED={self.schedule.seed} MINUTES={minutes:g}")
+            lines.append(
+                f"to repeat: make chaos SEED={self.schedule.seed} MINUTES={minutes:g} STORE={self.schedule.store}"
+            )
         else:
             lines.append("every invariant holds")
         return "\n".join(lines)
@@ -93,7 +98,7 @@ class Report:
 
 def run(schedule: Schedule) -> Report:
     """Do what the schedule says on a grid of its own, and judge."""
-    with chaos_grid() as here:
+    with chaos_grid(schedule.store) as here:
         evidence, faults, rest_seconds = _live_through(here, schedule)
         found = broken(evidence)
         mark = here.mark
@@ -198,10 +203,10 @@ def _let_time_pass(here: ChaosGrid, run: Run) -> None:
     here.make_sweep_due(run.session_id)
 
 
-def _strikes(rng: random.Random, seconds: float) -> Iterator[tuple[float, str]]:
+def _strikes(rng: random.Random, seconds: float, faults: Sequence[str]) -> Iterator[tuple[float, str]]:
     # Every fault once, in the first half, then whatever comes.
-    names = rng.sample(sorted(FAULTS), len(FAULTS))
+    names = rng.sample(faults, len(faults))
     after = 2.0
     while after < seconds:
-        yield after, names.pop() if names else rng.choice(sorted(FAULTS))
+        yield after, names.pop() if names else rng.choice(faults)
         after += rng.uniform(0.5, 1.5) * _BETWEEN_FAULTS

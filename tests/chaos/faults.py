@@ -15,7 +15,7 @@ from agent.tests.proxy import Before, Fate, Network, Request
 
 from htcgrid_chunks.state import ChunkState
 from htcgrid_events import ChunkQueued
-from tests.chaos.chaos_grid import LEASE, ChaosGrid
+from tests.chaos.chaos_grid import LEASE, WITH_REDIS, ChaosGrid
 
 _CALM = 0.01
 """The share of requests of agents and functions that always fails."""
@@ -55,10 +55,12 @@ class Faults:
             _heal(net)
         self.grid.thaw()
         self.grid.feed_completions(fed=True)
+        if self.grid.redis:
+            self.grid.redis.recover()
 
     def strike(self, name: str) -> bool:
-        """Do one of `FAULTS`; false if there was nothing to hit."""
-        hit = FAULTS[name](self)
+        """Do one of `ALL_FAULTS`; false if there was nothing to hit."""
+        hit = ALL_FAULTS[name](self)
         if hit:
             self.count(name)
         return hit
@@ -237,6 +239,20 @@ class Faults:
         with self._lock:
             self._out.discard(service)
 
+    # --- Redis ---
+
+    def kill_redis(self) -> bool:
+        """Redis is killed, and started again after a while."""
+        return bool(self.grid.redis and self.grid.redis.kill_for(self.rng.uniform(0, 2) * LEASE.total_seconds()))
+
+    def freeze_redis(self) -> bool:
+        """Redis does not answer for a while."""
+        return bool(self.grid.redis and self.grid.redis.freeze_for(self.rng.uniform(0, 2) * LEASE.total_seconds()))
+
+    def empty_redis(self) -> bool:
+        """Redis loses all that is in it."""
+        return bool(self.grid.redis and self.grid.redis.empty())
+
     def _bad(self, who: str, rng: random.Random) -> Before:
         def before(request: Request) -> Fate:
             with self._lock:
@@ -276,6 +292,19 @@ FAULTS: dict[str, Callable[[Faults], bool]] = {
     "outage of DynamoDB": Faults.lose_dynamodb,
     "outage of SQS": Faults.lose_sqs,
 }
+_OF_REDIS: dict[str, Callable[[Faults], bool]] = {
+    "Redis killed": Faults.kill_redis,
+    "Redis frozen": Faults.freeze_redis,
+}
+_OF_A_CACHE: dict[str, Callable[[Faults], bool]] = {"Redis emptied": Faults.empty_redis}
+ALL_FAULTS = FAULTS | _OF_REDIS | _OF_A_CACHE
+
+
+def faults_of(store: str) -> dict[str, Callable[[Faults], bool]]:
+    """What is done to a grid whose payloads lie in `store`."""
+    if store not in WITH_REDIS:
+        return FAULTS
+    return ALL_FAULTS if store == "s3+redis" else FAULTS | _OF_REDIS
 
 
 def _heal(net: Network) -> None:

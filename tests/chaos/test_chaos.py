@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.chaos.chaos_grid import STORES
 from tests.chaos.driver import Schedule, run
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import ALL_FAULTS, faults_of
 from tests.chaos.sessions import KINDS
 
 SEED = 20
@@ -22,5 +23,10 @@ def test_a_seed_draws_the_same_schedule_again() -> None:
     assert Schedule.drawn(SEED, SECONDS) == Schedule.drawn(SEED, SECONDS) != Schedule.drawn(SEED + 1, SECONDS)
 
 
-def test_a_schedule_has_every_fault() -> None:
-    assert {name for _, name in Schedule.drawn(SEED, SECONDS).strikes} == FAULTS.keys()
+@pytest.mark.parametrize("store", STORES)
+def test_a_schedule_has_every_fault_of_its_store(store: str) -> None:
+    assert {name for _, name in Schedule.drawn(SEED, SECONDS, store).strikes} == faults_of(store).keys()
+
+
+def test_every_fault_is_one_of_some_store() -> None:
+    assert set().union(*map(faults_of, STORES)) == ALL_FAULTS.keys()
