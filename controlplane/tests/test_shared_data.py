@@ -179,12 +179,12 @@ def test_large_data_is_uploaded_in_parts_and_whole_when_all_are_there(harness: H
     place = announce(data, stored)
     assert place.upload
     assert len(place.upload.urls) == 3
-    with pytest.raises(DataConflict, match="3 parts are not uploaded, such as 1, 2, 3"):
+    with pytest.raises(DataConflict, match="lacks 3 parts, such as 1, 2, 3:"):
         data.complete(TENANT, digest)
     first, _, last = place.upload.urls
     assert httpx.put(first, content=stored[:PART_BYTES], timeout=60).status_code == 200
     assert httpx.put(last, content=stored[2 * PART_BYTES :], timeout=60).status_code == 200
-    with pytest.raises(DataConflict, match="1 parts are not uploaded, such as 2"):
+    with pytest.raises(DataConflict, match="lacks 1 part, such as 2:"):
         data.complete(TENANT, digest)
     # Whoever asks again goes on with the same upload.
     again = announce(data, stored)
@@ -228,24 +228,26 @@ def test_an_upload_that_was_aborted_begins_anew(data: SharedData) -> None:
 
 
 def test_several_who_put_the_same_data_upload_parts_of_one_upload(
-    harness: Harness, data: SharedData, monkeypatch: pytest.MonkeyPatch
+    data: SharedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = content(PART_BYTES + 1)
-    begun = counted(monkeypatch, data, "begin_parts")
     aborted = counted(monkeypatch, data, "abort_parts")
+    begin = data.objects.begin_parts
+    begun: list[str] = []
+    others: list[DataPlace] = []
 
-    def ask(_: int) -> str | None:
-        try:
-            place = announce(data, stored)
-        except DataBusy:
-            return None
-        assert place.upload
-        return httpx.URL(place.upload.urls[0]).params["uploadId"]
+    def begin_while_another_does(key: str) -> str:
+        monkeypatch.setattr(data.objects, "begin_parts", begin)
+        begun.append(begin(key))
+        others.append(announce(data, stored))
+        return begun[0]
 
-    with ThreadPoolExecutor(4) as threads:
-        uploads = set(threads.map(ask, range(8))) - {None}
-    assert len(uploads) == 1
-    assert len(begun) == len(aborted) + 1
+    monkeypatch.setattr(data.objects, "begin_parts", begin_while_another_does)
+    place = announce(data, stored)
+    ids = {httpx.URL(each.upload.urls[0]).params["uploadId"] for each in (place, *others) if each.upload}
+    assert len(ids) == 1
+    assert ids.isdisjoint(begun)
+    assert [upload for _, upload in aborted] == begun
     assert put(data, stored)
 
 

@@ -20,7 +20,7 @@ from htcgrid_controlplane.storage.tenants import TenantStore
 from htcgrid_dataplane import data_key
 from htcgrid_dataplane.shared_objects import PART_BYTES, SharedObjects, UploadGone
 from htcgrid_events import DataDeleted, DataPage, DataPlace, DataRecord, DataReference, DataState, DataUpload, PutData
-from htcgrid_events.views import moment
+from htcgrid_events.views import counted, moment
 
 _log = logging.getLogger(__name__)
 
@@ -266,9 +266,9 @@ class SharedData:
             raise DataConflict(f"The upload of the shared data {row.sha256} is over: put it again.") from error
         if missing:
             named = ", ".join(map(str, missing[:_MAX_NAMED]))
+            lacks = counted(len(missing), "part")
             raise DataConflict(
-                f"Of the shared data {row.sha256} {len(missing)} parts are not uploaded, such as {named}: PUT them to "
-                "their URLs first."
+                f"The shared data {row.sha256} lacks {lacks}, such as {named}: PUT what is missing to its URL first."
             )
 
     def _keep(self, row: DataRow, expires_at: int, needed_until: int, now: int) -> DataRow | None:
