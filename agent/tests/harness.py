@@ -1,5 +1,6 @@
 """A compute plane's surroundings on the embedded AWS, and agents as real processes in them."""
 
+import hashlib
 import json
 import os
 import signal
@@ -25,13 +26,14 @@ from htcgrid_chunks.chunk import (
 from htcgrid_chunks.clock import system_clock
 from htcgrid_chunks.state import ChunkState
 from htcgrid_chunks.store import ChunkStore
-from htcgrid_dataplane import decode_lines, encode_lines, input_key, result_key
+from htcgrid_dataplane import data_key, decode_lines, encode_lines, input_key, result_key
 from htcgrid_dataplane.s3 import S3Store
 from htcgrid_events import (
     INLINE_BYTES,
     ChunkFinished,
     ChunkOutcome,
     ChunkQueued,
+    DataReference,
     OutcomeCode,
     PartialOutcome,
     Priority,
@@ -146,6 +148,7 @@ class Place:
             "HTCGRID_TASK_QUEUE_URLS": json.dumps(self.queue_urls),
             "HTCGRID_TASK_EVENTS_QUEUE_URL": self.events_url,
             "HTCGRID_DATA_BUCKET": self.mark,
+            "HTCGRID_DATA_DIR": str(self.folder / "shared-data"),
             "HTCGRID_FUNCTION_DIR": str(FUNCTION),
             "HTCGRID_HANDLER": "handler.handler",
             "HTCGRID_RUNTIME": self.runtime,
@@ -246,6 +249,12 @@ class Place:
         self.sqs.send_message(
             QueueUrl=self.queue_urls[priority], MessageBody=queued.model_dump_json(), MessageGroupId=TENANT
         )
+
+    def put_data(self, content: bytes, name: str = "data.bin", *, folder: bool = False, tenant: str = TENANT) -> Any:
+        """Store shared data, and give what refers to it in an event."""
+        digest = hashlib.sha256(content).hexdigest()
+        self.s3.put_object(Bucket=self.mark, Key=data_key(tenant, digest), Body=content)
+        return DataReference(sha256=digest, bytes=len(content), name=name, folder=folder).in_event()
 
     def row(self, session: Session, chunk: int = 0) -> Chunk:
         row = self.store.read(session, chunk)

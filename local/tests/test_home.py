@@ -128,12 +128,23 @@ def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
         home.acquire()
 
 
+def test_shared_data_goes_with_the_grid_although_it_is_read_only(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    item = home.shared_data / "files/item"
+    item.mkdir(parents=True)
+    (item / "curves").touch(mode=0o444)
+    item.chmod(0o555)
+    item.parent.chmod(0o311)
+    home.clear_scratch()
+    assert not home.shared_data.exists()
+
+
 def test_agents_hide_the_home_from_their_workers(tmp_path: Path) -> None:
     home = Home(tmp_path)
     outputs = dict.fromkeys(
         (
             *("TaskQueueHighUrl", "TaskQueueNormalUrl", "TaskQueueLowUrl"),
-            *("ChunksTable", "TaskEventsQueueUrl", "DataBucket"),
+            *("ChunksTable", "TaskEventsQueueUrl", "DataBucket", "PartitionsTable"),
         ),
         "name",
     )

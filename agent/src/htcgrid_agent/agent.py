@@ -32,6 +32,7 @@ from htcgrid_agent.aws.sqs import (
 )
 from htcgrid_agent.execution.dispatcher import Dispatcher
 from htcgrid_agent.execution.quarantine import Quarantine
+from htcgrid_agent.protocol.data_loading import DataLoading
 from htcgrid_agent.protocol.gate import Gate
 from htcgrid_agent.protocol.intake import Intake
 from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
@@ -43,6 +44,9 @@ from htcgrid_agent.protocol.transfers import Transfers
 from htcgrid_agent.protocol.upkeep import Upkeep
 from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.settings import Settings
+from htcgrid_agent.shared_data.cache import DataCache
+from htcgrid_agent.shared_data.folder import DataFolder
+from htcgrid_agent.shared_data.preload import Preload, PreloadList
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.vitals import Vitals
 from htcgrid_agent.work.capacity import Capacity
@@ -63,6 +67,8 @@ from htcgrid_dataplane.stores import Stores
 
 _LOG = logging.getLogger(__name__)
 _TRANSFER_THREADS = 4
+_FETCH_THREADS = 2
+"""For shared data alone: it may be gigabytes, and must not keep payloads waiting. Each holds some 40 MB of it."""
 _FLUSH_TIMEOUT = timedelta(seconds=20)
 _BREAKER_FAILURES = 8
 """Failed requests in a row, retries included, after which the circuit breaker of a service opens."""
@@ -82,6 +88,7 @@ class Agent:
         session: botocore.session.Session,
         launcher: Launcher,
         arn: str,
+        data: DataFolder | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self._settings = settings
@@ -97,9 +104,8 @@ class Agent:
         self._memory = PayloadMemory(settings.payload_memory_mb * 1024 * 1024, self._memory_relieved)
         self._transfers = Transfers(_TRANSFER_THREADS, self._stop_for_bug)
         queues = sqs(JsonClient("sqs", self._client_config(session, "sqs")))
-        store = ChunkStore(
-            dynamodb(JsonClient("dynamodb", self._client_config(session, "dynamodb"))), settings.chunks_table
-        )
+        tables = dynamodb(JsonClient("dynamodb", self._client_config(session, "dynamodb")))
+        store = ChunkStore(tables, settings.chunks_table)
         messages = TaskMessages(queues, settings.task_queue_urls, settings.lease_seconds, clock)
         bucket = settings.data_bucket
         objects = S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket)
@@ -143,7 +149,17 @@ class Agent:
             quarantine=self._quarantine,
             metrics=self._metrics,
         )
-        self._intake = Intake(payloads, self._transfers, self._memory, self._loaded)
+        self._fetches = Transfers(_FETCH_THREADS, self._stop_for_bug)
+        limit = None if settings.data_mb is None else settings.data_mb * 1024 * 1024
+        # A client of its own, since gigabytes of shared data must not take the connections of payloads.
+        shared = S3Store(s3(ObjectClient(bucket, self._client_config(session, "s3"))), bucket)
+        cache = DataCache(data, limit, shared.stream, self._metrics) if data else None
+        loading = DataLoading(cache, self._fetches, self._loaded, self._metrics)
+        self._intake = Intake(payloads, self._transfers, self._memory, loading, self._loaded)
+        self._preload: Preload | None = None
+        if cache and settings.partitions_table:
+            wanted = PreloadList(tables, settings.partitions_table, settings.partition, clock)
+            self._preload = Preload(wanted, cache, lambda: loading.fetching)
         self._receiver = Receiver(
             agent_id=settings.agent_id,
             messages=messages,
@@ -172,6 +188,7 @@ class Agent:
             metrics=self._metrics,
             lease=self._lease,
             stopping=self._stopping.is_set,
+            data=cache,
         )
 
     def _client_config(self, session: botocore.session.Session, service: str) -> ClientConfig:
@@ -215,6 +232,8 @@ class Agent:
             part.start()
         if self._upkeep:
             self._upkeep.start()
+        if self._preload:
+            self._preload.start()
         watches = [asyncio.create_task(watch) for watch in (self._watch_spot(), self._watch_idleness())]
         _LOG.info("the agent is up")
         await self._stopping.wait()
@@ -257,6 +276,8 @@ class Agent:
         self._dispatcher.drain()
         await asyncio.to_thread(self._receiver.wait_until_idle, _FLUSH_TIMEOUT)
         self._intake.close()
+        if self._preload:
+            self._preload.close()
         waits = [asyncio.ensure_future(event.wait()) for event in (self._dispatcher.idle, self._stop_tasks)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -268,7 +289,7 @@ class Agent:
         for stage in (self._rows, self._outbox):
             if not await asyncio.to_thread(stage.flush, _FLUSH_TIMEOUT):
                 _LOG.error("not everything could be written: the rest is run again when its leases end")
-        for part in (self._keeper, self._rows, self._outbox, self._transfers):
+        for part in (self._keeper, self._rows, self._outbox, self._transfers, self._fetches):
             part.close()
         await self._dispatcher.stop()
 

@@ -24,7 +24,8 @@ from htcgrid_agent.runtimes.launcher import Launcher
 from htcgrid_agent.runtimes.sandbox import Isolation, Sandbox, guard_agent, isolate, remove_leftovers
 from htcgrid_agent.runtimes.sandbox.host import secrets_of
 from htcgrid_agent.runtimes.sidecar import Pod
-from htcgrid_agent.settings import Settings, load_settings
+from htcgrid_agent.settings import Settings, data_folder, load_settings
+from htcgrid_agent.shared_data.folder import DataFolder
 from htcgrid_agent.telemetry.json_log import set_up
 from htcgrid_dataplane import DataPlaneError
 from htcgrid_dataplane.aws_session import open_session
@@ -47,7 +48,9 @@ def main() -> int:
         settings = load_settings()
         session = open_session()
         refuse_unsupported(session)
-        launcher, arn, isolation = _runtimes(settings, session.get_config_variable("region") or "")
+        root = data_folder(settings)
+        data = DataFolder(root) if root else None
+        launcher, arn, isolation = _runtimes(settings, session.get_config_variable("region") or "", data)
         if check:
             return _checked(settings, launcher, arn)
         set_up(settings.agent_id, settings.log_level)
@@ -56,7 +59,7 @@ def main() -> int:
             _LOG.info(" ".join(isolation.lines()))
             if removed := remove_leftovers(Path(tempfile.gettempdir())):
                 _LOG.info("temporary folders of killed workers were removed: %d", removed)
-        return uvloop.run(_run(Agent(settings, session, launcher, arn)))
+        return uvloop.run(_run(Agent(settings, session, launcher, arn, data)))
     except (AgentError, DataPlaneError, BotoCoreError) as error:
         sys.stderr.write(f"htcgrid-agent: {error}\n")
         return 2
@@ -76,7 +79,7 @@ def _checked(settings: Settings, launcher: Launcher, arn: str) -> int:
     return 0
 
 
-def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation | None]:
+def _runtimes(settings: Settings, region: str, data: DataFolder | None) -> tuple[Launcher, str, Isolation | None]:
     """Where workers come from, the ARN by which they know their function, and how those started here are isolated.
 
     Raises:
@@ -104,11 +107,17 @@ def _runtimes(settings: Settings, region: str) -> tuple[Launcher, str, Isolation
         disk_mb=settings.worker_tmp_mb,
         memory_mb=settings.worker_memory_mb,
         processes=settings.worker_processes,
-        code=function.folders,
+        code=(*function.folders, *((data.files,) if data else ())),
         shown=(*function.programs, *settings.shared_dirs),
-        hidden=(*secrets_of(os.environ), *(path.resolve() for path in settings.hidden_paths)),
+        hidden=(
+            *secrets_of(os.environ),
+            *(path.resolve() for path in settings.hidden_paths),
+            *((data.root,) if data else ()),
+        ),
     )
     needed = [function.path, *function.path.iterdir(), program, *settings.shared_dirs]
+    if data:
+        needed.append(data.root)
     sandbox, isolation = isolate(settings.sandbox, sandbox, needed)
     return Spawner(function, sandbox, _digest(settings)), function.arn, isolation
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,20 @@ class Settings(BaseSettings):
     former_stores: dict[str, dict[str, str]] = {}
     """Stores in which payloads of before still lie: a JSON object from their names to their settings. Default: none but
     the bucket."""
+
+    data_dir: Path | None = None
+    """Folder in which the agents of a node keep shared data, which workers must see under the same path. Default:
+    `htcgrid-data-<user>` beside the agent's temporary files; with `worker_dir` none, so that tasks that refer to shared
+    data fail."""
+
+    data_mb: Annotated[int, Field(ge=1, le=1_073_741_824)] | None = None
+    """Most MB of shared data that the agents of a node keep there. Default: 10240, or 80 % of what the disk allows."""
+
+    partitions_table: str | None = None
+    """Name of the DynamoDB table of partitions, which says what to preload. Default: none, nothing is preloaded."""
+
+    partition: Annotated[str, Field(min_length=1, max_length=64)] = "default"
+    """The agent's partition, as that table names it. Default: `default`."""
 
     worker_dir: DirectoryPath | None = None
     """If set, workers are not started here but connect from another container, which shares this folder with the
@@ -181,6 +196,16 @@ class Settings(BaseSettings):
     def stores(self) -> dict[str, dict[str, str]]:
         """The settings of all stores, by their names."""
         return {**self.former_stores, self.store: self.store_settings}
+
+
+def data_folder(settings: Settings) -> Path | None:
+    """Where the agents of this node keep shared data, if they do."""
+    if settings.data_dir is not None:
+        return settings.data_dir.resolve()
+    if settings.worker_dir is not None:
+        # Workers in another container would not see it.
+        return None
+    return Path(tempfile.gettempdir()) / f"htcgrid-data-{os.geteuid()}"
 
 
 def load_settings() -> Settings:

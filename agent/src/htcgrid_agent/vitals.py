@@ -10,6 +10,7 @@ from htcgrid_agent.aws.breaker import CircuitBreaker
 from htcgrid_agent.execution.dispatcher import Dispatcher
 from htcgrid_agent.execution.quarantine import Quarantine
 from htcgrid_agent.protocol.lease_keeper import LeaseKeeper
+from htcgrid_agent.shared_data.cache import DataCache
 from htcgrid_agent.telemetry import probes as health
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_agent.work.capacity import Capacity
@@ -32,6 +33,7 @@ class Vitals:
         metrics: Metrics,
         lease: timedelta,
         stopping: Callable[[], bool],
+        data: DataCache | None,
     ) -> None:
         self._dispatcher = dispatcher
         self._capacity = capacity
@@ -42,6 +44,7 @@ class Vitals:
         self._metrics = metrics
         self._lease = lease
         self._stopping = stopping
+        self._data = data
         self._add_gauges()
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
@@ -94,6 +97,9 @@ class Vitals:
             None,
             lambda: {"": float(self._dispatcher.refused_connections)},
         )
+        if self._data:
+            kept = self._data.kept_bytes
+            gauge("htcgrid_agent_data_bytes", "Shared data kept on the node.", None, lambda: {"": float(kept())})
         gauge("htcgrid_agent_payload_bytes", "Memory of the payloads in hand.", None, lambda: {"": self._memory.total})
         gauge(
             "htcgrid_agent_breaker_state",

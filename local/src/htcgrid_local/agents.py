@@ -227,6 +227,8 @@ def agent_environment(
             "HTCGRID_CHUNKS_TABLE": outputs["ChunksTable"],
             "HTCGRID_TASK_EVENTS_QUEUE_URL": outputs["TaskEventsQueueUrl"],
             "HTCGRID_DATA_BUCKET": outputs["DataBucket"],
+            "HTCGRID_DATA_DIR": str(home.shared_data),
+            "HTCGRID_PARTITIONS_TABLE": outputs["PartitionsTable"],
             "HTCGRID_WORKERS": str(workers),
             "HTCGRID_HANDLER": handler,
             "HTCGRID_RUNTIME": runtime,

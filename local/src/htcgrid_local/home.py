@@ -78,6 +78,11 @@ class Home:
         return self.root / "local/functions"
 
     @property
+    def shared_data(self) -> Path:
+        """What the agents keep of the data that tasks share, gone with the grid."""
+        return self.root / "local/shared-data"
+
+    @property
     def redis(self) -> Path:
         """Settings, key and password of the grid's Redis, gone with it."""
         return self.root / "local/redis"
@@ -198,10 +203,11 @@ class Home:
                 log.unlink()
 
     def clear_scratch(self) -> None:
-        """Remove temporary files, snapshots of functions, keys and requests."""
+        """Remove temporary files, snapshots of functions, shared data, keys and requests."""
         for folder in (self.scratch, self.functions):
             shutil.rmtree(folder, ignore_errors=True)
             make_private_folder(folder)
+        _remove_read_only(self.shared_data)
         shutil.rmtree(self.redis, ignore_errors=True)
         self.root_key.unlink(missing_ok=True)
         self.agent_credentials.unlink(missing_ok=True)
@@ -218,6 +224,17 @@ class Home:
 
     def _unusable(self, reason: str) -> HomeError:
         return HomeError(f"The home {self.root} of a grid cannot be used ({reason}): {_NAME_ANOTHER}")
+
+
+def _remove_read_only(folder: Path) -> None:
+    """Remove a folder in which folders are closed to their owner, too."""
+    if folder.is_dir():
+        folder.chmod(0o700)
+        for path, children, _ in os.walk(folder):
+            for child in (Path(path, name) for name in children):
+                if not child.is_symlink():
+                    child.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name_of(user: int) -> str:

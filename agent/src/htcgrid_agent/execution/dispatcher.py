@@ -95,6 +95,7 @@ class Dispatcher:
             if job.lost:
                 self._capacity.chunks_dropped(1)
                 self._memory.release(job)
+                job.release_data()
                 continue
             self._jobs.add(job)
             job.waiting = len(job.pending) + len(job.isolated)
@@ -151,6 +152,7 @@ class Dispatcher:
         self._capacity.tasks_withdrawn(job.waiting)
         self._capacity.chunks_dropped(1)
         self._memory.release(job)
+        job.release_data()
         job.pending.clear()
         job.isolated.clear()
         self._notify_capacity()
@@ -341,6 +343,7 @@ class Dispatcher:
     def _conclude(self, job: Job) -> None:
         self._jobs.discard(job)
         job.finished_at = self._clock()
+        job.release_data()
         self._capacity.tasks_withdrawn(job.waiting)
         job.pending.clear()
         job.isolated.clear()

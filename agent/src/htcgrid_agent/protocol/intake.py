@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from htcgrid_agent.protocol.data_loading import DataLoading
 from htcgrid_agent.protocol.payloads import MemoryFull, Payloads
 from htcgrid_agent.protocol.transfers import Transfers
 from htcgrid_agent.work.job import Job
@@ -26,11 +27,13 @@ class Intake:
         payloads: Payloads,
         transfers: Transfers,
         memory: PayloadMemory,
+        data: DataLoading,
         loaded: Callable[[Sequence[Job]], None],
     ) -> None:
         self._payloads = payloads
         self._transfers = transfers
         self._memory = memory
+        self._data = data
         self._loaded = loaded
         self._closed = False
 
@@ -44,9 +47,10 @@ class Intake:
                 self._load_when_free(job, job.stored_bytes)
 
     def close(self) -> None:
-        """Load no more: jobs that wait for memory, or still come, are handed over without any task to run."""
+        """Load no more: jobs that wait for memory or data, or still come, are handed over without any task to run."""
         self._closed = True
         self._memory.close()
+        self._data.close()
 
     def _load_when_free(self, job: Job, size: int) -> None:
         # Nobody waits in a thread: those of the pool also store the results that free the memory.
@@ -56,7 +60,7 @@ class Intake:
         self._loaded([job for job in jobs if self._is_loaded(job)])
 
     def _is_loaded(self, job: Job) -> bool:
-        """Load a job; false if it waits for memory."""
+        """Load a job; false if it waits for memory, or for shared data."""
         if self._closed or job.lost:
             return True
         try:
@@ -71,4 +75,6 @@ class Intake:
         except StoreUnavailable as error:
             job.inputs_unavailable = True
             _LOG.warning("the inputs cannot be read yet: %s", error, extra=job.ids)
+        else:
+            return self._data.has(job)
         return True

@@ -10,7 +10,7 @@ _MAX_MESSAGE = 1_000
 _MAX_EXCEPTION_LINE = 300
 _MAX_EXCEPTION_LINES = 40
 """Errors may quote payloads, so only the beginning of each line is logged."""
-_FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue", "output")
+_FIELDS = ("session", "chunk", "task", "attempt", "worker", "queue", "data", "item", "output")
 
 
 class JsonLines(logging.Formatter):

@@ -48,6 +48,15 @@ class Metrics:
             "htcgrid_agent_expired_payloads_total",
             "Payloads that had expired, which this agent removed from the store.",
         )
+        self.data = self._counter(
+            "htcgrid_agent_data_total", "Shared data that chunks asked for, by whether it was there.", "result"
+        )
+        self.data_bytes = Counter(
+            "htcgrid_agent_data_fetched_bytes_total", "Bytes of shared data fetched.", registry=self._registry
+        )
+        self.data_evictions = Counter(
+            "htcgrid_agent_data_evictions_total", "Shared data removed to make room.", registry=self._registry
+        )
         self.requests = self._counter(
             "htcgrid_agent_requests_total", "Requests to AWS, by operation and error.", "operation", "error"
         )

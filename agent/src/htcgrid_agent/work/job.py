@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from htcgrid_agent.work.task import TaskEnd
 from htcgrid_chunks.chunk import Chunk
@@ -14,6 +15,13 @@ from htcgrid_chunks.lease_rules import (
 )
 from htcgrid_chunks.store import ChunkLease
 from htcgrid_events import ChunkQueued, Priority, WorkDone
+
+
+class DataHold(Protocol):
+    """The right to use shared data, which stays where it is meanwhile."""
+
+    def release(self) -> None:
+        """Give the right back. To be called once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +79,8 @@ class Job:
     """Offsets of tasks that the row counts as tried since before they ran."""
     saved: int = 0
     """How many task ends the last checkpoint contained."""
+    data: list[DataHold] = field(default_factory=list)
+    """What its tasks use of shared data."""
     storing: threading.Lock = field(default_factory=threading.Lock)
     """Locked while its results are put into the data plane."""
     stored: bool = False
@@ -79,6 +89,11 @@ class Job:
     """Whether all its tasks have ended and only the final write to its row is left."""
     lost: bool = False
     """Whether its lease is lost, to another attempt or because its session was cancelled: its results are discarded."""
+
+    def release_data(self) -> None:
+        """None of its tasks runs any more, here."""
+        while self.data:
+            self.data.pop().release()
 
     @property
     def careful(self) -> bool:
