@@ -20,6 +20,7 @@ RENDERED = {
     "elsewhere": {"TriggerAuthentication", "NetworkPolicy", "Deployment", "ScaledObject", "PodDisruptionBudget"},
     "ipv6": ALWAYS | {"Deployment", "ScaledObject", "PodDisruptionBudget"},
     "fixed": {"ServiceAccount", "PriorityClass", "Deployment"},
+    "shared": ALWAYS | {"Deployment", "ScaledObject", "PodDisruptionBudget"},
 }
 
 

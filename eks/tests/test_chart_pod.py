@@ -67,7 +67,9 @@ def test_pods_share_nothing_with_their_host_and_get_no_token(case: str) -> None:
         assert not spec.get("hostPID")
         assert not spec.get("shareProcessNamespace")
         kinds = {kind for volume in spec["volumes"] for kind in volume if kind != "name"}
-        assert kinds <= {"emptyDir", "projected", "secret"}
+        # A volume of the node is not "restricted": it is there for who asks for it.
+        of_values = {"hostPath", "persistentVolumeClaim"} if case == "shared" else set()
+        assert kinds <= {"emptyDir", "projected", "secret"} | of_values
     for account in (each for each in objects(case) if each["kind"] == "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
 
@@ -93,7 +95,7 @@ def test_workers_get_no_credentials(case: str) -> None:
     assert not environment(worker).keys() & CREDENTIALS
     assert all(isinstance(value, str) for value in environment(worker).values())
     assert "envFrom" not in worker
-    shared = [volumes(pod)[each["name"]] for each in worker["volumeMounts"]]
+    shared = [volumes(pod)[each["name"]] for each in worker["volumeMounts"] if each["name"] != "data"]
     assert all("emptyDir" in each for each in shared)
 
 
@@ -124,17 +126,46 @@ def test_the_agent_signs_in_as_the_values_say(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_agent_and_worker_share_the_pipes_and_nothing_else(case: str) -> None:
+def test_agent_and_worker_share_the_pipes_and_shared_data_and_nothing_else(case: str) -> None:
     known = containers(agent_pod(objects(case)))
     agent, worker = known["agent"], known["worker"]
     common = {each["name"] for each in agent["volumeMounts"]} & {each["name"] for each in worker["volumeMounts"]}
-    assert common == {"workers"}
+    assert common == {"workers", "data"}
     assert agent["securityContext"]["runAsUser"] != worker["securityContext"]["runAsUser"]
     variables = environment(agent), environment(worker)
     for name in ("HTCGRID_WORKER_DIR", "HTCGRID_WORKERS", "HTCGRID_RUNTIME_PORT"):
         assert variables[0][name] == variables[1][name]
     for each in variables:
         assert each["HTCGRID_WORKER_DIR"] in {"/run/htcgrid/workers"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_workers_read_shared_data_where_the_agent_writes_it(case: str) -> None:
+    known = containers(agent_pod(objects(case)))
+    folder = environment(known["agent"])["HTCGRID_DATA_DIR"]
+    assert mounts(known["agent"])[folder] == {"name": "data", "mountPath": folder}
+    assert mounts(known["worker"])[folder] == {"name": "data", "mountPath": folder, "readOnly": True}
+    # What is not for them there belongs to the agent's user alone.
+    assert known["agent"]["securityContext"]["runAsUser"] != known["worker"]["securityContext"]["runAsUser"]
+
+
+def test_shared_data_is_bounded_or_kept_in_a_folder_of_the_node_that_is_there() -> None:
+    own = volumes(agent_pod(objects("grid")))["data"]
+    assert own["emptyDir"] == {"sizeLimit": "5120Mi"}
+    assert environment(containers(agent_pod(objects("grid")))["agent"])["HTCGRID_DATA_MB"] == "4096"
+    assert volumes(agent_pod(objects("shared")))["data"]["hostPath"] == {
+        "path": "/var/lib/htcgrid-data",
+        "type": "Directory",
+    }
+
+
+def test_the_agent_alone_sees_the_file_system_of_payloads() -> None:
+    pod = agent_pod(objects("shared"))
+    assert volumes(pod)["payloads"]["persistentVolumeClaim"] == {"claimName": "risk-payloads"}
+    see = {name for name, each in containers(pod).items() if "payloads" in str(each["volumeMounts"])}
+    assert see == {"agent"}
+    assert mounts(containers(pod)["agent"])["/mnt/payloads"] == {"name": "payloads", "mountPath": "/mnt/payloads"}
+    assert "payloads" not in volumes(agent_pod(objects("grid")))
 
 
 @pytest.mark.parametrize("case", CASES)

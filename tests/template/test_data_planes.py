@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from htcgrid_controlplane.settings import Settings
 from htcgrid_dataplane.store_settings import FilesystemSettings, RedisSettings, read_settings
+from htcgrid_dataplane.stores import check_store
 from tests.template.stack import TEMPLATE, complaints, load, many, references, rendered, statements
 
 PLANES = TEMPLATE["Parameters"]["DataPlane"]["AllowedValues"]
@@ -419,6 +421,20 @@ def test_functions_are_told_which_stores_there_are() -> None:
     assert json.loads(both["HTCGRID_FORMER_STORES"]) == exported | {"redis": redis}
     before = settings(**(REDIS | {"FormerDataPlane": "filesystem"}))
     assert (before["HTCGRID_STORE"], json.loads(before["HTCGRID_FORMER_STORES"])) == ("redis", {"filesystem": folder})
+
+
+@pytest.mark.parametrize("given", EACH)
+def test_every_store_that_functions_and_agents_are_told_of_can_be_opened(given: dict[str, str]) -> None:
+    told = settings(**given)
+    assert {name.removeprefix("HTCGRID_").lower() for name in told} <= set(Settings.model_fields)
+    if "HTCGRID_STORE" in told:
+        check_store(told["HTCGRID_STORE"], json.loads(told["HTCGRID_STORE_SETTINGS"]))
+    of_agents = json.loads(output("FormerStores", **given)) | {
+        given["DataPlane"]: json.loads(output("StoreSettings", **given))
+    }
+    for name, each in [*json.loads(told.get("HTCGRID_FORMER_STORES", "{}")).items(), *of_agents.items()]:
+        check_store(name, each)
+    assert rendered(**given)["Outputs"]["Store"]["Value"] == {"Ref": "DataPlane"}
 
 
 def test_agents_are_told_what_they_take() -> None:

@@ -46,6 +46,14 @@ volumeMounts:
     mountPath: /run/htcgrid/workers
   - name: agent-tmp
     mountPath: /tmp
+  - name: data
+    mountPath: {{ include "htcgrid.dataFolder" . }}
+  {{- with .Values.grid.fileSystem }}
+  {{- if .claim }}
+  - name: payloads
+    mountPath: {{ .mountPath }}
+  {{- end }}
+  {{- end }}
   {{- include "htcgrid.credentials.mounts" . | indent 2 }}
 {{- end }}
 
@@ -67,6 +75,15 @@ HTCGRID_TASK_EVENTS_QUEUE_URL: {{ .Values.grid.taskEventsQueueUrl | quote }}
 HTCGRID_DATA_BUCKET: {{ .Values.grid.dataBucket | quote }}
 HTCGRID_STORE: {{ .Values.grid.store }}
 HTCGRID_STORE_SETTINGS: {{ .Values.grid.storeSettings | toJson | quote }}
+{{- with .Values.grid.formerStores }}
+HTCGRID_FORMER_STORES: {{ toJson . | quote }}
+{{- end }}
+{{- with .Values.grid.partitionsTable }}
+HTCGRID_PARTITIONS_TABLE: {{ . | quote }}
+{{- end }}
+HTCGRID_PARTITION: {{ .Values.partition | quote }}
+HTCGRID_DATA_DIR: {{ include "htcgrid.dataFolder" . }}
+HTCGRID_DATA_MB: {{ int .Values.sharedData.megabytes | quote }}
 HTCGRID_WORKER_DIR: /run/htcgrid/workers
 HTCGRID_RUNTIME_PORT: "9001"
 HTCGRID_WORKERS: {{ int .Values.worker.count | quote }}

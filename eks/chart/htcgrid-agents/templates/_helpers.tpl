@@ -49,6 +49,8 @@ seccompProfile:
 {{- /* What the agent writes after its grace period is over, in seconds. */}}
 {{- define "htcgrid.writeSeconds" -}}30{{- end }}
 
+{{- define "htcgrid.dataFolder" -}}/var/cache/htcgrid{{- end }}
+
 {{- define "htcgrid.workerMemory" -}}
 {{- $most := .Values.worker.maxMemory | default .Values.worker.minMemory | int }}
 {{- if lt $most (int .Values.worker.minMemory) }}

@@ -74,6 +74,21 @@ prometheus.io/path: /metrics
 - name: agent-tmp
   emptyDir:
     sizeLimit: {{ int .Values.agent.tmpSize }}Mi
+- name: data
+  {{- if .Values.sharedData.hostPath }}
+  hostPath:
+    path: {{ .Values.sharedData.hostPath }}
+    type: Directory
+  {{- else }}
+  {{- /* A quarter more, for what is being fetched. */}}
+  emptyDir:
+    sizeLimit: {{ div (mul 5 (int .Values.sharedData.megabytes)) 4 }}Mi
+  {{- end }}
+{{- with .Values.grid.fileSystem.claim }}
+- name: payloads
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- if .Values.function.location }}
 - name: function
   emptyDir:

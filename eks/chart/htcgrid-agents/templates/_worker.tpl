@@ -35,6 +35,9 @@ volumeMounts:
     mountPath: /run/htcgrid/workers
   - name: worker-tmp
     mountPath: /tmp
+  - name: data
+    mountPath: {{ include "htcgrid.dataFolder" . }}
+    readOnly: true
   {{- if .Values.function.location }}
   - name: function
     mountPath: /var/task
