@@ -190,7 +190,7 @@ CAN: dict[str, Callable[[Agent], list[Callable[[], Any]]]] = {
     ],
     "take, hide and delete messages of the task queues": _messages,
     "send any event of any session's tasks": lambda agent: [_event(agent)],
-    "see what its partition preloads, and read shared data whose tenant and SHA-256 it knows": lambda agent: [
+    "see what partitions preload, and read shared data whose tenant and SHA-256 it knows": lambda agent: [
         _partition(agent, "preload"),
         lambda: agent.client("s3").get_object(Bucket=agent.outputs["DataBucket"], Key="tenant/data/0"),
     ],

@@ -206,14 +206,11 @@ def test_an_agent_writes_no_attribute_but_those_of_an_attempt() -> None:
     assert not named & {"submitted", "completed", "failed", "cancelled", "finished", "expected", "submitted_chunks"}
 
 
-def test_an_agent_sees_what_its_partition_preloads_and_nothing_else_of_partitions() -> None:
+def test_an_agent_sees_what_partitions_preload_and_nothing_else_of_partitions() -> None:
     table = {"Fn::GetAtt": ["PartitionsTable", "Arn"]}
     [read] = [each for each in STATEMENTS if each.role == "AgentRole" and table in each.resources]
     assert (read.actions, read.resources) == (("dynamodb:GetItem",), (table,))
-    assert read.condition["ForAllValues:StringEquals"] == {
-        "dynamodb:LeadingKeys": ["default"],
-        "dynamodb:Attributes": ["partition", "entry", "preload"],
-    }
+    assert read.condition["ForAllValues:StringEquals"] == {"dynamodb:Attributes": ["partition", "entry", "preload"]}
 
 
 ENCRYPTED = {"dynamodb", "s3", "sqs", "sns"}
