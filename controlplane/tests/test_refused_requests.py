@@ -469,3 +469,24 @@ def test_there_is_no_other_way_to_payloads(api: ModuleType, method: str, path: s
 def test_a_name_that_no_payload_has_is_refused(api: ModuleType, place: str) -> None:
     query = {name: PLACE[name] for name in ("store", "size")}
     assert_refused(ask(api, "GET", place, query=query), 422, "path.")
+
+
+def test_parts_are_bytes_both_ways(api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """API Gateway hands them on in base64."""
+    part, taken = bytes(range(256)), []
+
+    class Relay:
+        def read(self, *place: object) -> bytes:
+            return part
+
+        def write(self, *place: object) -> None:
+            taken.append(place[-1])
+
+    monkeypatch.setattr(api.grid, "relay", Relay(), raising=False)
+    answer = api.handler(event("PUT", PART, part, "application/zlib", PLACE), CONTEXT)
+    assert (answer["statusCode"], answer["body"], taken) == (204, "", [part])
+    query = {name: PLACE[name] for name in ("store", "size")}
+    answer = api.handler(event("GET", f"/payloads/{7:032x}/results/0.1", None, None, query), CONTEXT)
+    assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, True)
+    assert answer["headers"]["Content-Type"] == "application/zlib"
+    assert base64.b64decode(answer["body"]) == part

@@ -1,5 +1,6 @@
 """The HTTP API: sessions, their chunks and outcomes, and push tickets. Rules live in `htcgrid_controlplane`."""
 
+import base64
 import math
 import os
 from http import HTTPStatus
@@ -249,7 +250,10 @@ def get_payload(
 ) -> Response[Any]:
     """A part of a payload, from an offset on."""
     part = grid.relay.read(payload_key(_tenant(), session_id, kind, name), store, size, offset)
-    return Response(status_code=HTTPStatus.OK, content_type=PAYLOAD_TYPE, body=part)
+    # The framework takes bytes for text when it looks over an answer.
+    answer = Response[Any](status_code=HTTPStatus.OK, content_type=PAYLOAD_TYPE, body=base64.b64encode(part).decode())
+    answer.base64_encoded = True
+    return answer
 
 
 @app.put("/payloads/<session_id>/inputs/<chunk>")
@@ -265,7 +269,7 @@ def put_payload(
     event = app.current_event
     part = check_part(event.headers, event.body, is_base64=bool(event.is_base64_encoded))
     grid.relay.write(_tenant(), Upload(session_id, chunk, store, size, upload), offset, part)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+    return Response(status_code=HTTPStatus.NO_CONTENT, body="")
 
 
 @app.put("/data/<sha256>")
