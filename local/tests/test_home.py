@@ -136,7 +136,8 @@ def test_shared_data_goes_with_the_grid_although_it_is_read_only(tmp_path: Path)
     item.chmod(0o555)
     item.parent.chmod(0o311)
     home.clear_scratch()
-    assert not home.shared_data.exists()
+    assert list(home.shared_data.iterdir()) == []
+    assert home.shared_data.stat().st_mode & 0o777 == 0o700
 
 
 def test_agents_hide_the_home_from_their_workers(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from htcgrid import Grid, Profile
 from htcgrid_dataplane import data_key, encode_lines
 from htcgrid_dataplane.shared_objects import PART_BYTES
 from htcgrid_events import ChunkInput, CreateSession, DataReference, Totals, new_id
 from htcgrid_local import LocalGrid
+from htcgrid_local.home import Home
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.grid
@@ -66,7 +68,10 @@ def content(size: int = 32) -> bytes:
 
 
 def signed_in(local_grid: LocalGrid, name: str) -> User:
-    profile = local_grid.add_user(name)
+    return user_of(local_grid, local_grid.add_user(name))
+
+
+def user_of(local_grid: LocalGrid, profile: Profile) -> User:
     assert profile.password is not None
     result = local_grid.client("cognito-idp").initiate_auth(
         ClientId=profile.user_pool_client_id,
@@ -196,3 +201,17 @@ def test_what_is_above_the_limit_is_refused_until_there_is_room(limited: User) -
     assert (status, error["error"]) == (403, "NotAllowed")
     assert limited.ask("DELETE", f"/data/{digest_of(first)}")[1]["deleted"]
     assert limited.ask("PUT", f"/data/{digest_of(second)}", json=wanted)[0] == 200
+
+
+def test_tasks_find_their_data_which_the_node_of_both_agents_fetches_once(local_grid: LocalGrid) -> None:
+    profile = local_grid.add_user(f"sharing-{new_id()}")
+    stored = content(PART_BYTES + 1)
+    reference = DataReference.model_validate(user_of(local_grid, profile).upload(stored))
+    events = [{"do": "digest", "data": reference.in_event(), "number": number} for number in range(40)]
+    with Grid.connect(profile) as grid:
+        session = grid.submit(events, chunk_size=1)
+        assert list(session.results()) == [digest_of(stored)] * len(events)
+    home = Home(local_grid.first_grid_configuration.parents[1])
+    logs = [home.log(f"agent-{number}").read_text() for number in range(2)]
+    fetched = [line for log in logs for line in log.splitlines() if "shared data was fetched" in line]
+    assert len([line for line in fetched if reference.sha256 in line]) == 1

@@ -204,10 +204,9 @@ class Home:
 
     def clear_scratch(self) -> None:
         """Remove temporary files, snapshots of functions, shared data, keys and requests."""
-        for folder in (self.scratch, self.functions):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.scratch, self.functions, self.shared_data):
+            _remove(folder)
             make_private_folder(folder)
-        _remove_read_only(self.shared_data)
         shutil.rmtree(self.redis, ignore_errors=True)
         self.root_key.unlink(missing_ok=True)
         self.agent_credentials.unlink(missing_ok=True)
@@ -226,8 +225,8 @@ class Home:
         return HomeError(f"The home {self.root} of a grid cannot be used ({reason}): {_NAME_ANOTHER}")
 
 
-def _remove_read_only(folder: Path) -> None:
-    """Remove a folder in which folders are closed to their owner, too."""
+def _remove(folder: Path) -> None:
+    """Remove a folder, also one in which folders are closed to their owner."""
     if folder.is_dir():
         folder.chmod(0o700)
         for path, children, _ in os.walk(folder):
