@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     streamed,
     throughput,
 )
+from benchmarks.shared_data import shared_data
 
 WORKERS: Final = 4
 """As many slots as the agent's memory is judged by."""
@@ -60,6 +61,7 @@ QUICK: Final = (
         peers=True,
     ),
     Suite((throughput(20_000, None),), _STANDARD, _WITH_STANDARD),
+    Suite((shared_data(100_000_000, 2_000), shared_data(200_000_000, 100)), agents=2),
     Suite((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
 )
 FULL: Final = (
