@@ -24,6 +24,7 @@ pytestmark = pytest.mark.grid
 
 SCHEMA = schemathesis.openapi.from_path(Path(__file__).resolve().parents[2] / "docs/openapi.json")
 OPERATIONS = [result.ok() for result in cast("Iterator[Ok[Any]]", SCHEMA.get_all_operations())]
+schemathesis.serializer.alias("application/zlib", "application/octet-stream")
 REQUESTS = 10
 """Of each kind to each operation."""
 drawn = settings(
