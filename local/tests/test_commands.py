@@ -346,17 +346,20 @@ def test_a_store_that_there_is_not_is_named(shell: Shell, function: Path, extra:
     code, _, errors = shell.run("up", "--function", str(function), "--store", "disk", *extra)
 
     assert code == 1
-    assert errors == "Error: There is no store 'disk'; there are: s3, s3+redis.\n"
+    assert errors == "Error: There is no store 'disk'; there are: s3, redis, s3+redis, filesystem.\n"
 
 
+@pytest.mark.parametrize("store", ["redis", "s3+redis"])
+@pytest.mark.parametrize("extra", [[], ["--detach"]])
 def test_redis_that_is_not_installed_is_named_before_anything_is_started(
-    tmp_path: Path, project: Project, function: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, project: Project, function: Path, monkeypatch: pytest.MonkeyPatch, store: str, extra: list[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(function))
     shell = Shell(tmp_path / "home", project)
-    code, _, errors = shell.run("up", "--function", str(function), "--store", "s3+redis")
+    code, _, errors = shell.run("up", "--function", str(function), "--store", store, *extra)
 
     assert code == 1
+    assert errors.count("\n") == 1
     assert "apt-get install redis-server" in errors
     assert not shell.home.state.exists()
 

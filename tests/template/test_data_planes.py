@@ -455,3 +455,29 @@ def test_agents_are_told_what_they_take() -> None:
     former = json.loads(output("FormerStores", **(EFS | {"DataPlane": "s3", "FormerDataPlane": "filesystem"})))
     assert former == {"filesystem": {"folder": "/mnt/payloads", "keep_days": "7"}}
     assert json.loads(output("FormerStores", **NETWORK, FormerDataPlane="redis")).keys() == {"redis"}
+
+
+# ---- A store that the stack does not make ----
+
+
+OTHER = {"Store": "mine", "StoreSettings": '{"place": "there"}'}
+
+
+def test_functions_and_agents_are_told_of_a_store_that_the_stack_does_not_make() -> None:
+    told = settings(**OTHER)
+    assert (told["HTCGRID_STORE"], told["HTCGRID_STORE_SETTINGS"]) == ("Store", "StoreSettings")  # the parameters
+    assert (output("Store", **OTHER), output("StoreSettings", **OTHER)) == ("Store", "StoreSettings")
+    assert types(**OTHER) == set()
+    assert "HTCGRID_STORE" not in settings()
+    assert output("Store") == "DataPlane"
+    assert output("StoreSettings") == "{}"
+
+
+def test_a_store_is_made_by_the_stack_or_by_somebody_else() -> None:
+    assert complaints(**OTHER) == []
+    assert complaints(Store="mine") == [
+        "StoreSettings must be a JSON object, if only {}, since Store names a store that this stack does not make."
+    ]
+    assert complaints(**OTHER, **REDIS) == [
+        "DataPlane must be s3, since Store names a store that this stack does not make."
+    ]

@@ -27,7 +27,8 @@ from htcgrid_local.handler import check_handler
 from htcgrid_local.home import Home, default_home
 from htcgrid_local.keys import Key
 from htcgrid_local.lost_parts import lost_parts
-from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, check_store, environment_of
+from htcgrid_local.options import MAX_AGENTS, MAX_WORKERS, environment_of
+from htcgrid_local.payload_store import S3, check_store
 from htcgrid_local.progress import shown
 from htcgrid_local.project import find_project
 from htcgrid_local.state import Phase, State, read_state
@@ -57,8 +58,8 @@ def up(
         int | None, typer.Option(min=1, max=65535, help="The embedded AWS's port.", show_default="a free one")
     ] = None,
     store: Annotated[
-        str, typer.Option(help="Where large payloads lie: s3, or s3+redis to have Redis before it.")
-    ] = "s3",
+        str, typer.Option(help="Where large payloads lie: s3, redis, s3+redis to have Redis before S3, or filesystem.")
+    ] = S3,
     env: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A setting of the agents, as HTCGRID_LEASE_SECONDS=30; repeatable."),

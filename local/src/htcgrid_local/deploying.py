@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from htcgrid_local.project import Project
 
 STACK: Final = "htcgrid"
 """Name of the stack of every local grid."""
+_IN_JSON: Final = {"\\\\": "\\", '\\"': '"', "'": "'"}
+"""What JSON writes for characters that `sam deploy` does not leave as they are."""
 _ARTIFACTS: Final = "htcgrid-artifacts"
 
 
@@ -29,9 +31,10 @@ def deploy(
     emulator: Emulator,
     template: Path,
     report: Callable[[str], None],
+    parameters: Mapping[str, str],
 ) -> dict[str, str]:
     """Deploy `template` and return the stack's outputs; `report` is called with the number of resources so far, as a
-    text.
+    text. `parameters` are those that depend on the grid's options.
 
     Raises:
         DeployError: a resource could not be created, or `sam deploy` failed before it came to that.
@@ -44,7 +47,7 @@ def deploy(
         "deploy",
         [project.sam, "deploy", "--config-env", "local", "--config-file", project.root / "samconfig.toml",
          "--template-file", template, "--stack-name", STACK, "--s3-bucket", _ARTIFACTS, "--output", "json",
-         "--parameter-overrides", *_parameters(emulator)],
+         "--parameter-overrides", *_parameters(emulator), *(override(*pair) for pair in parameters.items())],
         environment=sam_environment(home) | root_environment(emulator.endpoint_url, emulator.key),
         log=log,
         folder=project.root,
@@ -86,6 +89,15 @@ def _parameters(emulator: Emulator) -> list[str]:
         # The agents take their role with a key that may do nothing else, of this account.
         "AgentTrustedPrincipal=arn:aws:iam::000000000000:root",
     ]
+
+
+def override(name: str, value: str) -> str:
+    """A parameter, a word or JSON, as `sam deploy` reads it: it takes a value apart at quotes that are not escaped, and
+    undoes escapes in them, so that the texts in JSON must have neither."""
+    for escaped, character in _IN_JSON.items():
+        value = value.replace(escaped, f"\\u{ord(character):04x}")
+    quoted = value.replace('"', '\\"')
+    return f'{name}="{quoted}"'
 
 
 def _describe(event: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,12 +25,12 @@ from htcgrid_local.handler import check_handler
 from htcgrid_local.handler_trial import HandlerTrial
 from htcgrid_local.home import Home
 from htcgrid_local.keys import REGION, Key
-from htcgrid_local.options import check_size, check_store
+from htcgrid_local.options import check_size
 from htcgrid_local.partitions import add_partition, remove_partition
+from htcgrid_local.payload_store import S3, check_store, start_store
 from htcgrid_local.processes import Processes, kill_leftovers
 from htcgrid_local.progress import Silent, StartupProgress
 from htcgrid_local.project import Project, find_project
-from htcgrid_local.redis_server import STORE_WITH_REDIS, redis_program, start_redis
 from htcgrid_local.running_function import RunningFunction, environment_with
 from htcgrid_local.state import Phase, Report, read_state
 from htcgrid_local.users import add_user
@@ -64,7 +63,7 @@ class LocalGrid:
     `runtime`, as it was at the start or at the last `reload`. Large payloads lie in `store`. `bridge` is an address of
     this machine on which the embedded AWS listens besides the loopback, so that agents in containers reach it.
     `environment` is added to the agents' (short leases in a test, for example). After `stop` nothing is left but the
-    logs. Raises OptionError for a grid that is too large for one machine, or a store that there is not.
+    logs. Raises OptionError for a grid that is too large for one machine.
     """
 
     def __init__(
@@ -78,13 +77,12 @@ class LocalGrid:
         workers: int = 2,
         port: int | None = None,
         bridge: str | None = None,
-        store: str = "s3",
+        store: str = S3,
         environment: Mapping[str, str] | None = None,
         project: Project | None = None,
         progress: StartupProgress | None = None,
     ) -> None:
         check_size(agents, workers)
-        check_store(store)
         self._home = Home(home)
         self._function = function.resolve()
         self._handler = handler
@@ -115,6 +113,7 @@ class LocalGrid:
 
         Raises:
             NotInstalledError: the checkout or a tool is missing.
+            OptionError: there is no such store.
             HandlerError: the function to run does not exist, or a worker cannot load its handler.
             HomeError: the home directory cannot be made or used, or holds a profile of the grid's name that is not its.
             GridRunningError: a grid already runs in this home.
@@ -126,8 +125,7 @@ class LocalGrid:
         if self._running is not None:
             raise GridRunningError("This grid is already running: call stop() before another start().")
         check_handler(self._function, self._handler, self._runtime)
-        if self._store == STORE_WITH_REDIS:
-            redis_program()
+        check_store(self._store)
         self._project.check()
         check_client_files(self._home)
         self._home.acquire()
@@ -290,12 +288,21 @@ class LocalGrid:
         step("start the embedded AWS")
         emulator.wait_until_ready()
         try:
+            store = start_store(self._store, processes, self._home)
             step("deploy the template (sam deploy)")
-            outputs = deploy(self._project, self._home, processes, emulator, template, self._progress.detail)
+            outputs = deploy(
+                self._project,
+                self._home,
+                processes,
+                emulator,
+                template,
+                self._progress.detail,
+                store.template_parameters(),
+            )
             step(f"start {self._first_agents} agent(s) with {self._workers} worker(s) each")
             snapshot = take_snapshot(self._function, self._home)
             report.note(function=str(self._function), function_digest=snapshot.digest)
-            environment = self._agent_environment(emulator, outputs) | self._store_environment(processes)
+            environment = self._agent_environment(emulator, outputs) | store.agent_environment()
             pool = AgentPool(processes, self._home, environment_with(environment, snapshot))
             trial = self._start_agents(processes, pool, environment_with(environment, snapshot))
             profile = _profile_of(emulator, outputs, _FIRST_USER)
@@ -345,11 +352,6 @@ class LocalGrid:
             workers=self._workers,
         )
         return environment | self._environment
-
-    def _store_environment(self, processes: Processes) -> dict[str, str]:
-        if self._store != STORE_WITH_REDIS:
-            return {}
-        return {"HTCGRID_STORE": self._store, "HTCGRID_STORE_SETTINGS": json.dumps(start_redis(processes, self._home))}
 
 
 def _profile_of(emulator: Emulator, outputs: Mapping[str, str], user: str) -> Profile:

@@ -88,6 +88,11 @@ class Home:
         return self.root / "local/redis"
 
     @property
+    def payloads(self) -> Path:
+        """Where large payloads lie in a grid whose store is the file system, gone with it."""
+        return self.root / "local/payloads"
+
+    @property
     def sam(self) -> Path:
         """What the SAM CLI keeps of itself."""
         return self.root / "local/sam"
@@ -203,11 +208,12 @@ class Home:
                 log.unlink()
 
     def clear_scratch(self) -> None:
-        """Remove temporary files, snapshots of functions, shared data, keys and requests."""
+        """Remove temporary files, snapshots of functions, payloads, shared data, keys and requests."""
         for folder in (self.scratch, self.functions, self.shared_data):
             _remove(folder)
             make_private_folder(folder)
-        shutil.rmtree(self.redis, ignore_errors=True)
+        for folder in (self.redis, self.payloads):
+            shutil.rmtree(folder, ignore_errors=True)
         self.root_key.unlink(missing_ok=True)
         self.agent_credentials.unlink(missing_ok=True)
         self.reload_request.unlink(missing_ok=True)

@@ -11,8 +11,6 @@ MAX_AGENTS: Final = 64
 """Each is a Python process; more of them on one machine show nothing that fewer would not."""
 MAX_WORKERS: Final = 256
 """The most that an agent accepts."""
-STORES: Final = ("s3", "s3+redis")
-"""Payload stores that a grid may have."""
 
 _PREFIX: Final = "HTCGRID_"
 _SETTINGS_FILE: Final = "HTCGRID_SETTINGS_FILE"
@@ -45,16 +43,6 @@ def check_size(agents: int, workers: int) -> None:
         raise OptionError(f"A local grid has 0 to {MAX_AGENTS} agents, not {agents}.")
     if not 1 <= workers <= MAX_WORKERS:
         raise OptionError(f"An agent of a local grid has 1 to {MAX_WORKERS} workers, not {workers}.")
-
-
-def check_store(store: str) -> None:
-    """Make sure that there is such a payload store.
-
-    Raises:
-        OptionError: there is none.
-    """
-    if store not in STORES:
-        raise OptionError(f"There is no store '{store}'; there are: {', '.join(STORES)}.")
 
 
 def environment_of(pairs: Sequence[str]) -> dict[str, str]:

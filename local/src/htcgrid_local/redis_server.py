@@ -17,8 +17,6 @@ from htcgrid_local.private_files import make_private_folder
 from htcgrid_local.processes import Processes
 
 NAME: Final = "redis"
-STORE_WITH_REDIS: Final = "s3+redis"
-"""The store that needs one."""
 _USER: Final = "grid"
 _PROGRAMS: Final = ("valkey-server", "redis-server")
 

@@ -1,13 +1,20 @@
 """A function that behaves as each task tells it to."""
 
+import base64
 import hashlib
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
 
 # Each worker may be a user of its own, and another one may go on with a note.
 os.umask(0)
+
+
+def noise(seed: int, size: int) -> str:
+    """A text of so many bytes that hardly compresses."""
+    return base64.b85encode(random.Random(seed).randbytes(size * 4 // 5)).decode()
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:
@@ -32,4 +39,6 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             return hashlib.sha256(Path(event["data"]).read_bytes()).hexdigest()
         case "fill":
             return "x" * event["size"]
+        case "noise":
+            return noise(event["seed"], event["size"])
     return event.get("value")
