@@ -1,6 +1,8 @@
 """Payloads come back as they were, and what is no payload is refused before it fills the memory."""
 
+import base64
 import json
+import os
 import random
 import zlib
 from collections.abc import Callable
@@ -178,3 +180,22 @@ def test_zlib_is_given_no_byte_many_times(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(encoding, "zlib", SimpleNamespace(decompressobj=Counting, error=zlib.error))
     assert decode_lines(data, 1) == lines
     assert given < 2 * len(data)
+
+
+@pytest.mark.parametrize(
+    ("line", "compressed"),
+    [
+        (base64.b64encode(os.urandom(3_000_000)), False),
+        (os.urandom(2_000_000).hex().encode(), True),
+        (b'{"a": 1}' * 500_000, True),
+        (base64.b64encode(os.urandom(30_000)), True),
+    ],
+)
+def test_what_is_large_and_hardly_becomes_smaller_is_stored_as_it_is(line: bytes, compressed: bool) -> None:
+    lines = [b"1", line, b"2"]
+    data = encode_lines(lines)
+    size = sum(map(len, lines))
+    assert (len(data) < 0.8 * size) == compressed
+    assert len(data) < 1.001 * size
+    assert decode_lines(data, 3) == lines
+    assert zlib.decompress(data) == b"\n".join(lines)

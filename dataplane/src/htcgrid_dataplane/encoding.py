@@ -10,6 +10,7 @@ blocks, and given up at the first block that has more bytes or lines than a chun
 import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from htcgrid_dataplane.errors import PayloadCorrupt, PayloadTooLarge
 
@@ -23,6 +24,10 @@ MAX_ENCODED_BYTES = MAX_EXPANDED_BYTES + 1024 * 1024
 _BLOCK = 256 * 1024
 _PIECE = 64 * 1024
 """Bytes of input that zlib is given at a time: what it has not used of them is copied for every block."""
+_SAMPLE = 64 * 1024
+"""Bytes of a long line by which it is told whether it becomes smaller."""
+_WORTH_IT = 0.7
+"""What is not made smaller than this part of it is not compressed."""
 _LINE_OVERHEAD = sys.getsizeof(b"") + 8
 """Bytes that Python needs for each line beside its text: an object, and a place in a list."""
 
@@ -34,7 +39,7 @@ def encode_lines(lines: Iterable[bytes]) -> bytes:
         ValueError: a text holds a newline, so that it would be read as two.
         PayloadTooLarge: the texts are more than `MAX_EXPANDED_BYTES` together.
     """
-    compressor = zlib.compressobj(level=1)
+    compressor: Any = None
     data: list[bytes] = []
     batch: list[bytes] = []
     size = pending = 0
@@ -45,13 +50,25 @@ def encode_lines(lines: Iterable[bytes]) -> bytes:
         if size > MAX_EXPANDED_BYTES:
             raise PayloadTooLarge(f"the texts of a chunk have more than {MAX_EXPANDED_BYTES} bytes, which nobody reads")
         if pending > _BLOCK:
+            compressor = compressor or zlib.compressobj(_level(batch))
             data.append(compressor.compress(b"\n".join(batch)))
             batch, pending = [b""], 0  # joined with the next line, it is the newline before that
         batch.append(line)
         pending += len(line)
+    compressor = compressor or zlib.compressobj(_level(batch))
     data.append(compressor.compress(b"\n".join(batch)))
     data.append(compressor.flush())
     return b"".join(data)
+
+
+def _level(first: Sequence[bytes]) -> int:
+    """How hard to compress a payload that begins with these lines: what is large and hardly becomes smaller, such as
+    binary data in Base64, is stored as it is, since the time would be worth more than the bytes."""
+    longest = max(first, key=len, default=b"")
+    if len(longest) < _BLOCK:
+        return 1
+    sample = longest[-_SAMPLE:]
+    return 1 if len(zlib.compress(sample, 1)) < _WORTH_IT * len(sample) else 0
 
 
 def decode_lines(data: bytes, count: int, max_bytes: int | None = None) -> list[bytes]:

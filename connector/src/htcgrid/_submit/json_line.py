@@ -78,10 +78,14 @@ def json_line(index: int, task: "JSON") -> bytes:
     return line
 
 
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+"""A text of JSON. It takes what is no backslash at once: an alternative for each byte takes ten times as long."""
+
+
 def _depth(line: bytes) -> int:
     """How many arrays and objects of a JSON text lie in one another."""
     deepest = depth = 0
-    for mark in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)):
+    for mark in re.findall(rb"[\[\]{}]", _STRING.sub(b"", line)):
         depth += 1 if mark in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
