@@ -67,6 +67,7 @@ def measure(
             function=HERE / "function",
             agents=suite.agents,
             workers=WORKERS,
+            store=suite.store,
             environment=suite.environment,
         ) as local,
         Grid.connect(local.profile) as grid,

@@ -1,5 +1,6 @@
 """What is measured on one warm grid. Each scenario gives its figures by name."""
 
+import base64
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ from itertools import pairwise
 import psutil
 
 from benchmarks import cost, meters
+from benchmarks.raw import seconds_to_move as raw_seconds
 from htcgrid import JSON, Grid
 from htcgrid_local import LocalGrid
 
@@ -148,6 +150,27 @@ def payloads(size: int, tasks: int) -> Scenario:
         return {"tasks/s": tasks / seconds, "MB/s in and out": 2 * tasks * size / seconds / 1e6}
 
     return Scenario(f"{tasks:,} tasks with {size:,} bytes in and out", run)
+
+
+def against_raw(size: int, tasks: int, parallel: int) -> Scenario:
+    """Tasks whose event and result have so many bytes, which zlib makes little smaller; and the same bytes moved by the
+    store's own client library, as many at a time as the grid has slots."""
+
+    def run(local: LocalGrid, grid: Grid) -> Figures:
+        events: list[JSON] = [base64.b64encode(os.urandom(size * 3 // 4)).decode() for _ in range(tasks)]
+        raw = raw_seconds(local, size, tasks, parallel)
+        began = time.perf_counter()
+        if grid.submit(events).results(timeout=600) != events:
+            raise AssertionError("the results are not those of the tasks")
+        seconds = time.perf_counter() - began
+        return {
+            "tasks/s": tasks / seconds,
+            "MB/s in and out": 2 * tasks * size / seconds / 1e6,
+            "raw MB/s in and out": 2 * tasks * size / raw / 1e6,
+            "% of raw": 100 * raw / seconds,
+        }
+
+    return Scenario(f"{tasks:,} tasks with {size:,} bytes in and out, against the raw store", run, repetitions=1)
 
 
 def retrieval(tasks: int) -> Scenario:

@@ -6,6 +6,7 @@ from typing import Final
 
 from benchmarks.scenarios import (
     Scenario,
+    against_raw,
     going_down,
     growth,
     latency,
@@ -18,6 +19,7 @@ from benchmarks.scenarios import (
     throughput,
 )
 from benchmarks.shared_data import shared_data
+from htcgrid_local.options import STORES
 
 WORKERS: Final = 4
 """As many slots as the agent's memory is judged by."""
@@ -32,12 +34,19 @@ class Suite:
     environment: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
     agents: int = 1
+    store: str = "s3"
     peers: bool = False
 
 
 _STANDARD: Final = {"HTCGRID_RUNTIME": "python-lambda"}
 _SHORT_LEASES: Final = {"HTCGRID_LEASE_SECONDS": str(_LEASE_SECONDS), "HTCGRID_GRACE_SECONDS": "1"}
 _WITH_STANDARD: Final = ", Lambda's own client"
+
+_STORES: Final = tuple(
+    Suite((against_raw(5_000_000, 20, WORKERS), against_raw(100_000, 2_000, WORKERS)), suffix=f", {store}", store=store)
+    for store in STORES
+)
+"""For each store that a local grid has."""
 
 QUICK: Final = (
     Suite(
@@ -63,6 +72,7 @@ QUICK: Final = (
     Suite((throughput(20_000, None),), _STANDARD, _WITH_STANDARD),
     Suite((shared_data(100_000_000, 2_000), shared_data(200_000_000, 100)), agents=2),
     Suite((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
+    *_STORES,
 )
 FULL: Final = (
     Suite(
@@ -87,4 +97,5 @@ FULL: Final = (
     ),
     Suite((throughput(100_000, None),), _STANDARD, _WITH_STANDARD),
     Suite((recovery(_LEASE_SECONDS),), _SHORT_LEASES),
+    *_STORES,
 )
