@@ -357,7 +357,7 @@ def test_a_store_that_takes_no_parts_is_not_used(
         ({"redis": {}}, "in 'stores' is redis: the settings of the store are not right: url: Field required"),
         ({"redis": {"url": "http://a"}}, "in 'stores' is redis: .* must have the form rediss://host:port"),
         ({"redis": {"url": "rediss://a", "color": "red"}}, "in 'stores' is redis: .*color: Extra inputs"),
-        ({"filesystem": {}}, "in 'stores' is filesystem: .*folder: Field required"),
+        ({"filesystem": {}}, "in 'stores' is filesystem: .*folder must be set, or in its place export_prefix"),
         ({"s3": {}}, "in 'stores' is s3: payloads in S3 are reached by presigned URLs"),
         (
             {"s3+redis": {"url": "rediss://a"}},
