@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import IncompleteReadError, ReadTimeoutError
+from botocore.stub import Stubber
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
@@ -268,6 +269,24 @@ def test_a_store_that_does_not_answer_may_answer_later(store: S3Store) -> None:
         with pytest.raises(StoreUnavailable) as refusal:
             request()
         assert refusal.value.retryable
+
+
+@pytest.mark.parametrize("size", [1, 20 * MIB])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        # Who may list nothing is told so of an object that is not there, in the newer and in the older words.
+        ('User: arn:aws:sts::1:role/a is not authorized to perform: s3:ListBucket on resource: "arn"', PayloadMissing),
+        ("Access Denied", PayloadMissing),
+        ("User: arn:aws:sts::1:role/a is not authorized to perform: kms:Decrypt on this resource", StoreUnavailable),
+    ],
+)
+def test_what_s3_denies_to_a_role_that_lists_nothing_is_missing(size: int, said: str, kind: type[Exception]) -> None:
+    client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    denied = Stubber(client)
+    denied.add_client_error("get_object", "AccessDenied", said, 403)
+    with denied, pytest.raises(kind, match=KEY):
+        S3Store(client, "payloads").get(KEY, size)
 
 
 def test_links_name_one_payload_for_a_while(store: S3Store) -> None:

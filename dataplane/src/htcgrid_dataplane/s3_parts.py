@@ -167,6 +167,10 @@ def open_range(
         match error.response["Error"]["Code"]:
             case "InvalidRange":
                 return None
+            case "AccessDenied" if "kms" not in str(error).lower():
+                # Roles of a grid may read what they are told of, and list nothing: to them S3 says so of an object that
+                # is not there ("GetObject", Amazon S3 API Reference).
+                raise PayloadMissing(f"no payload lies under {key} that this role may read") from error
             case "PreconditionFailed":
                 raise StoreUnavailable(f"the payload {key} was replaced while it was read") from error
         raise StoreUnavailable(f"S3 did not give {key}: {error}") from error
