@@ -19,7 +19,7 @@ from benchmarks.scenarios import (
     throughput,
 )
 from benchmarks.shared_data import shared_data
-from htcgrid_local.options import STORES
+from htcgrid_local.payload_store import STORES
 
 WORKERS: Final = 4
 """As many slots as the agent's memory is judged by."""
