@@ -84,7 +84,7 @@ def _redis(settings: dict[str, Any]) -> RawStore:
 
 def _files(folder: Path) -> RawStore:
     here = Path(tempfile.mkdtemp(dir=folder))
-    outside = Path(tempfile.mkdtemp())
+    outside = Path(tempfile.mkdtemp(dir=folder.parent))
 
     def put(name: str, data: bytes) -> None:
         (outside / name).write_bytes(data)
