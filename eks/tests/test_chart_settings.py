@@ -11,9 +11,6 @@ from eks.tests.rendering import CASES, CHART, agent_pod, containers, environment
 from htcgrid_agent.runtimes.function import RuntimeKind
 from htcgrid_agent.settings import Settings, load_settings
 
-OF_SHARED_DATA = {"HTCGRID_DATA_DIR", "HTCGRID_DATA_MB", "HTCGRID_PARTITION", "HTCGRID_PARTITIONS_TABLE"}
-"""Agents that do not fetch shared data pass these over."""
-
 
 def settings_of(case: str, worker_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [each for each in os.environ if each.startswith("HTCGRID_")]:
@@ -27,7 +24,7 @@ def settings_of(case: str, worker_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("case", CASES)
 def test_every_variable_is_a_setting(case: str) -> None:
     given = {name for name in environment(containers(agent_pod(objects(case)))["agent"]) if name.startswith("HTCGRID_")}
-    assert given - OF_SHARED_DATA <= {f"HTCGRID_{field.upper()}" for field in Settings.model_fields}
+    assert given <= {f"HTCGRID_{field.upper()}" for field in Settings.model_fields}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -12,7 +12,7 @@ from htcgrid_local.building import sam_environment
 from htcgrid_local.emulator import Emulator
 from htcgrid_local.home import Home
 from htcgrid_local.project import find_project
-from tests.template.stack import ROOT, TEMPLATE
+from tests.template.stack import ROOT, TEMPLATE, load
 from tests.template.test_cluster_deployed import outputs, resource, without, write
 
 pytestmark = pytest.mark.grid
@@ -87,6 +87,8 @@ def deployment(
         if each["Type"] == "AWS::Serverless::LayerVersion":
             properties["ContentUri"] = str(folder / "layer")
     write(folder / "stack/template.yaml", template)
+    # Functions have no layer here, so none runs that would register the partition.
+    write(folder / "stack/partition.yaml", without(load("partition.yaml"), {"Custom::Partition"}))
     environment = sam_environment(Home(tmp_path_factory.mktemp("home"))) | embedded_environment
     return Deployment(folder / "stack/template.yaml", environment, embedded_aws, network_in(embedded_aws))
 
