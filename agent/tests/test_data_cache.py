@@ -18,13 +18,12 @@ import pytest
 from agent.tests.embedded import until
 
 from htcgrid_agent.errors import BadSettings
-from htcgrid_agent.shared_data import archive
 from htcgrid_agent.shared_data.cache import DataCache, Item
 from htcgrid_agent.shared_data.errors import DataUnavailable, DataUnusable, FetchStopped
 from htcgrid_agent.shared_data.folder import DataFolder
 from htcgrid_agent.shared_data.item_lock import ItemLock
 from htcgrid_agent.telemetry.metrics import Metrics
-from htcgrid_dataplane import PayloadMissing, StoreUnavailable, data_key
+from htcgrid_dataplane import PayloadMissing, StoreUnavailable, archive, data_key
 from htcgrid_events import DataReference
 
 MB = 1024 * 1024

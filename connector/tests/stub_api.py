@@ -54,6 +54,8 @@ class StubApi:
                 return ok(grid.push.issue_ticket(subscriber)), None
             case "PUT", ["sessions", session_id]:
                 request = CreateSession.model_validate_json(body)
+                if refused := grid.data.refusal_of(body, request.all_data):
+                    return refused, None
                 fresh = StubSession(session_id, request.options, created_at=len(grid.sessions) + 1)
                 session = grid.sessions.setdefault(session_id, fresh)
                 if request.subscriber_id:
@@ -66,6 +68,8 @@ class StubApi:
                 return ok(UploadPlaces(urls=urls, headers=headers, taken=urls, store=grid.store)), None
             case "GET" | "PUT", ["payloads", session_id, kind, name]:
                 return grid.relay.answer(method, (session_id, kind, name), query, body), None
+            case _, ["data", *rest]:
+                return grid.data.answer(method, rest, query, body), None
             case _, ["sessions", session_id, *rest] if session_id in grid.sessions:
                 return self._of_session(method, grid.sessions[session_id], rest, query, body)
         return refusal(404, "SessionNotFound"), None
@@ -76,7 +80,10 @@ class StubApi:
             case "GET", []:
                 return ok(session.status()), None
             case "POST", ["chunks"]:
-                return self._add(session, AddChunks.model_validate_json(body)), session_id
+                added = AddChunks.model_validate_json(body)
+                if refused := self._grid.data.refusal_of(body, added.all_data):
+                    return refused, None
+                return self._add(session, added), session_id
             case "POST", ["cancel"]:
                 session.cancel()
                 return ok(session.status(), 202), session_id

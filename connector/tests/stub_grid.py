@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from connector.tests.stub_api import StubApi
+from connector.tests.stub_data import StubData
 from connector.tests.stub_http import Answer, HttpServer
 from connector.tests.stub_push import StubPush
 from connector.tests.stub_relay import StubRelay
@@ -80,6 +81,7 @@ class StubGrid:
         self.store = "s3"
         """Where payloads lie: other stores than `s3` are reached through the API alone."""
         self.relay = StubRelay(self.payloads)
+        self.data = StubData(self)
         self._tokens: set[str] = set()
         self._api = StubApi(self)
         self._http = HttpServer(self.answer)

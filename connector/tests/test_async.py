@@ -36,7 +36,7 @@ def public(of: type) -> dict[str, Any]:
 
 
 def shape(method: Callable[..., object]) -> str:
-    text = re.sub(r"\b(\w+\.)+(?=[A-Za-z])", "", str(inspect.signature(method)).replace("'", ""))
+    text = re.sub(r"\b(\w+\.)+(?=[A-Za-z])", "", re.sub("['\"]", "", str(inspect.signature(method))))
     for asynchronous, synchronous in ALIKE.items():
         text = text.replace(asynchronous, synchronous)
     return text

@@ -74,6 +74,7 @@ SHOWN: dict[tuple[str, ...], list[list[str]]] = {
 
 WITHOUT_A_SESSION: dict[tuple[str, ...], list[list[str]]] = {
     ("agents",): [[], ["--json"]],
+    ("data", "list"): [[], ["--json"]],
     ("list",): [[], ["--json"]],
     ("config", "show"): [[]],
     ("config", "list"): [[]],
@@ -81,7 +82,7 @@ WITHOUT_A_SESSION: dict[tuple[str, ...], list[list[str]]] = {
     ("version",): [[]],
 }
 
-ELSEWHERE = {("submit",), ("task", "replay"), ("config", "set"), ("config", "use")}
+ELSEWHERE = {("submit",), ("data", "put"), ("data", "rm"), ("task", "replay"), ("config", "set"), ("config", "use")}
 """Commands with tests of their own, below or because they show nothing of a handler."""
 
 

@@ -15,12 +15,13 @@ import htcgrid_events
 from htcgrid_events.views import counted
 
 PUBLIC = """
-    Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord FinishedTask DeadLetter
-    EmptySession Grid GridClosed GridError GridExecutor GridInfo GridUnavailable GridUnreachable InvalidOption
-    InvalidTask JSON Notifications NotificationsUnavailable OnExit Order PayloadTooLarge Priority Profile
-    ProfileInvalid ProfileMissing Progress RequestRejected ResultsUnavailable Session SessionCancelled SessionClosed
-    SessionNotFound SessionState SessionStatus SessionSummary SessionTimedOut SubmitOptions TaskFailed TaskFuture
-    TaskNotFound TaskRecord TaskState TaskTimes Timeline UnexpectedAnswer WaitTimeout
+    Account AsyncGrid AsyncSession Attempt AuthenticationFailed CancelledSessions ChunkRecord DataMissing
+    DataNotFound DataRecord DeadLetter EmptySession FinishedTask Grid GridClosed GridError GridExecutor GridInfo
+    GridUnavailable GridUnreachable InvalidData InvalidOption InvalidTask JSON Notifications
+    NotificationsUnavailable OnExit Order PayloadTooLarge Priority Profile ProfileInvalid ProfileMissing Progress
+    RequestRejected ResultsUnavailable Session SessionCancelled SessionClosed SessionNotFound SessionState
+    SessionStatus SessionSummary SessionTimedOut SharedData SubmitOptions TaskFailed TaskFuture TaskNotFound
+    TaskRecord TaskState TaskTimes Timeline UnexpectedAnswer WaitTimeout
 """
 HEAVY = ("asyncio", "httpx", "pydantic", "websockets", "rich", "typer", "htcgrid_events")
 

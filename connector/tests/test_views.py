@@ -17,6 +17,9 @@ from htcgrid_events import (
     ChunkOutcome,
     ChunkRecord,
     Contract,
+    DataRecord,
+    DataReference,
+    DataState,
     DeadLetter,
     FailureKind,
     GridInfo,
@@ -70,6 +73,12 @@ def views_of(grid: Grid, session: Session) -> dict[str, Any]:
             version="1", region="eu-west-1", partitions=("default",), notification_topic="", tenant=HOSTILE, now=1
         ),
         "CancelledSessions": CancelledSessions(stopping=(session.id,)),
+        "DataRecord": DataRecord(
+            reference=DataReference(sha256="0" * 64, bytes=1, name="<script>alert(1)"),
+            state=DataState.THERE,
+            created_at=1,
+            expires_at=1,
+        ),
     }
 
 
@@ -140,8 +149,8 @@ def test_every_public_record_has_a_view() -> None:
     public = {getattr(htcgrid, name) for name in htcgrid.__all__}
     records = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Contract)}
     assert records == {
-        htcgrid.Attempt, Account, CancelledSessions, ChunkRecord, DeadLetter, GridInfo, SessionStatus, SessionSummary,
-        TaskRecord,
+        htcgrid.Attempt, Account, CancelledSessions, ChunkRecord, DataRecord, DeadLetter, GridInfo, SessionStatus,
+        SessionSummary, TaskRecord,
     }  # fmt: skip
     assert all(issubclass(kind, Shown) for kind in records)
 

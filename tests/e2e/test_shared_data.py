@@ -1,8 +1,13 @@
 """Data that tasks share, over the HTTP API of a running grid, with IAM."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -215,3 +220,39 @@ def test_tasks_find_their_data_which_the_node_of_both_agents_fetches_once(local_
     logs = [home.log(f"agent-{number}").read_text() for number in range(2)]
     fetched = [line for log in logs for line in log.splitlines() if "shared data was fetched" in line]
     assert len([line for line in fetched if reference.sha256 in line]) == 1
+
+
+HANDLERS = """
+import hashlib
+from pathlib import Path
+
+
+def digests(event, context):
+    return [hashlib.sha256(Path(event["file"]).read_bytes()).hexdigest(), Path(event["folder"], "a/b").read_text()]
+"""
+
+
+def test_what_a_client_puts_tasks_find_and_a_replay_finds_it_too(local_grid: LocalGrid, tmp_path: Path) -> None:
+    profile = local_grid.add_user(f"sharing-{new_id()}")
+    stored = content(PART_BYTES + 1)
+    (tmp_path / "curves.bin").write_bytes(stored)
+    (tmp_path / "market" / "a").mkdir(parents=True)
+    (tmp_path / "market" / "a" / "b").write_bytes(inner := content())
+    with Grid.connect(profile) as grid:
+        file, folder = grid.put(tmp_path / "curves.bin"), grid.put(tmp_path / "market")
+        assert grid.put(tmp_path / "market") == folder
+        assert {record.reference.sha256 for record in grid.data()} == {file.sha256, folder.sha256}
+        events = [{"do": "digest", "data": file}, {"do": "digest", "data": folder, "below": "a/b"}]
+        session = grid.submit([*events, {"file": file, "folder": folder}], chunk_size=1, preload=True)
+        assert session.results()[:2] == [digest_of(stored), digest_of(inner)]
+    (tmp_path / "replayed.py").write_text(HANDLERS, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "HTCGRID_PROFILE": str(profile.save(tmp_path / "profile.json")),
+        "HTCGRID_HOME": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    words = ("task", "replay", session.id, "2", "--handler", "replayed.digests")
+    command = [sys.executable, "-c", "from htcgrid.cli import main; main()", *words]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [digest_of(stored), inner.decode()]

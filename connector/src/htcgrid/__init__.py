@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     )
     from htcgrid.errors import (
         AuthenticationFailed,
+        DataMissing,
+        DataNotFound,
         EmptySession,
         GridClosed,
         GridError,
         GridUnavailable,
         GridUnreachable,
+        InvalidData,
         InvalidOption,
         InvalidTask,
         NotificationsUnavailable,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from htcgrid.session import (
         Session,
     )
+    from htcgrid.shared_data import SharedData
     from htcgrid.timeline import (
         Timeline,
     )
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
         Attempt,
         CancelledSessions,
         ChunkRecord,
+        DataRecord,
         DeadLetter,
         GridInfo,
         Priority,
@@ -93,11 +98,14 @@ _HOMES = {
     "htcgrid.async_session": ("AsyncSession",),
     "htcgrid.errors": (
         "AuthenticationFailed",
+        "DataMissing",
+        "DataNotFound",
         "EmptySession",
         "GridClosed",
         "GridError",
         "GridUnavailable",
         "GridUnreachable",
+        "InvalidData",
         "InvalidOption",
         "InvalidTask",
         "NotificationsUnavailable",
@@ -131,12 +139,14 @@ _HOMES = {
         "TaskTimes",
     ),
     "htcgrid.session": ("Session",),
+    "htcgrid.shared_data": ("SharedData",),
     "htcgrid.timeline": ("Timeline",),
     "htcgrid_events": (
         "Account",
         "Attempt",
         "CancelledSessions",
         "ChunkRecord",
+        "DataRecord",
         "DeadLetter",
         "GridInfo",
         "Priority",
@@ -158,6 +168,9 @@ __all__ = [
     "AuthenticationFailed",
     "CancelledSessions",
     "ChunkRecord",
+    "DataMissing",
+    "DataNotFound",
+    "DataRecord",
     "DeadLetter",
     "EmptySession",
     "FinishedTask",
@@ -168,6 +181,7 @@ __all__ = [
     "GridInfo",
     "GridUnavailable",
     "GridUnreachable",
+    "InvalidData",
     "InvalidOption",
     "InvalidTask",
     "Notifications",
@@ -190,6 +204,7 @@ __all__ = [
     "SessionStatus",
     "SessionSummary",
     "SessionTimedOut",
+    "SharedData",
     "SubmitOptions",
     "TaskFailed",
     "TaskFuture",

@@ -1,6 +1,8 @@
 """A grid as its user sees it who has an event loop. `Grid` says what each method does."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +13,9 @@ from htcgrid._core.client_loop import UserLoop
 from htcgrid._core.intake import Intake
 from htcgrid._core.lookahead import Lookahead
 from htcgrid._core.source_thread import send_source
+from htcgrid._data.download import Downloads
+from htcgrid._data.source import opened
+from htcgrid._data.upload import upload
 from htcgrid._follow.delivery import hand_over
 from htcgrid._follow.pages import session_pages
 from htcgrid._submit.encoding import Encoder, check_chunk_size
@@ -33,12 +38,12 @@ from htcgrid.options import (
     session_state,
 )
 from htcgrid.profile import Profile
+from htcgrid.shared_data import SharedData
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from htcgrid._data.upload import Progress
     from htcgrid.results import FinishedTask
-    from htcgrid_events import CancelledSessions, GridInfo, SessionState, SessionSummary
+    from htcgrid_events import CancelledSessions, DataRecord, GridInfo, SessionState, SessionSummary
 
 
 class AsyncGrid:
@@ -76,6 +81,7 @@ class AsyncGrid:
         session_id: str | None = None,
         on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
+        preload: bool = False,
         **options: Unpack[SubmitOptions],
     ) -> AsyncSession:
         """See `Grid.submit`."""
@@ -86,11 +92,11 @@ class AsyncGrid:
         encoder = Encoder()
         if isinstance(tasks, Sequence):
             batches = encoder.encode(tasks, chunk_size)
-            link, feed = await self._client.open(wanted_id, settings, encoder)
+            link, feed = await self._client.open(wanted_id, settings, encoder, preload=preload)
             await feed.send_all(batches, feed.close)
         else:
             encoder.known = await known_chunks(self._client.api, wanted_id)
-            link, feed = await self._client.open(wanted_id, settings, encoder)
+            link, feed = await self._client.open(wanted_id, settings, encoder, preload=preload)
             await send_source(self._client, feed, tasks, chunk_size, Intake.close)
         if on_result is not None:
             await link.call_back(on_result, hand_over)
@@ -129,6 +135,34 @@ class AsyncGrid:
             raise
         finally:
             reading.stop()
+
+    async def put(
+        self, data: Path | str | bytes, *, name: str | None = None, progress: "Progress | None" = None
+    ) -> SharedData:
+        """See `Grid.put`. Files are read in threads."""
+        with ExitStack() as stack:
+            source = await asyncio.to_thread(stack.enter_context, opened(data, name))
+            return SharedData(await upload(self._client.api, source, progress))
+
+    async def data(self) -> "AsyncIterator[DataRecord]":
+        """See `Grid.data`."""
+        after: str | None = None
+        while True:
+            page = await self._client.api.data_page(after)
+            for record in page.data:
+                yield record
+            if page.next_after is None:
+                return
+            after = page.next_after
+
+    async def delete_data(self, sha256: str, *, force: bool = False) -> bool:
+        """See `Grid.delete_data`."""
+        return (await self._client.api.delete_data(sha256, force=force)).deleted
+
+    async def resolve(self, event: JSON, folder: Path | str) -> JSON:
+        """See `Grid.resolve`."""
+        resolved: JSON = await Downloads(self._client.api, Path(folder)).resolve(event)
+        return resolved
 
     async def open_session(
         self,

@@ -111,6 +111,20 @@ class PayloadTooLarge(InvalidTask):
         self.limit = limit
 
 
+class InvalidData(GridError, ValueError):
+    """Raised when what is to be put as shared data cannot be read, is too large, or has a name that it cannot have; or
+    when a digest is none. Nothing was put or deleted."""
+
+
+class DataMissing(RequestRejected):
+    """Raised when tasks refer to shared data that is not in the grid; names its digests. Nothing was submitted by that
+    request: put the data, and submit again."""
+
+
+class DataNotFound(GridError, LookupError):
+    """Raised when the user has no shared data of a digest."""
+
+
 class InvalidOption(GridError, ValueError):
     """Raised when an option of a submission is unknown or has an illegal value. Nothing was submitted."""
 

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from htcgrid._core.connection import Connection
     from htcgrid._core.gatherer import Gatherer
     from htcgrid._core.session_link import SessionLink
+    from htcgrid._data.upload import Progress
     from htcgrid.futures import TaskFuture
     from htcgrid.profile import Profile
     from htcgrid.results import FinishedTask
-    from htcgrid_events import CancelledSessions, GridInfo, SessionOptions, SessionState, SessionSummary
+    from htcgrid.shared_data import SharedData
+    from htcgrid_events import CancelledSessions, DataRecord, GridInfo, SessionOptions, SessionState, SessionSummary
 
 
 class Grid:
@@ -87,6 +89,7 @@ class Grid:
         session_id: str | None = None,
         on_result: "Callable[[FinishedTask], object] | None" = None,
         on_exit: OnExit = "cancel_on_error",
+        preload: bool = False,
         **options: Unpack[SubmitOptions],
     ) -> Session:
         """Submit tasks as one session. Returns when the grid has acknowledged them all: none is lost from then on.
@@ -105,10 +108,13 @@ class Grid:
                 returns when it has been called for all.
             on_exit: What becomes of the session when it is used as a context manager and the block is left; see
                 `OnExit`. Default: it is cancelled if an error leaves the block.
+            preload: Have the partition's agents fetch the shared data of the first tasks at once, and not when a task
+                wants it. Default: no.
             **options: See `SubmitOptions`.
 
         Raises:
             InvalidTask: a task is not JSON (`PayloadTooLarge`: too large); says which.
+            DataMissing: tasks refer to shared data that is not in the grid.
             EmptySession: there is no task.
             InvalidOption: an option is unknown or its value illegal.
             GridUnreachable: the grid does not answer; the end of the error's sentence says how to go on.
@@ -125,7 +131,7 @@ class Grid:
         tasks = tasks_of(tasks)
         encoder = Encoder()
         batches = encoder.encode(tasks, chunk_size) if isinstance(tasks, Sequence) else None
-        link, feed = self._connection.run(self._client.open(wanted_id, settings, encoder))
+        link, feed = self._connection.run(self._client.open(wanted_id, settings, encoder, preload=preload))
         intake = Intake(self._connection, feed)
         try:
             if batches is None:
@@ -192,6 +198,66 @@ class Grid:
             raise
         finally:
             self._connection.post(reading.stop)
+
+    def put(
+        self, data: "Path | str | bytes", *, name: str | None = None, progress: "Progress | None" = None
+    ) -> "SharedData":
+        """Put data into the grid that many tasks share: each host fetches it once. What is there already is not
+        uploaded again.
+
+            curves = grid.put("curves.parquet")
+            grid.submit({"trade": trade, "curves": curves} for trade in trades)  # the handler finds a path there
+
+        Args:
+            data: A path of a file or a folder, or bytes; up to 5 GiB.
+            name: The last part of the path at which handlers find it. Default: that of the path, `data` for bytes.
+            progress: Called with how many bytes more were uploaded. Default: nothing is.
+
+        Raises:
+            InvalidData: it cannot be read, or is too large.
+            RequestRejected: it is more than the user may keep.
+        """
+        from htcgrid._data.source import opened
+        from htcgrid._data.upload import upload
+        from htcgrid.shared_data import SharedData
+
+        with opened(data, name) as source:
+            return SharedData(self._connection.run(upload(self._client.api, source, progress)))
+
+    def data(self) -> "Iterator[DataRecord]":
+        """The user's shared data, in the order of digests."""
+        after: str | None = None
+        while True:
+            page = self._connection.run(self._client.api.data_page(after))
+            yield from page.data
+            if page.next_after is None:
+                return
+            after = page.next_after
+
+    def delete_data(self, sha256: str, *, force: bool = False) -> bool:
+        """Delete shared data. False if there is none of this digest.
+
+        Args:
+            sha256: Its digest.
+            force: Also while sessions refer to it that may not have ended. Default: no.
+
+        Raises:
+            InvalidData: it is no digest.
+            RequestRejected: sessions refer to it, and `force` is not given.
+        """
+        return self._connection.run(self._client.api.delete_data(sha256, force=force)).deleted
+
+    def resolve(self, event: JSON, folder: "Path | str") -> JSON:
+        """A task's event as its handler sees it: with paths below `folder` in place of references to shared data, which
+        is downloaded unless it is there.
+
+        Raises:
+            DataNotFound, ResultsUnavailable: data is not there any more, or is not what its digest says.
+        """
+        from htcgrid._data.download import Downloads
+
+        resolved: JSON = self._connection.run(Downloads(self._client.api, Path(folder)).resolve(event))
+        return resolved
 
     def open_session(
         self,

@@ -42,6 +42,11 @@ def _moment(timestamp_ms: int) -> datetime:
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 
+def _is_empty(named: tuple[object, ...]) -> bool:
+    """A grid of an earlier release does not know the field."""
+    return not named
+
+
 def _is_s3(store: str) -> bool:
     # Grids of before know no field for it, and refuse what they do not know.
     return store == "s3"
@@ -84,7 +89,7 @@ class AddChunks(Request):
         BeforeValidator(AtMost(MAX_CHUNKS_PER_REQUEST)),
     ] = ()
     totals: Totals | None = None
-    data: Digests = ()
+    data: Annotated[Digests, Field(exclude_if=_is_empty)] = ()
     """The shared data to which the tasks of this request refer. If some is not there, the request is refused."""
 
     @model_validator(mode="after")
@@ -104,7 +109,7 @@ class CreateSession(AddChunks):
 
     options: Annotated[SessionOptions, known_fields_of(SessionOptions)] = SessionOptions()
     subscriber_id: SubscriberId | None = None
-    preload: References = ()
+    preload: Annotated[References, Field(exclude_if=_is_empty)] = ()
     """Shared data that the agents of the session's partition are to fetch before its tasks want it."""
 
     @property

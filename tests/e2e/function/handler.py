@@ -36,7 +36,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             while not Path(event["until"]).exists():
                 time.sleep(0.02)
         case "digest":
-            return hashlib.sha256(Path(event["data"]).read_bytes()).hexdigest()
+            return hashlib.sha256(Path(event["data"], event.get("below", "")).read_bytes()).hexdigest()
         case "fill":
             return "x" * event["size"]
         case "noise":

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from htcgrid_agent.shared_data.archive import unpack
 from htcgrid_agent.shared_data.errors import DataUnavailable, DataUnusable, FetchStopped
 from htcgrid_agent.shared_data.folder import DataFolder, short
 from htcgrid_agent.shared_data.item_lock import ItemLock
 from htcgrid_agent.shared_data.room import Room
 from htcgrid_agent.telemetry.metrics import Metrics
 from htcgrid_dataplane import PayloadCorrupt, PayloadMissing, StoreUnavailable, data_key
+from htcgrid_dataplane.archive import unpack
 from htcgrid_events import DataReference
 
 _LOG = logging.getLogger(__name__)

@@ -111,16 +111,17 @@ class Client:
             raise NotificationsUnavailable(f"{what}: {self.channel.fault}")
 
     async def open(
-        self, session_id: str | None, options: SessionOptions, encoder: "Encoder"
+        self, session_id: str | None, options: SessionOptions, encoder: "Encoder", *, preload: bool = False
     ) -> tuple[SessionLink, Feed]:
-        """A session to be created, known here only, and the way into it. It has a new id where none is given."""
+        """A session to be created, known here only, and the way into it. It has a new id where none is given. `preload`
+        has agents fetch the shared data of its first tasks at once."""
         self.channel.start()
         await self.channel.tried()
         session_id = session_id or self.channel.new_session_id()
         options, subscriber, subscribed = self.channel.creation(options)
         link = self.link(session_id)
         link.follower.created(subscribed=subscribed, epoch=self.channel.epoch)
-        submission = Submission(self.api, session_id, options, subscriber)
+        submission = Submission(self.api, session_id, options, subscriber, preload=preload)
         link.feed = feed = Feed(self.api, link.collector, submission, encoder)
         return link, feed
 

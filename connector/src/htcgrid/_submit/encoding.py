@@ -14,7 +14,7 @@ from htcgrid._submit.packing import EncodedChunk, KnownChunks, Packer, pack
 from htcgrid.errors import InvalidOption
 from htcgrid.options import JSON
 from htcgrid_dataplane import encode_lines
-from htcgrid_events import MAX_TASKS_PER_CHUNK
+from htcgrid_events import MAX_TASKS_PER_CHUNK, DataReference
 
 
 def check_chunk_size(chunk_size: int | None) -> None:
@@ -58,9 +58,9 @@ class Encoder:
         size_at, most = _sizes(tasks, chunk_size, largest or MAX_TASKS_PER_CHUNK)
         return Packer(self, size_at, most)
 
-    def number(self, lines: list[bytes]) -> EncodedChunk:
-        """The next chunk, of these encoded tasks."""
-        chunk = EncodedChunk(self.chunks, self.tasks, len(lines), encode_lines(lines))
+    def number(self, lines: list[bytes], data: Sequence[DataReference]) -> EncodedChunk:
+        """The next chunk, of these encoded tasks, which refer to this data."""
+        chunk = EncodedChunk(self.chunks, self.tasks, len(lines), encode_lines(lines), data)
         self.chunks += 1
         self.tasks += len(lines)
         return chunk

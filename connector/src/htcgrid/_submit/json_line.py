@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from htcgrid._submit.references import references_of
 from htcgrid.errors import InvalidTask, PayloadTooLarge
 from htcgrid_events import MAX_TASK_BYTES
 
@@ -64,7 +65,8 @@ def json_line(index: int, task: "JSON") -> bytes:
     """A task's event as it travels.
 
     Raises:
-        InvalidTask: it is not JSON, says where in it and what to give instead; or it is nested too deeply.
+        InvalidTask: it is not JSON, says where in it and what to give instead; it is nested too deeply; or it refers to
+            shared data in a wrong way.
         PayloadTooLarge: it is too large.
     """
     try:
@@ -75,6 +77,7 @@ def json_line(index: int, task: "JSON") -> bytes:
         raise PayloadTooLarge(index=index, size=len(line), limit=MAX_TASK_BYTES)
     if line.count(b"[") + line.count(b"{") > MAX_TASK_DEPTH and _depth(line) > MAX_TASK_DEPTH:
         raise InvalidTask(f"task {index} is nested more than {MAX_TASK_DEPTH} deep", index=index)
+    references_of(line, index)
     return line
 
 

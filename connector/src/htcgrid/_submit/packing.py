@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Protocol
 
 from htcgrid._submit.chunking import SizeAt
-from htcgrid_events import BUCKET_SIZE, INLINE_BYTES
+from htcgrid._submit.references import References, references_of
+from htcgrid_events import BUCKET_SIZE, INLINE_BYTES, MAX_DATA_PER_REQUEST, DataReference
 
 BATCH_CHUNKS = BUCKET_SIZE
 """Chunks in one request: those of one bucket, so that no two requests move the same row of the account."""
@@ -29,6 +30,8 @@ class EncodedChunk:
     first_task: int
     size: int
     inputs: bytes
+    data: Sequence[DataReference] = ()
+    """The shared data to which its tasks refer."""
 
     @property
     def inline(self) -> bool:
@@ -60,8 +63,8 @@ class Numbering(Protocol):
     tasks: int
     known: KnownChunks
 
-    def number(self, lines: list[bytes]) -> EncodedChunk:
-        """The next chunk, of these encoded tasks."""
+    def number(self, lines: list[bytes], data: Sequence[DataReference]) -> EncodedChunk:
+        """The next chunk, of these encoded tasks, which refer to this data."""
 
 
 class Packer:
@@ -77,8 +80,10 @@ class Packer:
         self._clock = clock
         self._lines: list[bytes] = []
         self._line_bytes = 0
+        self._data: References = {}
         self._batch: list[EncodedChunk] = []
         self._batch_bytes = 0
+        self._batch_data: set[str] = set()
         self._since: float | None = None
 
     @property
@@ -95,12 +100,14 @@ class Packer:
         """Take one more task. Gives the batches that are full by it."""
         full: list[list[EncodedChunk]] = []
         exact = self._numbering.known.size_of(self._numbering.chunks, self._numbering.tasks)
-        if self._lines and exact is None and self._line_bytes + len(line) > self._max_bytes:
+        data = references_of(line, self._numbering.tasks + len(self._lines))
+        if self._lines and exact is None and not self._fits(line, data):
             self._end_chunk(full)
         if self._since is None:
             self._since = self._clock()
         self._lines.append(line)
         self._line_bytes += len(line) + 1
+        self._data |= data
         if len(self._lines) >= (exact or self._size_at(self._numbering.tasks)):
             self._end_chunk(full)
         return full
@@ -116,18 +123,28 @@ class Packer:
             found.append(self._take_batch())
         return found
 
+    def _fits(self, line: bytes, data: References) -> bool:
+        """Whether a task has room in the chunk that is being filled."""
+        if data and len(self._data | data) > MAX_DATA_PER_REQUEST:
+            return False
+        return self._line_bytes + len(line) <= self._max_bytes
+
     def _end_chunk(self, full: list[list[EncodedChunk]]) -> None:
-        chunk = self._numbering.number(self._lines)
-        self._lines, self._line_bytes = [], 0
-        if self._batch and self._batch_bytes + len(chunk.inputs) > BATCH_BYTES:
+        chunk = self._numbering.number(self._lines, tuple(self._data.values()))
+        batch_data = self._batch_data | self._data.keys()
+        too_large = self._batch_bytes + len(chunk.inputs) > BATCH_BYTES
+        if self._batch and (too_large or len(batch_data) > MAX_DATA_PER_REQUEST):
             full.append(self._take_batch())
+            batch_data = set(self._data)
+        self._lines, self._line_bytes, self._data = [], 0, {}
         self._batch.append(chunk)
         self._batch_bytes += len(chunk.inputs)
+        self._batch_data = batch_data
         if (chunk.chunk + 1) % BATCH_CHUNKS == 0:
             full.append(self._take_batch())
 
     def _take_batch(self) -> list[EncodedChunk]:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        batch, self._batch, self._batch_bytes, self._batch_data = self._batch, [], 0, set()
         self._since = self._clock() if self._lines else None
         return batch
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from htcgrid._submit.packing import EncodedChunk
+    from htcgrid._submit.references import References
     from htcgrid._transport.api import Api
 
 REQUESTS_AT_A_TIME = 4
@@ -22,8 +23,12 @@ UPLOADS_AT_A_TIME = 8
 class Submission:
     """Creates a session and fills it. Used by one caller, one call at a time."""
 
-    def __init__(self, api: "Api", session_id: str, options: SessionOptions, subscriber_id: str | None) -> None:
+    def __init__(
+        self, api: "Api", session_id: str, options: SessionOptions, subscriber_id: str | None, *, preload: bool = False
+    ) -> None:
+        """`preload` has the agents fetch the shared data of the first chunks before their tasks want it."""
         self._api = api
+        self._preload = preload
         self.session_id = session_id
         self._options = options
         self._subscriber_id = subscriber_id
@@ -39,13 +44,13 @@ class Submission:
 
     async def create(self) -> None:
         """Create the session without a chunk. Raises what `Api` raises, as all of these do."""
-        await self._create((), None)
+        await self._create((), (), None)
 
     async def send(self, batch: "Sequence[EncodedChunk]") -> None:
         """Send chunks that are not the last. Returns as soon as the next may follow."""
         self._count(batch)
         if not self.created:
-            await self._create(await self._inputs(batch), None)
+            await self._create(batch, await self._inputs(batch), None)
             return
         await self._slots.acquire()
         if self._failure is not None:
@@ -68,9 +73,9 @@ class Submission:
         await self.settle()
         totals = Totals(chunks=self._chunks, tasks=self._tasks)
         if not self.created:
-            await self._create(inputs, totals)
+            await self._create(last, inputs, totals)
         else:
-            await self._api.add_chunks(self.session_id, AddChunks(chunks=inputs, totals=totals))
+            await self._api.add_chunks(self.session_id, AddChunks(chunks=inputs, data=_digests(last), totals=totals))
 
     async def stop(self) -> None:
         """Give up the requests in flight."""
@@ -83,14 +88,24 @@ class Submission:
         """Chunks and tasks sent."""
         return self._chunks, self._tasks
 
-    async def _create(self, inputs: tuple[ChunkInput, ...], totals: Totals | None) -> None:
-        request = CreateSession(chunks=inputs, totals=totals, options=self._options, subscriber_id=self._subscriber_id)
+    async def _create(
+        self, batch: "Sequence[EncodedChunk]", inputs: tuple[ChunkInput, ...], totals: Totals | None
+    ) -> None:
+        request = CreateSession(
+            chunks=inputs,
+            totals=totals,
+            options=self._options,
+            subscriber_id=self._subscriber_id,
+            data=_digests(batch),
+            preload=tuple(_data(batch).values()) if self._preload else (),
+        )
         self.begun = True
         await self._api.create_session(self.session_id, request)
         self.created = True
 
     async def _add(self, batch: "Sequence[EncodedChunk]") -> None:
-        await self._api.add_chunks(self.session_id, AddChunks(chunks=await self._inputs(batch)))
+        request = AddChunks(chunks=await self._inputs(batch), data=_digests(batch))
+        await self._api.add_chunks(self.session_id, request)
 
     def _sent(self, task: "asyncio.Task[None]") -> None:
         self._sending.discard(task)
@@ -121,6 +136,15 @@ class Submission:
     def _count(self, batch: "Sequence[EncodedChunk]") -> None:
         self._chunks += len(batch)
         self._tasks += sum(chunk.size for chunk in batch)
+
+
+def _data(batch: "Sequence[EncodedChunk]") -> "References":
+    """The shared data to which the tasks of a batch refer."""
+    return {reference.sha256: reference for chunk in batch for reference in chunk.data}
+
+
+def _digests(batch: "Sequence[EncodedChunk]") -> tuple[str, ...]:
+    return tuple(_data(batch))
 
 
 def _input(chunk: "EncodedChunk", store: str) -> ChunkInput:

@@ -1,5 +1,6 @@
 """The grid's HTTP API as typed calls."""
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -9,7 +10,10 @@ from htcgrid._transport.authorised import REFUSED_FROM, Authorised, error_body
 from htcgrid._transport.direct import DirectStores
 from htcgrid._transport.payloads import Payloads
 from htcgrid.errors import (
+    DataMissing,
+    DataNotFound,
     GridError,
+    InvalidData,
     InvalidOption,
     RequestRejected,
     SessionNotFound,
@@ -23,12 +27,17 @@ from htcgrid_events import (
     ChunkPage,
     Contract,
     CreateSession,
+    DataDeleted,
+    DataPage,
+    DataPlace,
+    DataRecord,
     DeadLetterPage,
     DeadLettersDone,
     GridInfo,
     OutcomePage,
     PurgeTasks,
     PushTicket,
+    PutData,
     RedriveTasks,
     SessionAccepted,
     SessionPage,
@@ -158,6 +167,31 @@ class Api:
     async def _tenant(self) -> str:
         return (await self.grid_info()).tenant
 
+    async def put_data(self, sha256: str, request: PutData) -> DataPlace:
+        """Ask where to upload shared data, or learn that it is there."""
+        return await self._ask("PUT", f"/data/{sha256}", DataPlace, request, None)
+
+    async def complete_data(self, sha256: str) -> DataRecord:
+        """Let shared data be there, all of which was uploaded."""
+        return await self._ask("POST", f"/data/{sha256}/complete", DataRecord, None, None)
+
+    async def data(self, sha256: str) -> DataRecord:
+        """What the grid knows of shared data, with a link to it. Raises `DataNotFound` when it has none of this
+        digest."""
+        return await self._ask("GET", f"/data/{sha256}", DataRecord, None, None)
+
+    async def data_page(self, after: str | None) -> DataPage:
+        """Shared data of the user with digests above `after`."""
+        return await self._ask("GET", f"/data{_query(after=after)}", DataPage, None, None)
+
+    async def delete_data(self, sha256: str, *, force: bool) -> DataDeleted:
+        """Delete shared data, also while sessions may want it if `force`. Raises `InvalidData` for what is no
+        digest."""
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise InvalidData(f"{sha256!r} is no digest: give 64 hexadecimal digits, as the list of data shows them")
+        query = _query(force="true" if force else None)
+        return await self._ask("DELETE", f"/data/{sha256}{query}", DataDeleted, None, None)
+
     async def _ask(
         self, method: str, path: str, answer: type[_Answer], body: Contract | None, session_id: str | None
     ) -> _Answer:
@@ -187,6 +221,10 @@ def _refusal(response: "httpx.Response", request: str, session_id: str | None) -
         return SessionNotFound(session_id)
     if body.error == "TaskNotFound":
         return TaskNotFound(body.message)
+    if body.error == "DataNotFound":
+        return DataNotFound(body.message)
+    if body.error == "DataMissing":
+        return DataMissing(body.message, status=response.status_code, reason=body.error)
     if body.error in ("UnknownPartition", "PartitionDraining"):
         return InvalidOption(body.message)
     return RequestRejected(

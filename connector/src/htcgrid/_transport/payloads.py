@@ -24,7 +24,7 @@ class Payloads:
     """Reads and writes payloads by the way that their links allow. Raises as `Api` does besides."""
 
     def __init__(self, http: "Http", api: "Authorised", direct: DirectStores) -> None:
-        self._presigned = Presigned(http)
+        self.presigned = Presigned(http)
         self._relay = Relay(api)
         self.direct = direct
 
@@ -53,7 +53,7 @@ class Payloads:
         """
         place = RelayLink.of(link)
         if place is None:
-            return await self._presigned.get(link, size)
+            return await self.presigned.get(link, size)
         if size not in (None, place.size):
             raise ResultsUnavailable(f"the grid says that a payload has {size} bytes, and that it has {place.size}")
         try:
@@ -64,7 +64,7 @@ class Payloads:
     async def _put(self, link: str, headers: "Mapping[str, str]", data: bytes) -> bool:
         place = RelayLink.of(link)
         if place is None:
-            return await self._presigned.put(link, headers, data)
+            return await self.presigned.put(link, headers, data)
         try:
             return await self.direct.put(place, data)
         except NotReached:

@@ -73,6 +73,18 @@ class Presigned:
 
         return await assembled(_checked(first, RANGE_BYTES), size, RANGE_BYTES, read)
 
+    async def part(self, url: str, offset: int, length: int) -> bytes:
+        """Download some bytes of what lies there.
+
+        Raises:
+            ResultsUnavailable: the URL has expired, nothing lies there, or less than these.
+        """
+        response = await self._range(url, offset, offset + length - 1, length)
+        part = _checked(response, length)
+        if len(part) != length or response.status_code != _PARTIAL_CONTENT:
+            raise ResultsUnavailable(f"the data plane gave other bytes than {offset} to {offset + length}")
+        return part
+
     async def _range(
         self, url: str, begin: int, last: int, max_bytes: int, unchanged: "Mapping[str, str] | None" = None
     ) -> "httpx.Response":

@@ -8,11 +8,26 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from htcgrid.cli import agents, attach, cancel, config, dlq, doctor, errors, pause, results, status, submit, task, tasks
+from htcgrid.cli import (
+    agents,
+    attach,
+    cancel,
+    config,
+    data,
+    dlq,
+    doctor,
+    errors,
+    pause,
+    results,
+    status,
+    submit,
+    task,
+    tasks,
+)
 from htcgrid.cli import list as list_command
 from htcgrid.cli.exits import FAILED, WRONG_INPUT, BadInput, OutputFailed
 from htcgrid.cli.output import drop_output, finish, print_line, say, use_utf8
-from htcgrid.errors import EmptySession, GridError, InvalidOption, InvalidTask
+from htcgrid.errors import EmptySession, GridError, InvalidData, InvalidOption, InvalidTask
 
 COMMANDS = "htcgrid.commands"
 """Entry points of this group are Typer applications, each mounted under its own name."""
@@ -31,7 +46,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # the base names a class of Typer's own
         try:
             return super().invoke(ctx)
-        except (BadInput, InvalidOption, InvalidTask, EmptySession) as error:
+        except (BadInput, InvalidData, InvalidOption, InvalidTask, EmptySession) as error:
             say(f"htcgrid: {error}")
             raise typer.Exit(WRONG_INPUT) from error
         except (GridError, OutputFailed) as error:
@@ -60,6 +75,7 @@ for command in (
     tasks,
     task,
     dlq,
+    data,
     agents,
     config,
     doctor,

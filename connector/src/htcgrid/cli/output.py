@@ -6,7 +6,7 @@ an output that cannot be written ends in a sentence.
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -107,6 +107,21 @@ def standard_output() -> Iterator[BinaryIO]:
 def on_terminal() -> bool:
     """Whether a person reads standard output."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+@contextmanager
+def upload_progress() -> Iterator[Callable[[int], object]]:
+    """Shows on standard error, where a person reads it, how many bytes were uploaded: call what it gives with more."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    column = TextColumn("uploaded {task.completed:,.0f} bytes")
+    with Progress(column, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda size: progress.advance(task, size)
 
 
 def finish() -> None:

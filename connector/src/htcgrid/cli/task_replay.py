@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,12 +70,14 @@ def replay(
 ) -> None:
     """Run a past task through a handler on this machine.
 
-    Prints the result as JSON, or the traceback. Nothing on the grid changes. The handler gets a context as on Lambda.
+    Prints the result as JSON, or the traceback. Nothing on the grid changes. The handler gets a context as on Lambda,
+    and shared data as the path of a copy on this machine.
     """
     function = load_handler(handler)
     with connected(profile) as grid:
         found = grid.attach(session)
         record, event = found.task(index), found.event(index)
+        event = grid.resolve(event, _cache())
     context = _context(record)
     try:
         result = pdb.runcall(function, event, context) if debug else function(event, context)
@@ -105,6 +108,11 @@ def load_handler(name: str) -> Callable[[Any, ReplayContext], Any]:
         raise BadInput(f"the module {module_name!r} has no function {function_name!r}")
     found: Callable[[Any, ReplayContext], Any] = function
     return found
+
+
+def _cache() -> Path:
+    """Where the shared data of past tasks is kept ("XDG Base Directory Specification")."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "htcgrid/data"
 
 
 def _context(record: "TaskRecord") -> ReplayContext:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
-from htcgrid_dataplane import PayloadCorrupt
+from htcgrid_dataplane.errors import PayloadCorrupt
 
 MAX_ENTRIES: Final = 100_000
-"""Most files, folders and links in a folder: each takes an inode of the node's disk."""
+"""Most files, folders and links in a folder: each takes an inode of a host's disk."""
 _MAX_DEPTH: Final = 100
 _BLOCK: Final = 256 * 1024
 _OF_NAMES: Final = (
