@@ -132,6 +132,7 @@ def test_what_the_first_tasks_refer_to_is_preloaded_once(grid: Grid, stub: StubG
     first, second = grid.put(b"first", name="first.bin"), grid.put(b"second")
     with grid.open_session() as session:
         session.add([first])
+    grid.submit([second])
     grid.submit([first, [second, first]], chunk_size=1, preload=True)
     assert all("preload" not in named for named in stub.data.named[:-1])
     told = stub.data.named[-1]

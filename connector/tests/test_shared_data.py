@@ -50,7 +50,7 @@ def test_a_file_and_bytes_of_one_content_are_one_data(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_the_same_whoever_packs_it_and_when(tmp_path: Path) -> None:
-    names = ("b", "a/z", "a/b/c", "ä")
+    names = ("b", *(f"{folder}/file" for folder in "zyxcdeaä"), "a/b/c")
     one = a_folder(tmp_path / "one", names)
     before = os.umask(0o077)
     try:
