@@ -49,6 +49,20 @@ def test_a_file_and_bytes_of_one_content_are_one_data(tmp_path: Path) -> None:
     assert reference_of(str(file), "other").name == "other"
 
 
+def test_a_file_that_changes_while_it_is_put_is_not_there(grid: Grid, stub: StubGrid, tmp_path: Path) -> None:
+    file = tmp_path / "curves.bin"
+    file.write_bytes(b"a" * 40_000_000)
+
+    def change(_: int) -> None:
+        with file.open("r+b") as content:
+            content.write(b"b")
+
+    with pytest.raises(InvalidData, match=r"curves.bin has changed while it was put: put it again"):
+        grid.put(file, progress=change)
+    assert [record.state for record in grid.data()] == [DataState.UPLOADING]
+    assert grid.put(file).sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def test_a_folder_is_the_same_whoever_packs_it_and_when(tmp_path: Path) -> None:
     names = ("b", *(f"{folder}/file" for folder in "zyxcdeaä"), "a/b/c")
     one = a_folder(tmp_path / "one", names)

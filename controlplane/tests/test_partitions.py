@@ -17,10 +17,11 @@ from tests.support.control_plane_harness import TENANT, Harness, inputs
 
 from htcgrid_controlplane import observability
 from htcgrid_controlplane.errors import PartitionDraining, PartitionInUse, PartitionTaken, UnknownPartition
+from htcgrid_controlplane.rules.accounting import EndReason
 from htcgrid_controlplane.rules.partition import Partition
 from htcgrid_controlplane.services.partitions import SETTLED
 from htcgrid_controlplane.storage.known_partitions import KnownPartitions
-from htcgrid_events import AddChunks, CreateSession, Priority, SessionOptions, new_id
+from htcgrid_events import AddChunks, CreateSession, Priority, RedriveTasks, SessionOptions, SessionState, new_id
 
 _APP = Path(__file__).resolve().parents[2] / "functions/partition_registry/app.py"
 STACK = "arn:aws:cloudformation:eu-west-1:123456789012:stack/grid-large/1"
@@ -103,6 +104,18 @@ def test_a_partition_with_sessions_stays_until_they_have_ended_and_takes_no_new_
     grid.stack_partitions.register(Partition(name, STACK, queues(own_harness)))
     own_harness.clock.now += 11_000
     grid.submissions.create(TENANT, new_id(), CreateSession(options=options))
+
+
+def test_a_session_of_a_partition_that_was_removed_stays_ended(own_harness: Harness, name: str) -> None:
+    grid = own_harness.grid
+    session = own_harness.create(1, partition=name)
+    grid.completions.record(session.session_id, own_harness.finish(session, {0: "F"}))
+    grid.lifecycle.end(session.session_id, EndReason.DONE)
+    grid.stack_partitions.remove(name, STACK)
+    own_harness.clock.now += 11_000
+    with pytest.raises(UnknownPartition, match="no partition 'large'"):
+        grid.redrives.redrive(TENANT, session.session_id, RedriveTasks())
+    assert own_harness.read(session).state is SessionState.FAILED
 
 
 # --- as functions know it ---

@@ -281,6 +281,7 @@ class ControlPlane:
             store=RedriveStore(self._dynamodb, self.settings.sessions_table, self.settings.chunks_table, self.tenants),
             stores=self.stores,
             queues=self.queues,
+            partitions=self.known_partitions,
             bus=self.bus,
             clock=self.clock,
         )

@@ -80,7 +80,8 @@ class DataCache:
     def __init__(self, folder: DataFolder, limit: int | None, stream: Stream, metrics: Metrics) -> None:
         self._folder = folder
         used = Room(folder, 0, metrics.data_evictions.inc).used()
-        limit = default_limit(folder, used) if limit is None else limit
+        # What the disk can never hold is refused at once, and nothing else is removed for it.
+        limit = default_limit(folder, used) if limit is None else min(limit, folder.total_bytes())
         self._room = Room(folder, limit, metrics.data_evictions.inc)
         self._stream = stream
         self._metrics = metrics

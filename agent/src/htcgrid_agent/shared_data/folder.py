@@ -75,6 +75,11 @@ class DataFolder:
         facts = os.statvfs(self.root)
         return facts.f_bavail * facts.f_frsize
 
+    def total_bytes(self) -> int:
+        """How many bytes the disk holds."""
+        facts = os.statvfs(self.root)
+        return facts.f_blocks * facts.f_frsize
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the folder, which nobody holds for long."""

@@ -43,7 +43,8 @@ class Room:
         if max(size, _LEAST) > self.limit:
             raise DataUnusable(
                 "DataTooLarge",
-                f"{what} has {size} bytes, more than the {self.limit} that HTCGRID_DATA_MB lets an agent's node keep.",
+                f"{what} has {size} bytes, more than the {self.limit} that HTCGRID_DATA_MB and the "
+                "disk let an agent's node keep.",
             )
 
     def reserve(self, name: str, lock: ItemLock, size: int, used_before: float | None = None) -> None:

@@ -25,8 +25,7 @@ class Source:
         size = file.seek(0, 2)
         if size > MAX_DATA_BYTES:
             raise InvalidData(f"{name} has {size:,} bytes, and shared data may have {MAX_DATA_BYTES:,}: split it")
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # all of these have readinto
+        digest = self._digest()
         try:
             self.reference = DataReference(sha256=digest, bytes=size, name=name, folder=folder)
         except ValueError as error:
@@ -44,6 +43,21 @@ class Source:
         if len(data) < length:
             raise InvalidData(f"{self.reference.name} has become shorter while it was put: put it again")
         return data
+
+    def check(self) -> None:
+        """Make sure that it still is what it was.
+
+        Raises:
+            InvalidData: it has changed.
+        """
+        with self._reading:
+            unchanged = self._digest() == self.reference.sha256
+        if not unchanged:
+            raise InvalidData(f"{self.reference.name} has changed while it was put: put it again")
+
+    def _digest(self) -> str:
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]  # all have readinto
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from htcgrid_controlplane.rules.tiling import torn_bucket
 from htcgrid_controlplane.services.dead_letters import DeadLetters
 from htcgrid_controlplane.storage.accounts import AccountStore
 from htcgrid_controlplane.storage.dead_letters import ChunkLetters
+from htcgrid_controlplane.storage.known_partitions import KnownPartitions
 from htcgrid_controlplane.storage.redrive import (
     Redrive,
     Redriven,
@@ -81,6 +82,7 @@ class Redrives:
     store: RedriveStore
     stores: Stores
     queues: TaskQueues
+    partitions: KnownPartitions
     bus: EventBus
     clock: Clock
 
@@ -92,9 +94,12 @@ class Redrives:
             SessionClosed: the session is being stopped: it can be redriven when it has its verdict.
             SessionConflict: the session's rows are about to expire, it was stopped before all of its chunks were
                 submitted, or the events that are to be replaced are gone.
+            UnknownPartition, PartitionDraining: its partition was removed, or is being removed.
             QuotaExceeded, NotAllowed: the tenant may not have the session open again.
         """
         run = _Run(self.sessions.read_of(tenant, session_id))
+        if run.session.state.ended:
+            self.partitions.check_open(run.session.options.partition)
         self._see_that_it_is_watched(run.session)
         found, (bucket, after) = self.letters.walk(run.session, request.bucket, request.after)
         enough_at = self.clock() + _LONG_ENOUGH_MS
