@@ -47,6 +47,7 @@ Outputs:
   UserPoolId: {Value: !Ref Pool}
   UserPoolClientId: {Value: !Ref Client}
   ChunksTable: {Value: !Ref Table}
+  PartitionsTable: {Value: !Ref Table}
   TaskQueueHighUrl: {Value: !Ref Queue}
   TaskQueueNormalUrl: {Value: !Ref Queue}
   TaskQueueLowUrl: {Value: !Ref Queue}

@@ -64,8 +64,8 @@ def pretend_time_has_passed(local_grid: LocalGrid, session_id: str) -> None:
 def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     grid: Grid, local_grid: LocalGrid, tmp_path: Path
 ) -> None:
-    note = tmp_path / "note"
-    session = grid.submit([{"do": "sleep", "seconds": 5, "note": str(note), "value": "done"}], timeout=150)
+    note, gate = tmp_path / "note", tmp_path / "gate"
+    session = grid.submit([{"do": "wait", "note": str(note), "until": str(gate), "value": "done"}], timeout=150)
     key = ChunkKey(session.id, 0)
     until(note.exists)
     until(lambda: "lease_shard" in row(local_grid, key))
@@ -74,6 +74,7 @@ def test_a_chunk_whose_agent_died_and_whose_message_is_gone_is_run_again(
     local_grid.client("sqs").purge_queue(QueueUrl=local_grid.outputs["TaskQueueNormalUrl"])
     expire(local_grid, key)
     run(local_grid)
+    gate.touch()
     assert session.results(timeout=90) == ["done"]
     assert session.wait(timeout=60).state is SessionState.COMPLETED
     record = session.task(0)

@@ -1,8 +1,10 @@
 """Rules for all tests: which of them need a grid, which stay together on a worker, and no skip where CI=true."""
 
 import os
+import re
 import signal
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -24,6 +26,24 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and EMBEDDED.intersection(item.fixturenames):
             item.add_marker(pytest.mark.grid)
+
+
+@pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """See that a test leaves the umask as it was: files of tests after it would be open to others."""
+    before = _umask()
+    yield
+    after = _umask()
+    if after != before:
+        os.umask(before)
+    assert oct(after) == oct(before)
+
+
+def _umask() -> int:
+    # Without changing it, which other threads would see.
+    status = Path("/proc/self/status")
+    found = re.search(r"^Umask:\t(\d+)$", status.read_text(encoding="ascii"), re.MULTILINE) if status.exists() else None
+    return int(found[1], 8) if found else 0
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types

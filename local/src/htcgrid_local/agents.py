@@ -139,13 +139,14 @@ class AgentPool:
 
     def kill(self, index: int) -> None:
         """Kill an agent and its workers at once, as when a machine is lost; the pool starts it again after a pause."""
-        kill_group(self._agents[index].pid)
+        kill_group(next(agent for agent in self._agents if agent.name == f"agent-{index}").pid)
 
     def stop(self) -> None:
         """Let all agents finish for a few seconds, then end them; the pool is empty afterwards."""
         with self._lock:
             self._end_all(self._agents, _GRACE)
             self._agents.clear()
+            self._added = 0
 
     def restart_ended(self) -> bool:
         """Start again what has died, each agent after a pause that doubles while it keeps dying.
