@@ -525,7 +525,7 @@ def test_data_is_deleted_with_its_object(harness: Harness, data: SharedData) -> 
 def test_data_of_sessions_that_may_run_is_deleted_by_force_alone(harness: Harness, data: SharedData) -> None:
     digest = put(data, content())
     session = harness.grid.submissions.create(TENANT, new_id(), request(digest, session_timeout_seconds=7_200))
-    with pytest.raises(DataInUse, match="force=true"):
+    with pytest.raises(DataInUse, match="or force its deletion"):
         data.delete(TENANT, digest, force=False)
     assert data.get(TENANT, digest).state is DataState.THERE
     assert data.delete(TENANT, digest, force=True).deleted

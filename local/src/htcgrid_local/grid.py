@@ -18,7 +18,7 @@ from htcgrid_local.building import build
 from htcgrid_local.client_files import check_client_files, remove_client_files, write_client_files
 from htcgrid_local.deploying import deploy
 from htcgrid_local.emulator import Emulator
-from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError
+from htcgrid_local.errors import DeployError, EmulatorError, GridRunningError, NoGridError, OptionError
 from htcgrid_local.function_logs import save_function_logs
 from htcgrid_local.function_snapshot import take_snapshot
 from htcgrid_local.handler import check_handler
@@ -223,15 +223,28 @@ class LocalGrid:
         """Remove a partition, and its agents.
 
         Raises:
+            OptionError: it was not added.
             DeployError: its stack could not be deleted, such as while sessions are open in it; its agents go on.
         """
-        up = self._up
+        up, settings = self._up, self._settings_of(name)
         remove_partition(up.emulator.client("cloudformation"), name)
-        up.pool.remove(up.partitions.pop(name))
+        up.pool.remove(settings)
+        del up.partitions[name]
 
     def start_agent(self, partition: str = "default") -> Agent:
-        """Start one more agent, of `default` or of a partition that was added."""
-        return self._up.pool.add({} if partition == "default" else self._up.partitions[partition])
+        """Start one more agent, of `default` or of a partition that was added.
+
+        Raises:
+            OptionError: there is no such partition.
+        """
+        return self._up.pool.add({} if partition == "default" else self._settings_of(partition))
+
+    def _settings_of(self, partition: str) -> Mapping[str, str]:
+        """The settings of the agents of a partition that was added."""
+        if partition not in self._up.partitions:
+            added = ", ".join(sorted(self._up.partitions)) or "none"
+            raise OptionError(f"No partition '{partition}' was added to this grid; there is: {added}.")
+        return self._up.partitions[partition]
 
     def kill_agent(self, index: int) -> None:
         """Kill an agent and its workers at once; it is started again after a pause."""

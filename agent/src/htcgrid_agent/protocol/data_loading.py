@@ -240,3 +240,5 @@ def _fail_task(job: Job, offset: int, why: DataUnusable) -> None:
         if offset in waiting:
             waiting.remove(offset)
     job.ends[offset] = Failed(FailureKind.INPUT, why.kind, str(why), final=True)
+    task = job.chunk.first_task + offset
+    _LOG.warning("a task failed: %s %s", FailureKind.INPUT, why.kind, extra={**job.ids, "task": task})

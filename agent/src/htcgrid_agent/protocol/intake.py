@@ -71,6 +71,7 @@ class Intake:
             return False
         except (PayloadMissing, PayloadCorrupt) as error:
             failure = Failed(FailureKind.INPUT, type(error).__name__, str(error), final=True)
+            _LOG.warning("all tasks of a chunk failed: %s %s", failure.kind, failure.type, extra=job.ids)
             job.ends = dict.fromkeys(job.chunk.open_offsets, failure)
         except StoreUnavailable as error:
             job.inputs_unavailable = True

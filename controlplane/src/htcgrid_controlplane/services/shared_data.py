@@ -130,7 +130,7 @@ class SharedData:
             if row.there(now) and row.needed_until > now and not force:
                 raise DataInUse(
                     f"Sessions that refer to the shared data {sha256} may run until {moment(row.needed_until)}: "
-                    "wait, or delete it with force=true, and let tasks fail that want it."
+                    "wait, or force its deletion, and let tasks fail that want it."
                 )
             return replace(row, state=DataState.DELETING, deleting_at=now)
 
