@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from tests.support.control_plane_harness import TENANT, Harness, inputs
+from tests.support.control_plane_harness import STRANGER, TENANT, Harness, inputs
 
 from htcgrid_controlplane.errors import (
     DataBusy,
@@ -46,7 +46,6 @@ from htcgrid_events import (
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
-STRANGER = "tenant-2"
 _contents = count()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.support.control_plane_harness import TENANT, Harness, inputs
+from tests.support.control_plane_harness import STRANGER, TENANT, Harness, inputs
 
 from htcgrid_chunks.chunk import ChunkKey
 from htcgrid_chunks.lease_rules import shard_of
@@ -26,7 +26,6 @@ from htcgrid_events import (
     new_id,
 )
 
-STRANGER = "tenant-2"
 DAY = 86_400_000
 FORTNIGHT = 14 * 86_400
 

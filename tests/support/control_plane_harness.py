@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 TENANT = "tenant-1"
+STRANGER = "tenant-2"
 START = 1_760_000_000_000
 AGENT = "agent-1"
 LEASE = 60_000
@@ -110,10 +111,9 @@ class Harness:
         self.push.failing.clear()
         self.push.frames.clear()
         settings = self.grid.settings
-        # Of all tenants: what one used when the clock was ahead would count as used in the future.
-        rows = boto3.client("dynamodb")
-        for row in rows.scan(TableName=settings.tenants_table, ProjectionExpression="tenant")["Items"]:
-            rows.delete_item(TableName=settings.tenants_table, Key=row)
+        # What a tenant used when the clock was ahead would count as used in the future.
+        for tenant in (TENANT, STRANGER):
+            boto3.client("dynamodb").delete_item(TableName=settings.tenants_table, Key={"tenant": {"S": tenant}})
         for url in (
             *map(self.queue_url, Priority),
             settings.task_events_queue_url,
