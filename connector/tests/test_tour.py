@@ -20,6 +20,8 @@ def square(event: object) -> object:
 def test_the_tour_can_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("curves.parquet").write_bytes(b"the curves")
     text = TOUR.read_text(encoding="utf-8")
     names: dict[str, object] = {}
     with StubGrid(square) as stub:

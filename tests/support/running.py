@@ -12,12 +12,21 @@ from xdist.scheduler import LoadScopeScheduling
 EMBEDDED = {"embedded", "embedded_aws", "embedded_url", "emulator", "step_functions", "local_grid"}
 """Fixtures that start an embedded AWS: tests that use one are marked `grid`."""
 
+_UMASK = pytest.StashKey[str]()
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let the programs under test hear Ctrl-C: what a shell starts in the background ignores it, and so do its
     children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.stash[_UMASK] = oct(_umask())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See that no module of tests changed the umask when it was imported, which would open the files of all tests."""
+    assert oct(_umask()) == session.config.stash[_UMASK], "a module of tests changes the umask when it is imported"
 
 
 @pytest.hookimpl(tryfirst=True)
