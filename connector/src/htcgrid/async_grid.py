@@ -17,7 +17,7 @@ from htcgrid._data.download import Downloads
 from htcgrid._data.source import opened
 from htcgrid._data.upload import upload
 from htcgrid._follow.delivery import hand_over
-from htcgrid._follow.pages import session_pages
+from htcgrid._follow.pages import data_pages, session_pages
 from htcgrid._submit.encoding import Encoder, check_chunk_size
 from htcgrid._submit.repetition import known_chunks
 from htcgrid._submit.tables import tasks_of
@@ -146,14 +146,9 @@ class AsyncGrid:
 
     async def data(self) -> "AsyncIterator[DataRecord]":
         """See `Grid.data`."""
-        after: str | None = None
-        while True:
-            page = await self._client.api.data_page(after)
-            for record in page.data:
+        async for page in data_pages(self._client.api):
+            for record in page:
                 yield record
-            if page.next_after is None:
-                return
-            after = page.next_after
 
     async def delete_data(self, sha256: str, *, force: bool = False) -> bool:
         """See `Grid.delete_data`."""

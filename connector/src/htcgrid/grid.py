@@ -225,14 +225,10 @@ class Grid:
             return SharedData(self._connection.run(upload(self._client.api, source, progress)))
 
     def data(self) -> "Iterator[DataRecord]":
-        """The user's shared data, in the order of digests."""
-        after: str | None = None
-        while True:
-            page = self._connection.run(self._client.api.data_page(after))
-            yield from page.data
-            if page.next_after is None:
-                return
-            after = page.next_after
+        """The user's shared data, in the order of digests. Read in pages, as they are asked for."""
+        from htcgrid._follow.pages import data_pages
+
+        return self._connection.iterate(data_pages(self._client.api))
 
     def delete_data(self, sha256: str, *, force: bool = False) -> bool:
         """Delete shared data. False if there is none of this digest.

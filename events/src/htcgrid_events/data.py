@@ -9,7 +9,7 @@ In its place the task's function finds a text: the path of a read-only file, or 
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
@@ -49,6 +49,17 @@ class DataReference(Contract):
     """The last part of the path at which tasks find it."""
     folder: Flag = False
     """Whether what is stored is a tar, not compressed, and tasks find the folder that it holds."""
+
+    @classmethod
+    def of_event(cls, value: object) -> Self | None:
+        """The reference that a JSON value of an event is; none if it is another value.
+
+        Raises:
+            ValidationError: it looks like a reference, and is not right.
+        """
+        if isinstance(value, dict) and value.keys() == {REFERENCE_FIELD}:
+            return cls.model_validate(value[REFERENCE_FIELD])
+        return None
 
     def in_event(self) -> dict[str, dict[str, str | int | bool]]:
         """The JSON value that stands for it in an event."""

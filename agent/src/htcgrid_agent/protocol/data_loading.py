@@ -100,7 +100,7 @@ class DataLoading:
         if not wanted.missing:
             self._complete(wanted)
             return True
-        self._want(wanted)
+        self._want(self._cache, wanted)
         return False
 
     def _events(self, job: Job) -> dict[int, ReferringEvent]:
@@ -153,31 +153,29 @@ class DataLoading:
         else:
             wanted.outcomes[item] = outcome
 
-    def _want(self, wanted: _Wanted) -> None:
+    def _want(self, cache: DataCache, wanted: _Wanted) -> None:
         with self._mutex:
             new = [item for item in wanted.missing if item not in self._waiting]
             for item in wanted.missing:
                 self._waiting.setdefault(item, []).append(wanted)
         _LOG.info("a chunk waits for %d shared data", len(wanted.missing), extra=wanted.job.ids)
         for item in new:
-            self._fetches.submit(self._fetch, item)
+            self._fetches.submit(self._fetch, cache, item)
         if self._stopped.is_set():
             self._hand_over(wanted)
 
-    def _fetch(self, item: Item) -> None:
-        if self._cache is None:
-            return
+    def _fetch(self, cache: DataCache, item: Item) -> None:
         hold: Hold | None = None
         outcome: _Outcome
         try:
-            outcome = hold = self._cache.fetch(item, self._stopped)
+            outcome = hold = cache.fetch(item, self._stopped)
         except (DataUnusable, DataUnavailable, FetchStopped) as error:
             outcome = error
         with self._mutex:
             waiting = self._waiting.pop(item)
         for wanted in waiting:
             # Each has a hold of its own, while this one keeps the item where it is.
-            mine = self._try(self._cache, item) if hold else outcome
+            mine = self._try(cache, item) if hold else outcome
             self._came(wanted, item, mine or DataUnavailable("shared data was removed from outside"))
         if hold:
             hold.release()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from htcgrid.errors import ResultsUnavailable
 from htcgrid_dataplane.archive import unpack
 from htcgrid_dataplane.errors import PayloadCorrupt
-from htcgrid_events import REFERENCE_FIELD, DataReference
+from htcgrid_events import DataReference
 
 if TYPE_CHECKING:
     from htcgrid._transport.api import Api
@@ -35,17 +35,17 @@ class Downloads:
         Raises:
             ResultsUnavailable: data is not there any more, or is not what its digest says.
         """
+        try:
+            reference = DataReference.of_event(event)
+        except ValidationError as error:
+            raise ResultsUnavailable("the event refers to shared data by what is no reference") from error
+        if reference is not None:
+            return str(await self.fetch(reference))
         if isinstance(event, list):
             return [await self.resolve(item) for item in event]
-        if not isinstance(event, dict):
-            return event
-        if event.keys() == {REFERENCE_FIELD}:
-            try:
-                reference = DataReference.model_validate(event[REFERENCE_FIELD])
-            except ValidationError as error:
-                raise ResultsUnavailable("the event refers to shared data by what is no reference") from error
-            return str(await self.fetch(reference))
-        return {key: await self.resolve(value) for key, value in event.items()}
+        if isinstance(event, dict):
+            return {key: await self.resolve(value) for key, value in event.items()}
+        return event
 
     async def fetch(self, reference: DataReference) -> Path:
         """The path of data, which is downloaded unless it is there. Raises as `resolve` does."""

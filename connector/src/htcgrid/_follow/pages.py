@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from htcgrid._transport.api import Api
-    from htcgrid_events import ChunkRecord, DeadLetter, SessionState, SessionSummary
+    from htcgrid_events import ChunkRecord, DataRecord, DeadLetter, SessionState, SessionSummary
 
 _STATES: dict[str, TaskState] = {
     OutcomeCode.COMPLETED: TaskState.COMPLETED,
@@ -29,6 +29,17 @@ async def session_pages(
         if page.next_before is None:
             return
         before = page.next_before
+
+
+async def data_pages(api: "Api") -> "AsyncIterator[tuple[DataRecord, ...]]":
+    """The user's shared data, in the order of digests."""
+    after: str | None = None
+    while True:
+        page = await api.data_page(after)
+        yield page.data
+        if page.next_after is None:
+            return
+        after = page.next_after
 
 
 async def chunk_pages(api: "Api", session_id: str) -> "AsyncIterator[tuple[ChunkRecord, ...]]":

@@ -34,19 +34,19 @@ def references_of(line: bytes, index: int) -> References:
 
 
 def _references(value: Any, index: int) -> Iterator[DataReference]:
-    if isinstance(value, dict):
-        if value.keys() == {REFERENCE_FIELD}:
-            try:
-                yield DataReference.model_validate(value[REFERENCE_FIELD])
-            except ValidationError as error:
-                fault = error.errors(include_url=False, include_input=False)[0]
-                place = ".".join(map(str, (REFERENCE_FIELD, *fault["loc"])))
-                raise InvalidTask(
-                    f"task {index} refers to shared data by what is no reference: {place}: {fault['msg']}; give what "
-                    "Grid.put or `htcgrid data put` gave",
-                    index=index,
-                ) from error
-            return
+    try:
+        reference = DataReference.of_event(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, (REFERENCE_FIELD, *fault["loc"])))
+        raise InvalidTask(
+            f"task {index} refers to shared data by what is no reference: {place}: {fault['msg']}; give what "
+            "Grid.put or `htcgrid data put` gave",
+            index=index,
+        ) from error
+    if reference is not None:
+        yield reference
+    elif isinstance(value, dict):
         for item in value.values():
             yield from _references(item, index)
     elif isinstance(value, list):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REFUSED_FROM = 400
 """Statuses from here on are refusals."""
+PRECONDITION_FAILED = 412
+"""Something else lies in the place of an upload."""
 _UNAUTHORISED = 401
 _JSON = "application/json"
 

@@ -6,6 +6,7 @@ payload lies in its store.
 
 from typing import TYPE_CHECKING
 
+from htcgrid._transport.authorised import PRECONDITION_FAILED
 from htcgrid._transport.direct import DirectStores, NotReached
 from htcgrid._transport.presigned import Presigned
 from htcgrid._transport.relay import Relay, RelayLink
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from htcgrid._transport.authorised import Authorised
     from htcgrid._transport.http import Http
-
-_PRECONDITION_FAILED = 412
 
 
 class Payloads:
@@ -41,7 +40,7 @@ class Payloads:
         raise RequestRejected(
             "other inputs were uploaded for a chunk of this session before: a submission may be repeated, but not "
             "changed",
-            status=_PRECONDITION_FAILED,
+            status=PRECONDITION_FAILED,
             reason="UploadTaken",
         )
 

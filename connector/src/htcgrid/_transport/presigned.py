@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from htcgrid._transport.authorised import REFUSED_FROM
+from htcgrid._transport.authorised import PRECONDITION_FAILED, REFUSED_FROM
 from htcgrid._transport.parts import assembled
 from htcgrid.errors import RequestRejected, ResultsUnavailable
 from htcgrid_events import MAX_STORED_BYTES
@@ -22,7 +22,6 @@ RANGE_BYTES = 8 * 1024 * 1024
 """Bytes of each range ("Performance guidelines for Amazon S3": 8 to 16 MB)."""
 
 _PARTIAL_CONTENT = 206
-_PRECONDITION_FAILED = 412
 
 
 class Presigned:
@@ -38,7 +37,7 @@ class Presigned:
             RequestRejected: it was refused.
         """
         response = await self._http.send("PUT", url, headers=headers, content=data)
-        if response.status_code == _PRECONDITION_FAILED:
+        if response.status_code == PRECONDITION_FAILED:
             return False
         if response.status_code >= REFUSED_FROM:
             raise RequestRejected(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from htcgrid._transport.authorised import REFUSED_FROM, error_body
+from htcgrid._transport.authorised import PRECONDITION_FAILED, REFUSED_FROM, error_body
 from htcgrid._transport.parts import assembled
 from htcgrid.errors import RequestRejected, ResultsUnavailable, UnexpectedAnswer
 from htcgrid_events import MAX_STORED_BYTES, RELAY_PART_BYTES
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from htcgrid._transport.authorised import Authorised
 
 _CONTENT_TYPE = "application/zlib"
-_PRECONDITION_FAILED = 412
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class Relay:
                 data[offset : offset + RELAY_PART_BYTES],
                 content_type=_CONTENT_TYPE,
             )
-            if response.status_code == _PRECONDITION_FAILED:
+            if response.status_code == PRECONDITION_FAILED:
                 return False
             if response.status_code >= REFUSED_FROM:
                 body = error_body(response)

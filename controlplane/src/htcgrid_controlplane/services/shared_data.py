@@ -7,13 +7,13 @@ every moment the rows of a tenant say no less than what the bucket keeps for it,
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from htcgrid_chunks.clock import Clock
 from htcgrid_chunks.errors import StorageUnavailable
 from htcgrid_controlplane.errors import DataBusy, DataConflict, DataInUse, DataMissing, DataNotFound, QuotaExceeded
 from htcgrid_controlplane.rules.quotas import Demand, check_data
 from htcgrid_controlplane.rules.shared_data import UPLOAD_TIME, DataRow, whole_hour
+from htcgrid_controlplane.services.links import LINK_TIME
 from htcgrid_controlplane.storage.preloads import PreloadStore
 from htcgrid_controlplane.storage.shared_data import SharedDataStore
 from htcgrid_controlplane.storage.tenants import TenantStore
@@ -24,8 +24,6 @@ from htcgrid_events.views import counted, moment
 
 _log = logging.getLogger(__name__)
 
-LINK_TIME = timedelta(minutes=15)
-"""How long a presigned URL is good for."""
 _PAGE = 100
 _TRIES = 8
 _MAX_NAMED = 10
