@@ -1,7 +1,14 @@
 """partition.yaml: the task queues of a partition, and its registration."""
 
+import re
 from typing import Any
 
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from htcgrid_controlplane.rules import partition as rules
+from htcgrid_deploy.config import fields
+from htcgrid_events import SessionOptions
 from tests.template.stack import PARTITION, TASK_QUEUES, TEMPLATE, of_type, references
 
 RESOURCES: dict[str, dict[str, Any]] = PARTITION["Resources"]
@@ -15,6 +22,18 @@ def test_a_partition_has_a_queue_for_each_priority_and_puts_it_out() -> None:
     }
     registered = RESOURCES["Registration"]["Properties"]["QueueUrls"]
     assert registered == {name.removeprefix("TaskQueue").lower(): {"Ref": name} for name in QUEUES}
+
+
+@pytest.mark.parametrize("kind", [rules.PartitionName, fields.PartitionName])
+def test_every_name_that_it_takes_can_be_registered_described_and_given_by_sessions(kind: Any) -> None:
+    pattern = PARTITION["Parameters"]["Name"]["AllowedPattern"]
+    for name in ("a", "large", "gpu-2", "a" * 32):
+        assert re.fullmatch(pattern, name)
+        assert TypeAdapter(kind).validate_python(name) == SessionOptions(partition=name).partition
+    for name in ("9a", "-a", "a-", "A", "a_b", "", "a" * 33):
+        assert not re.fullmatch(pattern, name)
+        with pytest.raises(ValidationError):
+            TypeAdapter(kind).validate_python(name)
 
 
 def test_its_messages_are_encrypted_kept_for_long_and_end_where_the_grid_looks_after_them() -> None:

@@ -8,8 +8,9 @@ from pydantic import StringConstraints
 
 from htcgrid_events import Priority
 
-PartitionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-"""What a partition may be called: its name is part of the names of queues, releases and pools of nodes."""
+PartitionName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
+"""What a partition may be called. Sessions can name it in their options, and it is part of the names of queues,
+releases and pools of nodes."""
 
 
 @dataclass(frozen=True)

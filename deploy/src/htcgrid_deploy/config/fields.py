@@ -44,8 +44,8 @@ Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 GridName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,30}$")]
 """Part of the names of stacks and queues."""
 
-PartitionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-"""The name of a partition: part of the names of queues, releases and node pools."""
+PartitionName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
+"""The name of a partition, as its stack takes it: part of the names of queues, releases and node pools."""
 
 StorageService = Annotated[
     Literal["S3", "REDIS", "S3+REDIS", "EFS", "FSX"],
@@ -53,6 +53,9 @@ StorageService = Annotated[
     BeforeValidator(lambda value: value.split(" ")[0] if isinstance(value, str) else value),
 ]
 """Where payloads lie that are too large for rows and messages."""
+
+PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""The name of a pool of nodes, as a label of Kubernetes takes it."""
 
 Agents = Annotated[int, Field(ge=0, le=MAX_AGENTS)]
 Nodes = Annotated[int, Field(ge=0, le=MAX_NODES)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from htcgrid_deploy.config.fields import AsTuple, MiB, MilliCpu, Nodes, Part, PartitionName, StorageService
+from htcgrid_deploy.config.fields import AsTuple, MiB, MilliCpu, Nodes, Part, PartitionName, PoolName, StorageService
 
 InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]
 """An EC2 instance type, such as `m5.xlarge`."""
@@ -13,7 +13,7 @@ InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]
 class WorkerGroup(Part):
     """A pool of nodes, an entry of `eks_worker_groups`."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+    name: PoolName
     """Name of the pool. Nodes carry it as the label `htcgrid/pool`."""
     override_instance_types: Annotated[tuple[InstanceType, ...], AsTuple, Field(min_length=1)]
     """Instance types that the pool may have."""
@@ -122,7 +122,7 @@ class Partition(Part):
     """Tasks that one of its agents runs at a time."""
     longest_task_seconds: Annotated[int, Field(ge=1, le=43_200)] = 300
     """The longest that one of its tasks may take."""
-    worker_group: PartitionName | None = None
+    worker_group: PoolName | None = None
     """The pool of nodes that its agents run on. Default: any."""
     retry_in: dict[Literal["memory", "timeout"], PartitionName] = Field(default_factory=dict)
     """Where a task that ran out of memory or of time is tried again."""
